@@ -1,0 +1,106 @@
+package mariadb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/statesvc/statesvc/internal/scratch"
+)
+
+// initialise fills an empty data directory from the template, making the template first if need be.
+func initialise(ctx context.Context, data string) error {
+	template, err := ensureTemplate(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.CopyFS(data, os.DirFS(template)); err != nil {
+		return fmt.Errorf("copy data directory from %s: %w", template, err)
+	}
+	return nil
+}
+
+// ensureTemplate returns an initialised data directory for the installed version. Test binaries run side by side, so the
+// first one makes it under a lock, and it appears under its final name only when it is complete.
+func ensureTemplate(ctx context.Context) (string, error) {
+	key, err := templateKey(ctx)
+	if err != nil {
+		return "", err
+	}
+	folder, err := cacheFolder()
+	if err != nil {
+		return "", err
+	}
+	lock, err := scratch.Lock(filepath.Join(folder, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+
+	template := filepath.Join(folder, key)
+	if _, err := os.Stat(template); err == nil {
+		return template, nil
+	}
+	draft, err := os.MkdirTemp(folder, "draft-")
+	if err != nil {
+		return "", fmt.Errorf("make template folder: %w", err)
+	}
+	if err := makeTemplate(ctx, draft); err != nil {
+		return "", errors.Join(err, os.RemoveAll(draft))
+	}
+	if err := os.Rename(draft, template); err != nil {
+		return "", fmt.Errorf("name template: %w", err)
+	}
+	return template, nil
+}
+
+// templateKey changes with everything that went into the template.
+func templateKey(ctx context.Context) (string, error) {
+	text, err := version(ctx)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(text + grants + strings.Join(templateSettings, "\n")))
+	return hex.EncodeToString(sum[:8]), nil
+}
+
+// cacheFolder falls back to the scratch root for users without a home.
+func cacheFolder() (string, error) {
+	folder, err := os.UserCacheDir()
+	if err != nil {
+		if folder, err = scratch.Root(); err != nil {
+			return "", err
+		}
+	}
+	folder = filepath.Join(folder, "statesvc", "mariadb")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", fmt.Errorf("make cache folder: %w", err)
+	}
+	return folder, nil
+}
+
+func makeTemplate(ctx context.Context, data string) error {
+	installer, err := find("mariadb-install-db")
+	if err != nil {
+		return err
+	}
+	script := data + ".sql"
+	if err := os.WriteFile(script, []byte(grants), 0o600); err != nil {
+		return fmt.Errorf("write grants: %w", err)
+	}
+	defer os.Remove(script)
+
+	list := append(arguments(templateSettings),
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--datadir="+data, "--extra-file="+script)
+	output, err := exec.CommandContext(ctx, installer, list...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("initialise data directory: %w\n%s", err, output)
+	}
+	return nil
+}
