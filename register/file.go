@@ -54,7 +54,7 @@ var _ Register = (*File)(nil)
 // OpenFile opens the register at path and creates it if there is none. The directory must exist. Any number of handles may
 // be open in any number of processes on the machine. It waits at most openTTL for a process that holds the lock.
 func OpenFile(path string) (*File, error) {
-	lockFile, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode)
+	lockFile, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode) //nolint:gosec // the operator names the path
 	if err != nil {
 		return nil, fmt.Errorf("open register: %w", err)
 	}
@@ -235,7 +235,7 @@ func (f *File) exclusive(ctx context.Context, do func() error) error {
 func (f *File) lock(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(f.ctx, cancel)()
+	defer context.AfterFunc(f.ctx, cancel)() //nolint:contextcheck // closing the handle ends the waiting too
 	err := lock(ctx, f.lockFile)
 	if err != nil && f.ctx.Err() != nil {
 		return ErrClosed

@@ -1,15 +1,14 @@
-package register_test
+package registertest_test
 
 import (
 	"path/filepath"
 	"testing"
 
 	"github.com/statesvc/statesvc/register"
-	"github.com/statesvc/statesvc/register/registertest"
 )
 
 func TestFileConforms(t *testing.T) {
-	registertest.Run(t, func(t *testing.T) registertest.Store {
+	runSuite(t, func(t *testing.T) store {
 		path := filepath.Join(t.TempDir(), "register")
 		return func() register.Register { return openFile(t, path) }
 	})

@@ -1,11 +1,10 @@
-// Package registertest is the conformance suite of register.Register. Every implementation runs it, so that what is built
-// and tested on one of them holds on the other.
-package registertest
+package registertest_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,12 +19,12 @@ import (
 // waitMax is how long the suite waits for what must happen. It is no promise of speed.
 const waitMax = 10 * time.Second
 
-// A Store is one empty register made for one test; each call opens a further independent handle on it.
-type Store func() register.Register
+// store is one empty register made for one test; each call opens a further independent handle on it.
+type store func() register.Register
 
-// Run runs the suite. newStore makes an empty register and closes its handles with t.Cleanup.
-func Run(t *testing.T, newStore func(t *testing.T) Store) {
-	tests := map[string]func(t *testing.T, open Store){
+// runSuite is the suite. newStore makes an empty register and closes its handles with t.Cleanup.
+func runSuite(t *testing.T, newStore func(t *testing.T) store) {
+	tests := map[string]func(t *testing.T, open store){
 		"GetPutDelete":      testGetPutDelete,
 		"CreateOnce":        testCreateOnce,
 		"ListIsSorted":      testListIsSorted,
@@ -52,7 +51,7 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 	}
 }
 
-func testGetPutDelete(t *testing.T, open Store) {
+func testGetPutDelete(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	if _, err := r.Get(ctx, "a/b"); !errors.Is(err, register.ErrNotFound) {
 		t.Fatalf("get of an absent key: %v", err)
@@ -81,7 +80,7 @@ func testGetPutDelete(t *testing.T, open Store) {
 	}
 }
 
-func testCreateOnce(t *testing.T, open Store) {
+func testCreateOnce(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	first := must(register.Create(ctx, r, "k", []byte("1")))
 	if _, err := register.Create(ctx, r, "k", []byte("2")); !errors.Is(err, register.ErrConflict) {
@@ -95,7 +94,7 @@ func testCreateOnce(t *testing.T, open Store) {
 	}
 }
 
-func testListIsSorted(t *testing.T, open Store) {
+func testListIsSorted(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	for _, key := range []string{"b/2", "a", "b/10", "b", "c", "b/1", "b0"} {
 		must(register.Put(ctx, r, key, []byte(key)))
@@ -122,7 +121,7 @@ func testListIsSorted(t *testing.T, open Store) {
 	}
 }
 
-func testConditionTable(t *testing.T, open Store) {
+func testConditionTable(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	a := must(register.Put(ctx, r, "a", nil))
 	b := must(register.Put(ctx, r, "b", nil))
@@ -153,7 +152,7 @@ func testConditionTable(t *testing.T, open Store) {
 	}
 }
 
-func testAllOrNothing(t *testing.T, open Store) {
+func testAllOrNothing(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	old := must(register.Put(ctx, r, "old", []byte("1")))
 	ops := []register.Op{{Key: "new", Value: []byte("2")}, {Key: "old", Delete: true}, {Key: "never", Delete: true}}
@@ -166,7 +165,7 @@ func testAllOrNothing(t *testing.T, open Store) {
 	wantEntry(t, r, register.Entry{Key: "new", Value: []byte("2"), Rev: rev})
 }
 
-func testInvalidRequests(t *testing.T, open Store) {
+func testInvalidRequests(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	tooMany := register.Txn{}
 	for i := range register.MaxOps + 1 {
@@ -192,7 +191,7 @@ func testInvalidRequests(t *testing.T, open Store) {
 	wantKeys(t, r)
 }
 
-func testLargestTxn(t *testing.T, open Store) {
+func testLargestTxn(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	var txn register.Txn
 	for i := range register.MaxOps {
@@ -207,7 +206,7 @@ func testLargestTxn(t *testing.T, open Store) {
 	}
 }
 
-func testNothingChanges(t *testing.T, open Store) {
+func testNothingChanges(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	rev := must(register.Put(ctx, r, "a", nil))
 	for _, txn := range []register.Txn{{}, {Then: []register.Op{{Key: "x", Delete: true}}}} {
@@ -217,9 +216,9 @@ func testNothingChanges(t *testing.T, open Store) {
 	}
 }
 
-func testUpdate(t *testing.T, open Store) {
+func testUpdate(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
-	count := func(old register.Entry) ([]byte, error) { return append([]byte(old.Value), 'x'), nil }
+	count := func(old register.Entry) ([]byte, error) { return append(slices.Clone(old.Value), 'x'), nil }
 	if e := must(register.Update(ctx, r, "n", count)); string(e.Value) != "x" {
 		t.Fatalf("first update: %+v", e)
 	}
@@ -235,7 +234,7 @@ func testUpdate(t *testing.T, open Store) {
 }
 
 // testReadsAreCurrent alternates between handles: what one has written the other must see without any waiting.
-func testReadsAreCurrent(t *testing.T, open Store) {
+func testReadsAreCurrent(t *testing.T, open store) {
 	ctx, a, b := t.Context(), open(), open()
 	for i := range 50 {
 		key, value := fmt.Sprintf("k/%d", i%7), []byte(strconv.Itoa(i))
@@ -249,7 +248,7 @@ func testReadsAreCurrent(t *testing.T, open Store) {
 }
 
 // testConcurrentUpdates counts in one key from several goroutines on several handles; a lost update shows in the sum.
-func testConcurrentUpdates(t *testing.T, open Store) {
+func testConcurrentUpdates(t *testing.T, open store) {
 	const handles, workers, rounds = 2, 3, 15
 	ctx := t.Context()
 	var wg sync.WaitGroup
@@ -278,7 +277,7 @@ func increment(old register.Entry) ([]byte, error) {
 }
 
 // testWatchOrder writes on two handles and compares what each of two watchers saw with what was written.
-func testWatchOrder(t *testing.T, open Store) {
+func testWatchOrder(t *testing.T, open store) {
 	ctx, a, b := t.Context(), open(), open()
 	watches := []<-chan []register.Event{a.Watch(ctx, "w/", 0), b.Watch(ctx, "w/", 0)}
 	want := map[int64][]string{}
@@ -322,7 +321,7 @@ func testWatchOrder(t *testing.T, open Store) {
 	}
 }
 
-func testWatchFromRevision(t *testing.T, open Store) {
+func testWatchFromRevision(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	must(register.Put(ctx, r, "a/old", nil))
 	_, rev, err := r.List(ctx, "a/")
@@ -344,7 +343,7 @@ func testWatchFromRevision(t *testing.T, open Store) {
 }
 
 // testWatchUnknownRevision asks for the changes after a revision that the register never reached.
-func testWatchUnknownRevision(t *testing.T, open Store) {
+func testWatchUnknownRevision(t *testing.T, open store) {
 	watch := open().Watch(t.Context(), "", 1<<40)
 	select {
 	case batch, ok := <-watch:
@@ -357,7 +356,7 @@ func testWatchUnknownRevision(t *testing.T, open Store) {
 }
 
 // testWatchReplays uses a watch for what it is for: a copy that equals the register at the end.
-func testWatchReplays(t *testing.T, open Store) {
+func testWatchReplays(t *testing.T, open store) {
 	ctx, writer, reader := t.Context(), open(), open()
 	watch := reader.Watch(ctx, "c/", 0)
 	var wg sync.WaitGroup
@@ -396,7 +395,7 @@ func testWatchReplays(t *testing.T, open Store) {
 	}
 }
 
-func testWatchEnds(t *testing.T, open Store) {
+func testWatchEnds(t *testing.T, open store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	watch := open().Watch(ctx, "", 0)
 	cancel()
@@ -410,7 +409,7 @@ func testWatchEnds(t *testing.T, open Store) {
 	}
 }
 
-func testValuesAreCopied(t *testing.T, open Store) {
+func testValuesAreCopied(t *testing.T, open store) {
 	ctx, r := t.Context(), open()
 	value := []byte("before")
 	must(register.Put(ctx, r, "k", value))
@@ -420,7 +419,7 @@ func testValuesAreCopied(t *testing.T, open Store) {
 	}
 }
 
-func testContextEnded(t *testing.T, open Store) {
+func testContextEnded(t *testing.T, open store) {
 	r := open()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -432,7 +431,7 @@ func testContextEnded(t *testing.T, open Store) {
 	}
 }
 
-func testMirror(t *testing.T, open Store) {
+func testMirror(t *testing.T, open store) {
 	ctx, writer, reader := t.Context(), open(), open()
 	must(register.Put(ctx, writer, "m/a", []byte("1")))
 	must(register.Put(ctx, writer, "n/a", []byte("1")))
@@ -456,7 +455,7 @@ func testMirror(t *testing.T, open Store) {
 
 // testMirrorOwnWrites lets one process write through its mirror while another writes the same keys; after every own write
 // the mirror must not show anything older, and at the end it must equal the register.
-func testMirrorOwnWrites(t *testing.T, open Store) {
+func testMirrorOwnWrites(t *testing.T, open store) {
 	ctx, mine, other := t.Context(), open(), open()
 	told := &recorder{content: map[string]string{}}
 	m, err := register.OpenMirror(ctx, mine, register.MirrorOptions{
