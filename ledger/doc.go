@@ -1,0 +1,35 @@
+// Package ledger is the domain: coupons, lots of money, and the holds over them.
+//
+// # Shape
+//
+// A public method of [Ledger] (Hold, Confirm, Issue …) checks what can be checked without data, mints the ids that the
+// operation may need, and submits it to the owner's shard. There a lane puts it in a batch, and machine.go does the rest in
+// three steps that package shard calls in order:
+//
+//	load    which rows the operations need (load.go): the owners' rows with locks, then holds, coupons, lots
+//	apply   the rules, on rows in memory (apply_*.go): no IO, no clock, no randomness
+//	write   the rows that apply changed (write.go)
+//
+// # The owner's row is the lock
+//
+// Every write of an owner locks the row in owners first, so an owner's writes are serial on all instances, and the plain
+// reads after it see all that was decided before. A first write has no row to lock: two instances that race for it both
+// insert the row, one gets a duplicate key, and its batch runs again.
+//
+// # What is final and what is not
+//
+// holds is the pending ledger: live holds only. A hold that is confirmed, cancelled or expired moves to decided_holds and
+// leaves an entry in entries, which is append-only and chained by hash per owner. The counters of lots and the states of coupons
+// are kept in step in the same transaction; CHECKs in the schema refuse what would break conservation.
+//
+// # Time
+//
+// now is the shard's, read once per batch. A hold with expires_at ≤ now is expired whether or not a sweeper ever ran: apply
+// settles the expired holds of an owner before it looks at the operation.
+//
+// # Traps
+//
+//   - Replies are stored and replayed byte for byte. The structs in reply.go are the wire format of openapi.yaml; a change
+//     there must stay readable for clients that get a reply of last year.
+//   - apply must not change a row before it knows that the operation succeeds: all or nothing.
+package ledger

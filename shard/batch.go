@@ -1,0 +1,204 @@
+package shard
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+)
+
+// opKey names a row of operations within a batch.
+type opKey struct{ owner, key string }
+
+// operation is a row of operations, loaded or about to be written.
+type operation struct {
+	fingerprint []byte
+	verdict     Verdict
+	reply       []byte
+	stored      bool // the row is in the table: an aborted attempt that is taken over is updated, not inserted
+	bucket      Bucket
+	key         opKey
+}
+
+// transaction is one attempt at one batch: what it loaded, what it decided.
+type transaction struct {
+	d       *Dialect
+	clock   string
+	epoch   uint64 // of the route; the fence row must agree
+	now     time.Time
+	calls   []*call
+	domain  Batch
+	serving map[Bucket]int64 // bucket → era base, of the buckets that this shard serves
+	seen    map[opKey]*operation
+	written []*operation
+	replies []Reply
+	fence   int64
+}
+
+func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Machine) *transaction {
+	ops := make([]*Op, len(calls))
+	for i, c := range calls {
+		ops[i] = c.op
+	}
+	return &transaction{
+		d: d, clock: clock, epoch: epoch, calls: calls, domain: m.NewBatch(ops),
+		serving: make(map[Bucket]int64, len(calls)),
+		seen:    make(map[opKey]*operation, len(calls)),
+		replies: make([]Reply, len(calls)),
+	}
+}
+
+// load is round trip 1. Its order is the order of locks on every instance: the buckets' owners (shared), then what the
+// domain locks (the owners' rows, exclusively). operations is read after the owners' rows are locked: under READ
+// COMMITTED the plain read then sees every decision that an earlier holder of those locks has committed.
+func (t *transaction) load(p *Packet) {
+	if t.d.multi {
+		p.exec("SET @bad=0")
+	}
+	p.exec(t.d.begin)
+	p.Query("SELECT epoch, floor_at, "+t.clock+" FROM fence WHERE id=1", t.scanFence)
+	t.loadBuckets(p)
+	t.domain.Load(p, 0)
+	t.loadOperations(p)
+}
+
+func (t *transaction) scanFence(r *Row) error {
+	t.fence = r.Int()
+	floor, clock := r.Int(), r.Int()
+	t.now = time.UnixMicro(max(floor, clock)).UTC()
+	return nil
+}
+
+func (t *transaction) loadBuckets(p *Packet) {
+	p.open(func(r *Row) error {
+		b := Bucket(r.Int()) //nolint:gosec // the column is a SMALLINT below 16384
+		t.serving[b] = r.Int()
+		return nil
+	}, 0)
+	p.buf = append(p.buf, "SELECT bucket, era_base FROM bucket_owner WHERE bucket IN ("...)
+	for i, c := range t.calls {
+		if i > 0 {
+			p.buf = append(p.buf, ',')
+		}
+		p.buf = strconv.AppendInt(p.buf, int64(c.op.Bucket), 10)
+	}
+	p.buf = append(p.buf, ") AND state='SERVING' ORDER BY bucket"...)
+	p.buf = append(p.buf, p.d.shareLock...)
+	p.close()
+}
+
+func (t *transaction) loadOperations(p *Packet) {
+	var v *Values
+	for _, c := range t.calls {
+		if c.op.Key == "" {
+			continue
+		}
+		if v == nil {
+			v = p.Select("SELECT bucket, owner, op_key, fingerprint, verdict, reply FROM operations "+
+				"WHERE (bucket, owner, op_key) IN", t.scanOperation)
+		}
+		v.Row().Bucket(c.op.Bucket).ASCII(c.op.Owner).ASCII(c.op.Key)
+	}
+	if v != nil {
+		v.End("")
+	}
+}
+
+func (t *transaction) scanOperation(r *Row) error {
+	o := &operation{stored: true}
+	o.bucket = Bucket(r.Int()) //nolint:gosec // as above
+	o.key = opKey{r.Str(), r.Str()}
+	o.fingerprint = r.Bytes()
+	o.verdict = parseVerdict(r.Str())
+	o.reply = r.Bytes()
+	t.seen[o.key] = o
+	return nil
+}
+
+// decide gives every operation its reply. An operation sees what the ones before it in the batch have done.
+func (t *transaction) decide() {
+	for i, c := range t.calls {
+		t.replies[i] = t.decideOne(i, c.op)
+	}
+}
+
+func (t *transaction) decideOne(i int, op *Op) Reply {
+	if _, ok := t.serving[op.Bucket]; !ok {
+		return Reply{Err: ErrStaleRoute}
+	}
+	if op.Key == "" {
+		return t.domain.Apply(i, t.now)
+	}
+	o := t.seen[opKey{op.Owner, op.Key}]
+	if o != nil && (o.verdict != Aborted || !bytes.Equal(o.fingerprint, op.Fingerprint)) {
+		return replay(o, op)
+	}
+	r := Reply{Verdict: Sealed}
+	if _, seal := op.Body.(SealOp); !seal {
+		r = t.domain.Apply(i, t.now)
+	}
+	if r.Verdict != NotRecorded {
+		t.record(o, op, r)
+	}
+	return r
+}
+
+// replay answers a key that was decided before. A seal takes any request's answer; every other repeat must be the same
+// request.
+func replay(o *operation, op *Op) Reply {
+	if _, seal := op.Body.(SealOp); seal {
+		return Reply{Verdict: o.verdict, Body: o.reply, Replayed: true}
+	}
+	if o.verdict == Sealed {
+		return Reply{Err: &KeyReusedError{Sealed: true}}
+	}
+	if !bytes.Equal(o.fingerprint, op.Fingerprint) {
+		return Reply{Err: &KeyReusedError{Stored: o.fingerprint, Sent: op.Fingerprint}}
+	}
+	return Reply{Verdict: o.verdict, Body: o.reply, Replayed: true}
+}
+
+func (t *transaction) record(o *operation, op *Op, r Reply) {
+	if o == nil {
+		o = &operation{bucket: op.Bucket, key: opKey{op.Owner, op.Key}}
+		t.seen[o.key] = o
+	}
+	o.fingerprint, o.verdict, o.reply = op.Fingerprint, r.Verdict, r.Body
+	t.written = append(t.written, o)
+}
+
+// write is round trip 2. It returns false if there is nothing to make durable.
+func (t *transaction) write(p *Packet) bool {
+	t.domain.Write(p)
+	t.writeOperations(p)
+	return !p.Empty()
+}
+
+func (t *transaction) writeOperations(p *Packet) {
+	var fresh, again *Values
+	for _, o := range t.written {
+		if o.stored {
+			continue
+		}
+		if fresh == nil {
+			fresh = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
+		}
+		fresh.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint).ASCII(o.verdict.String()).
+			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply) //nolint:gosec // epochs are small
+	}
+	if fresh != nil {
+		fresh.End("")
+	}
+	for _, o := range t.written {
+		if !o.stored {
+			continue
+		}
+		if again == nil {
+			again = p.Update("operations", []string{"bucket", "owner", "op_key"}, []string{"verdict", "epoch", "decided_at", "reply"})
+		}
+		again.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).ASCII(o.verdict.String()).
+			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply) //nolint:gosec // as above
+	}
+	if again != nil {
+		again.End("")
+	}
+}

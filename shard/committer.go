@@ -1,0 +1,163 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/statesvc/statesvc/shard/failpoint"
+)
+
+// Limits of a committer, each with its reason. They are defaults of Config.
+const (
+	defaultQueue      = 4096            // calls waiting per lane: a quarter of a second of work at full speed
+	defaultBatch      = 256             // larger batches gained nothing measurable and hold locks longer
+	defaultRoundTrip  = 2 * time.Second // bound of round trip 1; under idle_write_transaction_timeout
+	defaultCommitWait = 4 * time.Second // bound of round trip 2, above the driver's own timeouts
+	maxBatchRetries   = 8               // races with other instances before the operations are handed back
+	maxAttempts       = 3               // how often an operation whose attempts ended aborted is run again
+)
+
+// Config is what a committer needs. Zero limits take their defaults.
+type Config struct {
+	Shard   int
+	Epoch   uint64 // of the route under which this committer writes; another epoch is another committer
+	DB      *DB
+	Machine Machine
+	Lanes   int
+	Queue   int // calls that may wait per lane
+	Batch   int // most operations in one transaction
+
+	// Undecided is called by a lane with a batch whose COMMIT got no answer. It blocks until every operation with a key
+	// is decided or ctx ends, and returns their fates; the lane takes no other batch meanwhile. An operation that
+	// is missing from the result stays undecided.
+	Undecided func(ctx context.Context, u UndecidedBatch) []Fate
+
+	Now        func() time.Time
+	Log        *slog.Logger
+	Metrics    *Metrics
+	FailPoints failpoint.Points // where a test may stop the process; nil in production
+}
+
+// UndecidedBatch names the operations whose COMMIT was sent and not answered.
+type UndecidedBatch struct {
+	Shard int
+	Epoch uint64
+	DB    *DB
+	Ops   []*Op
+}
+
+// Fate is what became of an undecided operation: the verdict of its key, and the recorded reply.
+type Fate struct {
+	Op      *Op
+	Verdict Verdict
+	Body    []byte
+}
+
+// Committer runs the lanes of one shard under one epoch.
+type Committer struct {
+	cfg    Config
+	lanes  []*lane
+	wg     sync.WaitGroup
+	ctx    context.Context // ends when a close gives up waiting
+	cancel context.CancelFunc
+}
+
+// NewCommitter starts the lanes. Close ends them.
+func NewCommitter(cfg Config) *Committer {
+	cfg.setDefaults()
+	c := &Committer{cfg: cfg}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	for i := range cfg.Lanes {
+		l := newLane(c, i)
+		c.lanes = append(c.lanes, l)
+		c.wg.Go(l.run)
+	}
+	return c
+}
+
+func (cfg *Config) setDefaults() {
+	if cfg.Lanes == 0 || !cfg.DB.Dialect.multi {
+		cfg.Lanes = cfg.DB.Dialect.lanes
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = defaultQueue
+	}
+	if cfg.Batch == 0 {
+		cfg.Batch = defaultBatch
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = discardMetrics()
+	}
+}
+
+// Submit hands op to the lane of its bucket and waits for the reply. ctx bounds the wait: if it ends before a batch took
+// the operation, the operation is withdrawn and Reply.Err is ErrOverloaded; once it is in a batch, ctx no longer cancels
+// it and the reply is ErrOutcomeUnknown. A reply without a recorded verdict other than ErrOutcomeUnknown means that
+// nothing has changed.
+func (c *Committer) Submit(ctx context.Context, op *Op) Reply {
+	pending := &call{op: op, queuedAt: c.cfg.Now(), reply: make(chan Reply, 1)}
+	pending.deadline, _ = ctx.Deadline()
+	l := c.lanes[int(op.Bucket)%len(c.lanes)]
+	if err := l.queue.put(pending); err != nil {
+		c.cfg.Metrics.refused(c.cfg.Shard, err)
+		return Reply{Err: err}
+	}
+	select {
+	case r := <-pending.reply:
+		return r
+	case <-ctx.Done():
+	}
+	if pending.withdraw() {
+		return Reply{Err: fmt.Errorf("waited in the queue until the deadline: %w", ErrOverloaded)}
+	}
+	select {
+	case r := <-pending.reply: // the answer came in the same moment
+		return r
+	default:
+		return Reply{Err: ErrOutcomeUnknown}
+	}
+}
+
+// Depth is the number of operations that wait in each lane.
+func (c *Committer) Depth() []int {
+	depth := make([]int, len(c.lanes))
+	for i, l := range c.lanes {
+		depth[i] = l.queue.depth()
+	}
+	return depth
+}
+
+// Close refuses new operations, decides those that were accepted, and ends the lanes. If ctx ends first, the lanes are
+// stopped where they are: waiting operations are answered with ErrClosed, those in a batch are left to their keys.
+func (c *Committer) Close(ctx context.Context) error {
+	for _, l := range c.lanes {
+		l.queue.close()
+	}
+	done := make(chan struct{})
+	go func() {
+		c.wg.Wait()
+		close(done)
+	}()
+	defer c.cancel()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		c.cancel()
+		<-done
+		return fmt.Errorf("close the committer of shard %d: %w", c.cfg.Shard, context.Cause(ctx))
+	}
+}
+
+// isRetryable reports faults after which the same batch may simply run again.
+func isRetryable(f fault) bool { return f == faultRetry || f == faultDuplicate }
+
+// errUndecided marks a transaction whose COMMIT was sent and not answered.
+var errUndecided = errors.New("no answer to COMMIT")

@@ -1,0 +1,129 @@
+package shard
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	lite "github.com/glebarez/sqlite"
+	my "github.com/go-sql-driver/mysql"
+	"gorm.io/driver/mysql"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+)
+
+// DB is the database of one shard: a pool of connections for batches, one for reads, and the dialect.
+type DB struct {
+	Dialect *Dialect
+	writes  *sql.DB
+	reads   *sql.DB
+	orm     *gorm.DB
+	now     func() time.Time
+}
+
+// Limits of the pools. Lanes hold one connection each; the resolver and the sweeper borrow a few more.
+const (
+	maxWriteConns = 16
+	maxReadConns  = 32
+	connLifetime  = 30 * time.Minute
+)
+
+// sessionVariables are set on every MariaDB connection, with their reasons.
+var sessionVariables = map[string]string{
+	"tx_isolation": "'READ-COMMITTED'", // no gap locks; see doc.go
+	"time_zone":    "'+00:00'",
+	"sql_mode":     "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+	// A long IN list must stay a range over the key: as a subquery it would take its locks in another order.
+	"in_predicate_conversion_threshold": "0",
+}
+
+// OpenMariaDB opens the pools of a MariaDB shard. dsn is "user:password@tcp(host:port)/schema"; every other setting is
+// ours, and a dsn that carries its own is refused, because many of them break a promise (docs/operations.md).
+func OpenMariaDB(dsn string, now func() time.Time) (*DB, error) {
+	cfg, err := mariaConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return open(MariaDB, "mysql", cfg.FormatDSN(), now, func(db *sql.DB) gorm.Dialector {
+		return mysql.New(mysql.Config{Conn: db, SkipInitializeWithVersion: true})
+	})
+}
+
+func mariaConfig(dsn string) (*my.Config, error) {
+	if strings.Contains(dsn, "?") {
+		return nil, errors.New("the DSN of a shard takes no parameters; write user:password@tcp(host:port)/schema")
+	}
+	cfg, err := my.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("parse the DSN of a shard: %w", err)
+	}
+	if cfg.DBName == "" {
+		return nil, errors.New("the DSN of a shard names no schema; write user:password@tcp(host:port)/schema")
+	}
+	cfg.MultiStatements = true   // batches travel as one packet; only literals of package shard are in it
+	cfg.InterpolateParams = true // reads in one round trip
+	cfg.ClientFoundRows = true   // a row set to what it was counts as changed (gorm issues 7384, 6756)
+	cfg.RejectReadOnly = false   // error 1290 is a stale route, and a driver must not retry by itself
+	cfg.ParseTime, cfg.Loc = true, time.UTC
+	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = time.Second, 3*time.Second, time.Second
+	cfg.Params = map[string]string{}
+	for k, v := range sessionVariables {
+		cfg.Params[k] = v
+	}
+	return cfg, nil
+}
+
+// OpenSQLite opens a shard in a file. synchronous=FULL makes a commit durable before it is answered.
+func OpenSQLite(path string, now func() time.Time) (*DB, error) {
+	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(2000)", "foreign_keys(OFF)"}}
+	return open(SQLite, "sqlite", "file:"+path+"?"+pragmas.Encode(), now, func(db *sql.DB) gorm.Dialector {
+		return &lite.Dialector{Conn: db}
+	})
+}
+
+func open(d *Dialect, driver, dsn string, now func() time.Time, dial func(*sql.DB) gorm.Dialector) (*DB, error) {
+	writes, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open a shard: %w", err)
+	}
+	writes.SetMaxOpenConns(maxWriteConns)
+	writes.SetMaxIdleConns(maxWriteConns)
+	reads, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), writes.Close())
+	}
+	reads.SetMaxOpenConns(maxReadConns)
+	reads.SetMaxIdleConns(maxReadConns)
+	reads.SetConnMaxLifetime(connLifetime)
+	orm, err := gorm.Open(dial(reads), &gorm.Config{
+		SkipDefaultTransaction: true,
+		DisableAutomaticPing:   true, // a dead shard must not stop the others from starting
+		NowFunc:                now,
+		Logger:                 logger.Discard,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), writes.Close(), reads.Close())
+	}
+	return &DB{Dialect: d, writes: writes, reads: reads, orm: orm, now: now}, nil
+}
+
+// SQL is the pool for migrations and administration. Ledger tables are not written through it.
+func (db *DB) SQL() *sql.DB { return db.reads }
+
+// Ping reports whether the shard answers.
+func (db *DB) Ping(ctx context.Context) error { return db.reads.PingContext(ctx) }
+
+// Close closes both pools.
+func (db *DB) Close() error { return errors.Join(db.writes.Close(), db.reads.Close()) }
+
+// clock is the SQL of the shard's time in microseconds. SQLite runs in our process, so its clock is ours.
+func (db *DB) clock() string {
+	if db.Dialect.now != "" {
+		return db.Dialect.now
+	}
+	return fmt.Sprint(db.now().UnixMicro())
+}

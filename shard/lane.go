@@ -1,0 +1,279 @@
+package shard
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/statesvc/statesvc/shard/failpoint"
+)
+
+// lane owns a queue and a connection, and runs one batch after the other.
+type lane struct {
+	*Committer
+	number int
+	queue  *queue
+	conn   *sql.Conn // nil until used, and after it broke
+	packet *Packet   // reused; a lane has one packet under way
+}
+
+func newLane(c *Committer, number int) *lane {
+	return &lane{Committer: c, number: number, queue: newQueue(c.cfg.Queue), packet: newPacket(c.cfg.DB.Dialect)}
+}
+
+func (l *lane) run() {
+	defer l.dropConn()
+	var calls []*call
+	for {
+		if calls = l.queue.take(calls, l.cfg.Batch); calls == nil {
+			return
+		}
+		if live := l.alive(calls); len(live) > 0 {
+			l.decide(live)
+		}
+	}
+}
+
+// alive takes the calls that are still wanted. A call past its deadline is dropped here, before it has any effect, and
+// never later.
+func (l *lane) alive(calls []*call) []*call {
+	now := l.cfg.Now()
+	live := calls[:0]
+	for _, c := range calls {
+		switch {
+		case !c.take():
+		case l.ctx.Err() != nil:
+			c.answer(Reply{Err: ErrClosed})
+		case !c.deadline.IsZero() && now.After(c.deadline):
+			c.answer(Reply{Err: fmt.Errorf("taken after its deadline: %w", ErrOverloaded)})
+		default:
+			l.cfg.Metrics.waited(now.Sub(c.queuedAt))
+			live = append(live, c)
+		}
+	}
+	return live
+}
+
+// decide runs calls as one transaction until each has its answer. Trouble that other instances cause is met by running the
+// batch again, trouble of our own by splitting it until the guilty operation is alone.
+func (l *lane) decide(calls []*call) {
+	for range maxBatchRetries {
+		t, err := l.transact(calls)
+		if err == nil {
+			l.answer(t)
+			return
+		}
+		if errors.Is(err, errUndecided) {
+			l.undecided(calls)
+			return
+		}
+		f := classify(err)
+		l.cfg.Metrics.retried(l.cfg.Shard, f)
+		switch {
+		case isRetryable(f):
+			continue
+		case f == faultBug:
+			l.split(calls, err)
+			return
+		case f == faultStale:
+			l.refuse(calls, fmt.Errorf("%w: %w", ErrStaleRoute, err))
+			return
+		}
+		l.refuse(calls, fmt.Errorf("%w: %w", ErrFailover, err))
+		return
+	}
+	l.exhausted(calls)
+}
+
+// exhausted ends a batch that lost every race. A duplicate key that comes again and again is no race, so the batch is
+// split to find it; a single operation is handed back.
+func (l *lane) exhausted(calls []*call) {
+	err := fmt.Errorf("lost %d races for its rows", maxBatchRetries)
+	if len(calls) > 1 {
+		l.split(calls, err)
+		return
+	}
+	l.refuse(calls, fmt.Errorf("%w: %w", ErrOverloaded, err))
+}
+
+// split runs the halves of a batch that violated a constraint as transactions of their own.
+func (l *lane) split(calls []*call, err error) {
+	if len(calls) > 1 {
+		half := len(calls) / 2
+		l.decide(calls[:half])
+		l.decide(calls[half:])
+		return
+	}
+	op := calls[0].op
+	l.cfg.Log.Error("an operation violates an invariant and was rolled back; this is a bug",
+		"shard", l.cfg.Shard, "kind", op.Kind, "bucket", op.Bucket, "error", err)
+	l.cfg.Metrics.poisoned(l.cfg.Shard)
+	l.refuse(calls, fmt.Errorf("%w: %w", ErrInternal, err))
+}
+
+func (l *lane) refuse(calls []*call, err error) {
+	for _, c := range calls {
+		c.answer(Reply{Err: err})
+	}
+}
+
+func (l *lane) answer(t *transaction) {
+	for i, c := range t.calls {
+		c.answer(t.replies[i])
+	}
+}
+
+// transact runs one attempt. Its error is errUndecided if and only if COMMIT may have been executed; any other error
+// means that the transaction left no trace.
+func (l *lane) transact(calls []*call) (t *transaction, err error) {
+	start := l.cfg.Now()
+	l.cfg.FailPoints.Hit(failpoint.BeforeBegin)
+	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.cfg.Epoch, calls, l.cfg.Machine)
+	if err := l.loadWithRetry(t); err != nil {
+		l.rollback(err)
+		return nil, fmt.Errorf("load a batch of %d: %w", len(calls), err)
+	}
+	loaded := l.cfg.Now()
+	if uint64(t.fence) != l.cfg.Epoch { //nolint:gosec // epochs are small
+		l.rollback(nil)
+		return nil, fmt.Errorf("the shard is at epoch %d, the route at %d: %w", t.fence, l.cfg.Epoch, errStaleEpoch)
+	}
+	t.decide()
+	l.cfg.FailPoints.Hit(failpoint.AfterLoad)
+	decided := l.cfg.Now()
+	if err := l.commit(t); err != nil {
+		return nil, err
+	}
+	l.cfg.FailPoints.Hit(failpoint.AfterCommit)
+	l.cfg.Metrics.batch(l.ctx, l.cfg.Shard, t, start, loaded, decided, l.cfg.Now())
+	return t, nil
+}
+
+// loadWithRetry runs round trip 1, once more on a new connection if the kept one turns out to be dead: nothing was
+// written yet, so nothing can happen twice.
+func (l *lane) loadWithRetry(t *transaction) error {
+	fresh := l.conn == nil
+	err := l.loadRounds(t)
+	if err == nil || fresh || !connectionGone(err) {
+		return err
+	}
+	l.dropConn()
+	*t = *newTransaction(t.d, t.clock, t.epoch, t.calls, l.cfg.Machine)
+	return l.loadRounds(t)
+}
+
+func (l *lane) loadRounds(t *transaction) error {
+	ctx, cancel := context.WithTimeout(l.ctx, defaultRoundTrip)
+	defer cancel()
+	l.packet.reset()
+	t.load(l.packet)
+	for round := 1; ; round++ {
+		if err := l.raw(ctx, func(c driver.Conn) error { return l.packet.query(ctx, c) }); err != nil {
+			return err
+		}
+		l.packet.reset()
+		if t.domain.Load(l.packet, round); l.packet.Empty() {
+			return nil
+		}
+	}
+}
+
+// commit is round trip 2. After the first byte of its packet may have left, only an answer of the server tells whether the
+// transaction took place, so every error that is not such an answer makes the batch undecided.
+func (l *lane) commit(t *transaction) error {
+	l.packet.reset()
+	if !t.write(l.packet) {
+		l.rollback(nil)
+		return nil
+	}
+	if t.d.multi {
+		l.packet.guard()
+	}
+	l.packet.exec("COMMIT")
+	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), defaultCommitWait)
+	defer cancel()
+	err := l.raw(ctx, func(c driver.Conn) error { return l.packet.execAll(ctx, c) })
+	if err == nil {
+		return nil
+	}
+	l.rollback(err)
+	if errors.Is(err, driver.ErrBadConn) || classify(err) != faultLost {
+		return fmt.Errorf("write a batch of %d: %w", len(t.calls), err)
+	}
+	return fmt.Errorf("write a batch of %d: %w: %w", len(t.calls), errUndecided, err)
+}
+
+// undecided hands the batch to the resolver and answers with what it found. The lane stays closed meanwhile: its owners
+// must not be written to, and a shard in trouble gets no more sessions that wait.
+func (l *lane) undecided(calls []*call) {
+	ops := make([]*Op, len(calls))
+	byOp := make(map[*Op]*call, len(calls))
+	for i, c := range calls {
+		ops[i] = c.op
+		byOp[c.op] = c
+	}
+	l.cfg.Metrics.undecided(l.cfg.Shard, len(calls))
+	fates := l.cfg.Undecided(l.ctx, UndecidedBatch{Shard: l.cfg.Shard, Epoch: l.cfg.Epoch, DB: l.cfg.DB, Ops: ops})
+	var again []*call
+	for _, f := range fates {
+		c := byOp[f.Op]
+		delete(byOp, f.Op)
+		if f.Verdict != Aborted {
+			c.answer(Reply{Verdict: f.Verdict, Body: f.Body})
+			continue
+		}
+		if c.attempts++; c.attempts < maxAttempts && (c.deadline.IsZero() || l.cfg.Now().Before(c.deadline)) {
+			again = append(again, c)
+			continue
+		}
+		c.answer(Reply{Err: fmt.Errorf("the attempt was undone: %w", ErrFailover)})
+	}
+	for _, c := range byOp {
+		c.answer(Reply{Err: ErrOutcomeUnknown})
+	}
+	if len(again) > 0 {
+		l.decide(again)
+	}
+}
+
+// raw runs f on the lane's connection.
+func (l *lane) raw(ctx context.Context, f func(driver.Conn) error) error {
+	if l.conn == nil {
+		conn, err := l.cfg.DB.writes.Conn(ctx)
+		if err != nil {
+			return fmt.Errorf("connect to shard %d: %w", l.cfg.Shard, err)
+		}
+		l.conn = conn
+	}
+	return l.conn.Raw(func(c any) error { return f(c.(driver.Conn)) })
+}
+
+// rollback leaves the connection without a transaction, or leaves no connection.
+func (l *lane) rollback(cause error) {
+	if l.conn == nil {
+		return
+	}
+	if cause != nil && connectionGone(cause) {
+		l.dropConn()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), time.Second)
+	defer cancel()
+	if _, err := l.conn.ExecContext(ctx, "ROLLBACK"); err != nil && !notInTransaction(err) {
+		l.dropConn()
+	}
+}
+
+// dropConn closes the connection itself and does not give it back to the pool.
+func (l *lane) dropConn() {
+	if l.conn == nil {
+		return
+	}
+	_ = l.conn.Raw(func(any) error { return driver.ErrBadConn }) // how database/sql is told to discard it
+	_ = l.conn.Close()
+	l.conn = nil
+}

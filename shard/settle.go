@@ -1,0 +1,153 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"fmt"
+)
+
+// Unsettled names an operation whose COMMIT got no answer.
+type Unsettled struct {
+	Owner       string
+	Bucket      Bucket
+	Key         string
+	Fingerprint []byte
+}
+
+// Settled is what the shard says of an operation, now and for ever: it was done or refused, or it was not executed and
+// never will be by that attempt, because its key is taken by a tombstone (ABORTED).
+type Settled struct {
+	Verdict Verdict
+	Body    []byte
+}
+
+// Settle decides operations whose COMMIT got no answer, in one transaction: it inserts a tombstone for each key. The insert
+// waits for a transaction that still holds the key, finds what it has left, or takes the place so that it can
+// never commit. A bare SELECT would decide nothing, since the lost transaction may still be on its way.
+//
+// The answer is in the order of us. After an error nothing is known, and Settle may be called again: it is idempotent.
+// ErrStaleRoute means that another shard or epoch must be asked.
+func (db *DB) Settle(ctx context.Context, epoch uint64, us []Unsettled) ([]Settled, error) {
+	conn, err := db.writes.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("settle %d operations: %w", len(us), err)
+	}
+	defer conn.Close()
+	var settled []Settled
+	err = conn.Raw(func(c any) error {
+		s := &settling{db: db, epoch: epoch, us: us, found: make(map[opKey]Settled, len(us)), serving: map[Bucket]bool{}}
+		if err := s.run(ctx, c.(driver.Conn)); err != nil {
+			return s.abandon(ctx, c.(driver.Conn), err)
+		}
+		settled, err = s.answers()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settle %d operations: %w", len(us), err)
+	}
+	return settled, nil
+}
+
+type settling struct {
+	db      *DB
+	epoch   uint64
+	us      []Unsettled
+	fence   uint64
+	serving map[Bucket]bool
+	found   map[opKey]Settled
+}
+
+func (s *settling) run(ctx context.Context, c driver.Conn) error {
+	p := newPacket(s.db.Dialect)
+	p.exec(s.db.Dialect.begin)
+	s.loadFences(p)
+	if err := p.query(ctx, c); err != nil {
+		return err
+	}
+	if s.fence != s.epoch {
+		return fmt.Errorf("%w: the shard is at epoch %d, the resolver at %d", ErrStaleRoute, s.fence, s.epoch)
+	}
+	for _, u := range s.us {
+		if !s.serving[u.Bucket] {
+			return fmt.Errorf("%w: bucket %d is not served here", ErrStaleRoute, u.Bucket)
+		}
+	}
+	p.reset()
+	s.tombstones(p)
+	s.read(p)
+	if err := p.query(ctx, c); err != nil {
+		return err
+	}
+	p.reset()
+	p.exec("COMMIT")
+	return p.execAll(ctx, c)
+}
+
+// loadFences takes the same locks as a batch, so that a tombstone is never written to a bucket that moved away.
+func (s *settling) loadFences(p *Packet) {
+	p.Query("SELECT epoch FROM fence WHERE id=1", func(r *Row) error {
+		s.fence = uint64(r.Int()) //nolint:gosec // epochs are small
+		return nil
+	})
+	v := p.Select("SELECT bucket FROM bucket_owner WHERE state='SERVING' AND (bucket) IN", func(r *Row) error {
+		s.serving[Bucket(r.Int())] = true //nolint:gosec // below 16384
+		return nil
+	})
+	for _, u := range s.us {
+		v.Row().Bucket(u.Bucket)
+	}
+	v.End(" ORDER BY bucket" + s.db.Dialect.shareLock)
+}
+
+func (s *settling) tombstones(p *Packet) {
+	v := p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
+	for _, u := range s.us {
+		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key).Binary(u.Fingerprint).ASCII(Aborted.String()).
+			Int(int64(s.epoch)).Int(s.db.now().UnixMicro()).Binary(nil) //nolint:gosec // as above
+	}
+	v.endAny(s.db.Dialect.ignoreDuplicate)
+}
+
+// read follows the tombstones in the same transaction, with a lock: a plain read could be older than the insert's wait.
+func (s *settling) read(p *Packet) {
+	v := p.Select("SELECT owner, op_key, fingerprint, verdict, reply FROM operations WHERE (bucket, owner, op_key) IN", s.scan)
+	for _, u := range s.us {
+		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key)
+	}
+	v.End(s.db.Dialect.shareLock)
+}
+
+func (s *settling) scan(r *Row) error {
+	k := opKey{r.Str(), r.Str()}
+	fingerprint, verdict, body := r.Bytes(), parseVerdict(r.Str()), r.Bytes()
+	for _, u := range s.us {
+		if u.Owner == k.owner && u.Key == k.key && !bytes.Equal(u.Fingerprint, fingerprint) {
+			verdict, body = Aborted, nil // another request has the key: this one did not happen
+		}
+	}
+	s.found[k] = Settled{Verdict: verdict, Body: body}
+	return nil
+}
+
+func (s *settling) answers() ([]Settled, error) {
+	out := make([]Settled, len(s.us))
+	for i, u := range s.us {
+		found, ok := s.found[opKey{u.Owner, u.Key}]
+		if !ok {
+			return nil, fmt.Errorf("a tombstone of bucket %d was not read back: %w", u.Bucket, ErrInternal)
+		}
+		out[i] = found
+	}
+	return out, nil
+}
+
+// abandon rolls back and, when even that fails, tells database/sql to throw the connection away.
+func (s *settling) abandon(ctx context.Context, c driver.Conn, cause error) error {
+	p := newPacket(s.db.Dialect)
+	p.exec("ROLLBACK")
+	if connectionGone(cause) || p.execAll(context.WithoutCancel(ctx), c) != nil {
+		return fmt.Errorf("%w: %w", driver.ErrBadConn, cause)
+	}
+	return cause
+}
