@@ -1,5 +1,0 @@
-//go:build !race
-
-package id
-
-const raceEnabled = false
