@@ -68,6 +68,7 @@ func mariaConfig(dsn string) (*my.Config, error) {
 	cfg.InterpolateParams = true // reads in one round trip
 	cfg.ClientFoundRows = true   // a row set to what it was counts as changed (gorm issues 7384, 6756)
 	cfg.RejectReadOnly = false   // error 1290 is a stale route, and a driver must not retry by itself
+	cfg.Logger = &my.NopLogger{} // a lost connection is reported once, by whoever was using it
 	cfg.ParseTime, cfg.Loc = true, time.UTC
 	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = time.Second, 3*time.Second, time.Second
 	cfg.Params = map[string]string{}

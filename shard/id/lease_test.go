@@ -15,8 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/statesvc/statesvc/register"
 	"pgregory.net/rapid"
+
+	"github.com/statesvc/statesvc/register"
 )
 
 var quiet = slog.New(slog.DiscardHandler)

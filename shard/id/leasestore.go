@@ -86,7 +86,7 @@ func (s *RegisterStore) list(ctx context.Context) ([]node, error) {
 func choose(nodes []node, holder string, now time.Time) (best node, ok bool) {
 	hash := fnv.New32a()
 	hash.Write([]byte(holder))
-	start := int(hash.Sum32() % uint32(len(nodes)))
+	start := int(hash.Sum32() % (MaxNode + 1))
 	for i := range nodes {
 		n := nodes[(start+i)%len(nodes)]
 		switch {

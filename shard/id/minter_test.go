@@ -142,7 +142,8 @@ func TestBurstStopsAtTheMark(t *testing.T) {
 func TestUseSaysWhatIsUnused(t *testing.T) {
 	m, _ := newTestMinter(t)
 	mustMint(t, m)
-	if got := m.Use(Grant{Node: 6, Floor: start.Add(time.Minute), Mark: start.Add(time.Hour)}); !got.Equal(start.Add(time.Millisecond)) {
+	next := Grant{Node: 6, Floor: start.Add(time.Minute), Mark: start.Add(time.Hour)}
+	if got := m.Use(next); !got.Equal(start.Add(time.Millisecond)) {
 		t.Errorf("after one id: unused from %s", got)
 	}
 	if got := m.Use(Grant{}); !got.Equal(start.Add(time.Minute)) {

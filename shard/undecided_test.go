@@ -1,0 +1,221 @@
+package shard_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/statesvc/statesvc/internal/mariadb"
+	"github.com/statesvc/statesvc/internal/netfault"
+	"github.com/statesvc/statesvc/internal/testdb"
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/failpoint"
+)
+
+// settleDirectly is the resolver of these tests: it asks a connection that does not go through the proxy. The real one,
+// with its records and blocks, is in package pending.
+func settleDirectly(t *testing.T, direct *shard.DB, count *atomic.Int64) func(context.Context, shard.UndecidedBatch) []shard.Fate {
+	return func(ctx context.Context, u shard.UndecidedBatch) []shard.Fate {
+		var us []shard.Unsettled
+		for _, o := range u.Ops {
+			us = append(us, shard.Unsettled{Owner: o.Owner, Bucket: o.Bucket, Key: o.Key, Fingerprint: o.Fingerprint})
+		}
+		settled, err := direct.Settle(ctx, u.Epoch, us)
+		for i := 0; err != nil && i < 50; i++ {
+			time.Sleep(20 * time.Millisecond)
+			settled, err = direct.Settle(ctx, u.Epoch, us)
+		}
+		if err != nil {
+			t.Errorf("settle: %v", err)
+			return nil
+		}
+		fates := make([]shard.Fate, len(settled))
+		for i, s := range settled {
+			fates[i] = shard.Fate{Op: u.Ops[i], Verdict: s.Verdict, Body: s.Body}
+		}
+		count.Add(1)
+		return fates
+	}
+}
+
+// cutter is a committer whose only way to the server is a proxy.
+type cutter struct {
+	*shard.Committer
+	proxy     *netfault.Proxy
+	direct    *shard.DB
+	undecided atomic.Int64
+	armed     atomic.Value // func(point string)
+}
+
+func newCutter(t *testing.T) *cutter {
+	server := testdb.MariaDB(t)
+	c := &cutter{proxy: netfault.New(t, server.Addr())}
+	schema := server.Schema(t)
+	direct, err := shard.OpenMariaDB(server.DSN(schema), time.Now)
+	c.direct = prepare(t, direct, err)
+	db, err := shard.OpenMariaDB("app@tcp("+c.proxy.Addr()+")/"+schema, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	c.armed.Store(func(string) {})
+	c.Committer = start(t, shard.Config{
+		DB: db, Lanes: 1, Undecided: settleDirectly(t, c.direct, &c.undecided),
+		FailPoints: func(name string) { c.armed.Load().(func(string))(name) },
+	})
+	return c
+}
+
+// The connection is cut after n bytes, for many n, in both directions, from the packet of COMMIT on. Whatever the cut hit,
+// every operation has one answer, and the counter is the sum of the answers.
+func TestConnectionCutAroundCommit(t *testing.T) {
+	c := newCutter(t)
+	var sum int64
+	for _, d := range []netfault.Direction{netfault.ToServer, netfault.ToClient} {
+		for n := 0; n < 700; n += 23 {
+			c.armed.Store(func(name string) {
+				if name == failpoint.BeforeCommit {
+					c.proxy.CutAfter(d, n)
+					c.armed.Store(func(string) {})
+				}
+			})
+			heal := time.AfterFunc(30*time.Millisecond, c.proxy.Heal)
+			o := op("a", fmt.Sprintf("%s-%d", d, n), 1)
+			r := submit(t, c.Committer, o)
+			heal.Stop()
+			c.proxy.Heal()
+			sum++
+			if r.Err != nil { // an attempt that had no effect: the key runs now, once
+				r = submit(t, c.Committer, o)
+			}
+			want(t, r, shard.Done, fmt.Sprint(sum))
+			want(t, submit(t, c.Committer, o), shard.Done, fmt.Sprint(sum))
+		}
+	}
+	if c.undecided.Load() == 0 {
+		t.Error("no cut made an outcome undecided; the test cuts in the wrong place")
+	}
+	t.Logf("%d cuts were undecided", c.undecided.Load())
+}
+
+// A lost answer to a COMMIT that took place: the caller gets the recorded reply, and the operation is not run again.
+func TestAnswerOfCommitLost(t *testing.T) {
+	c := newCutter(t)
+	want(t, submit(t, c.Committer, op("a", "k0", 1)), shard.Done, "1")
+	for i := range 3 {
+		c.armed.Store(func(name string) {
+			if name == failpoint.BeforeCommit {
+				c.proxy.Reset(netfault.ToClient)
+				c.armed.Store(func(string) {})
+			}
+		})
+		want(t, submit(t, c.Committer, op("a", fmt.Sprint("k", i+1), 1)), shard.Done, fmt.Sprint(i+2))
+		c.proxy.Heal()
+	}
+	if c.undecided.Load() != 3 {
+		t.Errorf("%d undecided outcomes, want 3", c.undecided.Load())
+	}
+}
+
+// Nothing reaches the server any more and nothing says so: the caller hears within its deadline, and later the key tells.
+func TestDeadlineWhileTheNetworkIsSilent(t *testing.T) {
+	c := newCutter(t)
+	want(t, submit(t, c.Committer, op("a", "k0", 1)), shard.Done, "1")
+	c.armed.Store(func(name string) {
+		if name == failpoint.BeforeCommit {
+			c.proxy.Swallow(netfault.ToServer)
+			c.armed.Store(func(string) {})
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if r := c.Submit(ctx, op("a", "k1", 1)); !errors.Is(r.Err, shard.ErrOutcomeUnknown) {
+		t.Errorf("reply %+v, want outcome unknown", r)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the caller waited %v past a deadline of 300ms", took)
+	}
+	c.proxy.Heal()
+	want(t, submit(t, c.Committer, op("a", "k1", 1)), shard.Done, "2")
+}
+
+// The server is killed and comes back while many callers work. Every acknowledged operation is there, none twice.
+func TestServerKilledUnderLoad(t *testing.T) {
+	server := testdb.Start(t, mariadb.Options{})
+	db := openMariaDB(t, server)
+	var undecided atomic.Int64
+	c := start(t, shard.Config{DB: db, Undecided: settleDirectly(t, db, &undecided)})
+	stop := make(chan struct{})
+	var acknowledged, unknown sync.Map
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			for j := 0; ; j++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := fmt.Sprintf("k-%d-%d", i, j)
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				r := c.Submit(ctx, op(fmt.Sprintf("o%d", i%8), key, 1))
+				cancel()
+				switch {
+				case r.Err == nil:
+					acknowledged.Store(key, i%8)
+				case errors.Is(r.Err, shard.ErrOutcomeUnknown):
+					unknown.Store(key, i%8)
+				default:
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	for range 2 {
+		time.Sleep(300 * time.Millisecond)
+		server.Kill(t)
+		time.Sleep(100 * time.Millisecond)
+		server.Restart(t)
+	}
+	time.Sleep(500 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+
+	stored := map[string]bool{}
+	rows, err := db.SQL().QueryContext(t.Context(), "SELECT op_key FROM operations WHERE verdict='DONE'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			t.Fatal(err)
+		}
+		stored[key] = true
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	acknowledged.Range(func(key, _ any) bool {
+		n++
+		if !stored[key.(string)] {
+			t.Errorf("acknowledged operation %v is lost", key)
+		}
+		return true
+	})
+	var sum int
+	if err := db.SQL().QueryRowContext(t.Context(), "SELECT COALESCE(SUM(n),0) FROM counters").Scan(&sum); err != nil {
+		t.Fatal(err)
+	}
+	if sum != len(stored) || n == 0 {
+		t.Errorf("counters hold %d, %d operations are recorded as done, %d acknowledged", sum, len(stored), n)
+	}
+	t.Logf("%d acknowledged, %d recorded, %d batches undecided", n, len(stored), undecided.Load())
+}
