@@ -1,45 +1,45 @@
 package mariadb
 
-// settings are given to every server, before Options.Settings, of which the last one wins. "loose-" marks those that some
+// settings are given to every server, before Options.Settings, of which the last one wins. "loose_" marks those that some
 // release of 10.11 does not know.
 var settings = []string{
 	// Acknowledged is durable, and replicas get rows.
-	"innodb-flush-log-at-trx-commit=1",
-	"sync-binlog=1",
-	"log-bin=binlog",
-	"binlog-format=ROW",
-	"binlog-row-image=FULL",
-	"log-slave-updates=1",
-	"gtid-strict-mode=1",
-	"server-id=1",
-	"skip-slave-start=1",
+	"innodb_flush_log_at_trx_commit=1",
+	"sync_binlog=1",
+	"log_bin=binlog",
+	"binlog_format=ROW",
+	"binlog_row_image=FULL",
+	"log_slave_updates=1",
+	"gtid_strict_mode=1",
+	"server_id=1",
+	"skip_slave_start=1",
 
 	// What the committer relies on: no gap locks, short waits, and a paused instance that loses its rows.
-	"transaction-isolation=READ-COMMITTED",
-	"loose-innodb-snapshot-isolation=OFF",
-	"innodb-lock-wait-timeout=2",
-	"idle-write-transaction-timeout=3",
-	"sql-mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO," +
+	"transaction_isolation=READ-COMMITTED",
+	"loose_innodb_snapshot_isolation=OFF",
+	"innodb_lock_wait_timeout=2",
+	"idle_write_transaction_timeout=3",
+	"sql_mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO," +
 		"NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION",
-	"character-set-server=utf8mb4",
-	"default-time-zone=+00:00",
-	"event-scheduler=OFF",
+	"character_set_server=utf8mb4",
+	"default_time_zone=+00:00",
+	"event_scheduler=OFF",
 
 	// Many servers on one small machine, many clients each.
-	"innodb-buffer-pool-size=256M",
-	"innodb-log-file-size=256M",
-	"innodb-buffer-pool-dump-at-shutdown=OFF",
-	"innodb-buffer-pool-load-at-startup=OFF",
-	"max-connections=1200",
-	"performance-schema=OFF",
+	"innodb_buffer_pool_size=256M",
+	"innodb_log_file_size=256M",
+	"innodb_buffer_pool_dump_at_shutdown=OFF",
+	"innodb_buffer_pool_load_at_startup=OFF",
+	"max_connections=1200",
+	"performance_schema=OFF",
 
 	// Loopback only; hosts in grants are addresses.
-	"bind-address=127.0.0.1",
-	"skip-name-resolve=1",
-	"local-infile=OFF",
+	"bind_address=127.0.0.1",
+	"skip_name_resolve=1",
+	"local_infile=OFF",
 
 	// Tests inject faults by triggers; with a binary log that would take SUPER.
-	"log-bin-trust-function-creators=1",
+	"log_bin_trust_function_creators=1",
 }
 
 // grants makes the two users. It runs while the template is initialised, so it never shows up in a binary log. The server
@@ -56,7 +56,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TR
 
 // templateSettings keep the template small; a server that starts on a copy grows the log to its own size.
 var templateSettings = []string{
-	"innodb-log-file-size=4M",
-	"innodb-buffer-pool-dump-at-shutdown=OFF",
-	"skip-name-resolve=1",
+	"innodb_log_file_size=4M",
+	"innodb_buffer_pool_dump_at_shutdown=OFF",
+	"skip_name_resolve=1",
 }

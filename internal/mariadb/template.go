@@ -94,7 +94,7 @@ func makeTemplate(ctx context.Context, data string) error {
 	if err := os.WriteFile(script, []byte(grants), 0o600); err != nil {
 		return fmt.Errorf("write grants: %w", err)
 	}
-	defer os.Remove(script)
+	defer func() { _ = os.Remove(script) }() // a leftover is harmless and named after its folder
 
 	list := append(arguments(templateSettings),
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--datadir="+data, "--extra-file="+script)

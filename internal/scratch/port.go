@@ -1,7 +1,6 @@
 package scratch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -59,7 +58,7 @@ func takePort(folder string, number int) (*Port, error) {
 		return nil, err
 	}
 	port := &Port{Number: number, lock: lock}
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", port.Addr())
+	listener, err := net.Listen("tcp4", port.Addr())
 	if err != nil {
 		return nil, errors.Join(errTaken, port.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -114,11 +115,8 @@ func TestSweepTakesFoldersWithoutHolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	orphan, err := os.MkdirTemp(root, "orphan-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(orphan+".lock", nil, 0o600); err != nil {
+	orphan := filepath.Join(root, "orphan-"+strconv.Itoa(os.Getpid()))
+	if err := errors.Join(os.Mkdir(orphan, 0o700), os.WriteFile(orphan+".lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	held, err := scratch.NewFolder("held")
