@@ -1,0 +1,88 @@
+# The commands of daily work. `make` lists them. Tool versions: scripts/versions; what is checked: scripts/check.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+MINUTES ?= 10
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/statesvc, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/statesvc ./cmd/statesvc
+
+.PHONY: run
+run: ## run the embedded service: nothing to install, seeded demo data (ARGS="--flag ...")
+	go run ./cmd/statesvc dev $(ARGS)
+
+.PHONY: test
+test: deps test-client test-go ## run every test, installing missing servers first
+
+.PHONY: test-go
+test-go: ## run the Go tests, with the race detector
+	CGO_ENABLED=1 go test -race -timeout 20m ./... $(ARGS)
+
+.PHONY: test-client
+test-client: ## run the tests of the TypeScript client
+	@if [[ -f client/ts/package.json ]]; then \
+		cd client/ts && npm ci --no-audit --no-fund </dev/null && npm test </dev/null; \
+	else \
+		echo "no TypeScript client here"; \
+	fi
+
+.PHONY: check
+check: tools ## format, lint, imports, generated files, contract, vulnerabilities: what CI checks besides tests
+	scripts/check $(ARGS)
+
+.PHONY: format
+format: tools ## format the Go code
+	bin/golangci-lint fmt ./...
+
+.PHONY: lint
+lint: tools ## run the linters only
+	bin/golangci-lint run --allow-parallel-runners ./... $(ARGS)
+
+.PHONY: generate
+generate: tools ## write all generated files anew
+	PATH="$(CURDIR)/bin:$$PATH" go generate ./...
+	@if [[ -f client/ts/package.json ]] && grep -q '"generate"' client/ts/package.json; then \
+		cd client/ts && npm ci --no-audit --no-fund --silent </dev/null && npm run generate </dev/null; \
+	fi
+
+.PHONY: smoke
+smoke: ## build the program and see it start, get ready and stop
+	scripts/smoke
+
+.PHONY: bench-committer
+bench-committer: deps ## measure the committer on a real MariaDB (ARGS="--flag ...")
+	go run ./cmd/statesvc bench committer $(ARGS)
+
+.PHONY: bench-http
+bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
+	go run ./cmd/statesvc bench http $(ARGS)
+
+.PHONY: soak
+soak: deps ## run under load with faults for MINUTES=10, then check the invariants
+	go run ./cmd/statesvc bench soak --duration $(MINUTES)m $(ARGS)
+
+.PHONY: mutants
+mutants: deps ## switch off one protection at a time; some test must notice each
+	go run ./internal/mutants $(ARGS)
+
+.PHONY: deps
+deps: ## install missing servers (MariaDB, Redis) with apt
+	@scripts/install-deps
+
+.PHONY: tools
+tools: ## build the tools of scripts/versions into bin/
+	@scripts/install-tools
+
+.PHONY: clean
+clean: ## remove what was built, installed and measured in this folder
+	rm -rf bin .cache client/ts/node_modules
+	go clean -testcache
