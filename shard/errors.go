@@ -131,12 +131,15 @@ func classifySQLite(code int) fault {
 }
 
 // connectionGone reports errors after which a connection must not be used again.
-func connectionGone(err error) bool {
+func connectionGone(err error) bool { return brokenConnection(err) || classify(err) == faultLost }
+
+// brokenConnection reports errors of the way to the server, not of the server.
+func brokenConnection(err error) bool {
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, mysql.ErrPktSync) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || classify(err) == faultLost
+	return network
 }

@@ -1,0 +1,85 @@
+package pending
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// sweepBatch is how many owners one sweep of a shard settles; the next one follows at once if there are more.
+const sweepBatch = 512
+
+// SweeperConfig is what a sweeper needs.
+type SweeperConfig struct {
+	Shards []int
+	Every  time.Duration // pause between sweeps of a shard that had nothing more to do
+
+	// Due lists owners of a shard who have expired holds, at most limit of them, the longest overdue first.
+	Due func(ctx context.Context, shard, limit int) (owners []string, err error)
+	// Expire settles the expired holds of an owner.
+	Expire func(ctx context.Context, owner string) error
+	// Lead reports whether this instance is the one to sweep a shard now. It saves work and decides nothing: a sweep by two
+	// is harmless. Nil: always.
+	Lead func(ctx context.Context, shard int) bool
+
+	Log *slog.Logger
+}
+
+// Sweeper settles expired holds in the background.
+type Sweeper struct{ cfg SweeperConfig }
+
+// NewSweeper returns a sweeper; Run starts it.
+func NewSweeper(cfg SweeperConfig) *Sweeper { return &Sweeper{cfg: cfg} }
+
+// Run sweeps every shard in turn until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(s.cfg.Every):
+		}
+		for _, shard := range s.cfg.Shards {
+			if err := s.sweep(ctx, shard); err != nil && ctx.Err() == nil {
+				s.cfg.Log.Warn("could not sweep expired holds; they stay expired for every reader", "shard", shard, "error", err)
+			}
+		}
+	}
+}
+
+func (s *Sweeper) sweep(ctx context.Context, shard int) error {
+	if s.cfg.Lead != nil && !s.cfg.Lead(ctx, shard) {
+		return nil
+	}
+	for {
+		owners, err := s.cfg.Due(ctx, shard, sweepBatch)
+		if err != nil {
+			return fmt.Errorf("list overdue holds: %w", err)
+		}
+		if err := s.expire(ctx, owners); err != nil {
+			return err
+		}
+		if len(owners) < sweepBatch {
+			return nil
+		}
+	}
+}
+
+// expire settles the owners side by side, so that a lane can batch them.
+func (s *Sweeper) expire(ctx context.Context, owners []string) error {
+	results := make(chan error, len(owners))
+	for _, owner := range owners {
+		go func() { results <- s.cfg.Expire(ctx, owner) }()
+	}
+	var first error
+	for range owners {
+		if err := <-results; err != nil && first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		return fmt.Errorf("settle expired holds: %w", first)
+	}
+	return nil
+}
