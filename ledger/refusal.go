@@ -23,6 +23,22 @@ var (
 	ErrInsufficient     = errors.New("insufficient")
 )
 
+// reasons lists the errors above in their order.
+var reasons = []error{
+	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrCurrencyMismatch,
+	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient,
+}
+
+// reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
+func reasonOf(code string) error {
+	for _, reason := range reasons {
+		if reason.Error() == code {
+			return reason
+		}
+	}
+	return fmt.Errorf("unknown refusal %q", code)
+}
+
 // ErrInvalid: the request breaks a rule of syntax or a limit; nothing was looked up. See [Invalid].
 var ErrInvalid = errors.New("invalid-request")
 
@@ -49,7 +65,7 @@ func (r *Refusal) Unwrap() error { return r.Reason }
 // Invalid lists everything that is wrong with a request.
 type Invalid struct{ Problems []FieldProblem }
 
-// FieldProblem is one thing that is wrong, with the JSON pointer to it.
+// FieldProblem is one thing that is wrong, with the JSON pointer to it, or with the name of a header.
 type FieldProblem struct{ Pointer, Detail string }
 
 func (e *Invalid) Error() string {

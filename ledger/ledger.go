@@ -1,0 +1,259 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// Store is where owners live: every operation of an owner is decided there, one after the other.
+type Store interface {
+	// Submit hands op to the shard of its bucket and waits for the reply; see shard.Committer.
+	Submit(ctx context.Context, op *shard.Op) shard.Reply
+	// Read runs read on one consistent snapshot of the shard of b. at is the shard's time in that snapshot.
+	Read(ctx context.Context, b shard.Bucket, read func(tx *gorm.DB, at time.Time) error) error
+	// Placement is the shard on which documents of b are born.
+	Placement(b shard.Bucket) uint16
+}
+
+// Config is what a Ledger needs. Store, Codec, Minter and Now are required.
+type Config struct {
+	Store  Store
+	Codec  *id.Codec
+	Minter *id.Minter
+	Now    func() time.Time // bounds the expiries that may be asked for; decisions use the shard's time
+
+	// Blocks says why an owner must not be written to just now; nil: nobody is blocked. It is asked before an operation is
+	// queued, so a refusal has no effect.
+	Blocks func(owner string, b shard.Bucket) error
+	// Undecided reports whether the outcome of an owner's key is not known yet; nil: it always is.
+	Undecided func(owner, key string) bool
+}
+
+// Ledger is the entrance to the domain. It is safe for concurrent use.
+type Ledger struct{ cfg Config }
+
+// New returns a ledger.
+func New(cfg Config) *Ledger {
+	if cfg.Blocks == nil {
+		cfg.Blocks = func(string, shard.Bucket) error { return nil }
+	}
+	if cfg.Undecided == nil {
+		cfg.Undecided = func(string, string) bool { return false }
+	}
+	return &Ledger{cfg}
+}
+
+// Answer is the reply to an operation. It also comes with a *Refusal, to say whether the refusal is a replay.
+type Answer struct {
+	Body     []byte // JSON of a reply in reply.go; byte for byte the same on every replay; nil if the operation was refused
+	Replayed bool   // the key was decided before
+	Created  bool   // the operation made a hold, a coupon or a lot; false if the reference had made it before
+}
+
+// The kinds of operations, as metrics and fingerprints name them.
+const (
+	kindHold    = "hold"
+	kindConfirm = "confirm"
+	kindCancel  = "cancel"
+	kindIssue   = "issue-coupon"
+	kindCredit  = "credit-lot"
+	kindSeal    = "seal"
+	kindExpire  = "expire"
+)
+
+// Hold takes coupons and money for an order, all or nothing (R6). The Body is a HoldReply.
+//
+// The errors of Hold and of the other operations are *Invalid, *KeyReused, *Refusal, or those of package shard.
+func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
+	if err := validateHold(c, &h); err != nil {
+		return Answer{}, err
+	}
+	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(&h)}
+	if err := l.mint(&op.id, id.Hold, h.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.submit(ctx, c, h.Owner, kindHold, fingerprintHold(&h), op)
+}
+
+// Confirm spends what a hold has, in full (R9). The Body is a HoldReply.
+func (l *Ledger) Confirm(ctx context.Context, c Caller, r Confirm) (Answer, error) {
+	if err := validateDecision(c, r.Owner, r.Hold); err != nil {
+		return Answer{}, err
+	}
+	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintRef(printConfirm, r.Hold), &confirmOp{r})
+}
+
+// Cancel gives back what a hold has; if there is no such hold, it leaves a tombstone (R10). The Body is a HoldReply.
+func (l *Ledger) Cancel(ctx context.Context, c Caller, r Cancel) (Answer, error) {
+	if err := validateDecision(c, r.Owner, r.Hold); err != nil {
+		return Answer{}, err
+	}
+	op := &cancelOp{Cancel: r, tombstone: r.Hold.HoldID}
+	if err := l.mint(&op.tombstone, id.Hold, r.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.submit(ctx, c, r.Owner, kindCancel, fingerprintRef(printCancel, r.Hold), op)
+}
+
+// IssueCoupon gives an owner a coupon, once per reference (R1). The Body is a CouponReply.
+func (l *Ledger) IssueCoupon(ctx context.Context, c Caller, r IssueCoupon) (Answer, error) {
+	if err := validateIssue(c, &r, l.cfg.Now()); err != nil {
+		return Answer{}, err
+	}
+	op := &issueOp{IssueCoupon: r}
+	if err := l.mint(&op.id, id.Coupon, r.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.submit(ctx, c, r.Owner, kindIssue, fingerprintIssue(&r), op)
+}
+
+// CreditLot gives an owner money, once per reference. The Body is a LotReply.
+func (l *Ledger) CreditLot(ctx context.Context, c Caller, r CreditLot) (Answer, error) {
+	if err := validateCredit(c, &r, l.cfg.Now()); err != nil {
+		return Answer{}, err
+	}
+	op := &creditOp{CreditLot: r}
+	if err := l.mint(&op.id, id.Lot, r.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.submit(ctx, c, r.Owner, kindCredit, fingerprintCredit(&r), op)
+}
+
+// Seal burns the caller's key for ever if nothing has used it yet; otherwise it says what did (R25). After SEALED the caller
+// may act otherwise: no request under the key will ever run.
+func (l *Ledger) Seal(ctx context.Context, c Caller, owner string) (OperationBody, error) {
+	if err := validateCaller(c, owner); err != nil {
+		return OperationBody{}, err
+	}
+	bucket := shard.BucketOf(owner)
+	if err := l.cfg.Blocks(owner, bucket); err != nil {
+		return OperationBody{}, err
+	}
+	r := l.cfg.Store.Submit(ctx, &shard.Op{
+		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client,
+		Kind: kindSeal, Fingerprint: []byte{printSeal}, Body: shard.SealOp{},
+	})
+	if r.Err != nil {
+		return OperationBody{}, submitError(kindSeal, owner, r.Err)
+	}
+	return operationBody(owner, c.Key, r.Verdict.String(), r.Body), nil
+}
+
+// ExpireDue settles the expired holds of an owner. It changes nothing that the owner's next operation would not do first;
+// it makes the decided ledger complete, and lets the pending one stay small.
+func (l *Ledger) ExpireDue(ctx context.Context, owner string) error {
+	r := l.cfg.Store.Submit(ctx, &shard.Op{
+		Owner: owner, Bucket: shard.BucketOf(owner), Kind: kindExpire, Body: expireOp{},
+	})
+	if r.Err != nil {
+		return submitError(kindExpire, owner, r.Err)
+	}
+	return nil
+}
+
+// MaxMint is how many ids one call mints: no caller needs more at once, and the sequence of a millisecond has 16 384.
+const MaxMint = 1000
+
+// MintIDs makes n ids of holds for an owner, for callers who must know an id before the first attempt. No other kind can be
+// named by a caller.
+func (l *Ledger) MintIDs(_ context.Context, owner string, kind id.Kind, n int) ([]string, error) {
+	if err := validateMint(owner, kind, n); err != nil {
+		return nil, err
+	}
+	texts := make([]string, n)
+	for i := range texts {
+		var minted id.ID
+		if err := l.mint(&minted, kind, owner); err != nil {
+			return nil, err
+		}
+		texts[i] = l.cfg.Codec.Text(kind, minted)
+	}
+	return texts, nil
+}
+
+// mint sets *to unless the caller has brought an id.
+func (l *Ledger) mint(to *id.ID, kind id.Kind, owner string) error {
+	if *to != (id.ID{}) {
+		return nil
+	}
+	bucket := shard.BucketOf(owner)
+	minted, err := l.cfg.Minter.Mint(kind, uint16(bucket), l.cfg.Store.Placement(bucket))
+	if err != nil {
+		return fmt.Errorf("for owner %s: %w", owner, err)
+	}
+	*to = minted
+	return nil
+}
+
+func (l *Ledger) submit(ctx context.Context, c Caller, owner, kind string, print []byte, body any) (Answer, error) {
+	bucket := shard.BucketOf(owner)
+	if err := l.cfg.Blocks(owner, bucket); err != nil {
+		return Answer{}, err
+	}
+	r := l.cfg.Store.Submit(ctx, &shard.Op{
+		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: print, Body: body,
+	})
+	if r.Err != nil {
+		return Answer{}, submitError(kind, owner, r.Err)
+	}
+	switch r.Verdict {
+	case shard.Done:
+		return Answer{Body: r.Body, Replayed: r.Replayed, Created: created(kind, r.Body)}, nil
+	case shard.Refused:
+		refusal, err := decodeRefusal(r.Body)
+		if err != nil {
+			return Answer{}, submitError(kind, owner, err)
+		}
+		return Answer{Replayed: r.Replayed}, refusal
+	case shard.Sealed: // while the outcome was unknown, another request sealed the key
+		return Answer{}, &KeyReused{Sealed: true}
+	default:
+		return Answer{}, submitError(kind, owner, fmt.Errorf("verdict %s: %w", r.Verdict, shard.ErrInternal))
+	}
+}
+
+// submitError gives the errors of a reply their public form.
+func submitError(kind, owner string, err error) error {
+	if reused, ok := errors.AsType[*shard.KeyReusedError](err); ok {
+		return &KeyReused{Sealed: reused.Sealed, Fields: differingFields(reused.Stored, reused.Sent)}
+	}
+	if errors.Is(err, ErrHeldByOther) || errors.Is(err, ErrKeyReused) {
+		return err
+	}
+	return fmt.Errorf("%s of %s: %w", kind, owner, err)
+}
+
+// alreadyExists ends the JSON of every reply that found what its reference had made before. A replay must be told apart from
+// the same bytes as the first reply was, so there is nothing else to look at.
+var alreadyExists = []byte(`,"already_exists":true}`)
+
+func created(kind string, body []byte) bool {
+	return (kind == kindHold || kind == kindIssue || kind == kindCredit) && !bytes.HasSuffix(body, alreadyExists)
+}
+
+func decodeRefusal(body []byte) (*Refusal, error) {
+	r := new(Refusal)
+	if err := json.Unmarshal(body, r); err != nil {
+		return nil, fmt.Errorf("decode the recorded refusal: %w", errors.Join(err, shard.ErrInternal))
+	}
+	r.Reason = reasonOf(r.Code)
+	return r, nil
+}
+
+// operationBody shows a row of operations. A reply is shown as it was recorded.
+func operationBody(owner, key, status string, reply []byte) OperationBody {
+	body := OperationBody{Owner: owner, Key: key, Status: status}
+	if len(reply) > 0 {
+		body.Reply = json.RawMessage(reply)
+	}
+	return body
+}

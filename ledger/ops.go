@@ -1,0 +1,27 @@
+package ledger
+
+import "github.com/statesvc/statesvc/shard/id"
+
+// The bodies of operations: the validated request, and the ids that it may need, minted before it is queued so that apply
+// needs no randomness.
+type (
+	holdOp struct {
+		Hold
+		id   id.ID    // of the new hold: the caller's own, or minted for it
+		hash [16]byte // see requestHash
+	}
+	confirmOp struct{ Confirm }
+	cancelOp  struct {
+		Cancel
+		tombstone id.ID // of the tombstone, if there is no such hold
+	}
+	issueOp struct {
+		IssueCoupon
+		id id.ID
+	}
+	creditOp struct {
+		CreditLot
+		id id.ID
+	}
+	expireOp struct{} // background work: settle what has expired
+)
