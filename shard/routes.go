@@ -105,7 +105,8 @@ func (r *Routes) Route(bucket Bucket) (Route, error) { return r.view.Load().rout
 // Shard returns the route of a shard as a whole, without bucket and era, and fails like Route.
 func (r *Routes) Shard(number int) (Route, error) {
 	route := Route{Shard: number}
-	return route, r.view.Load().fill(&route)
+	err := r.view.Load().fill(&route)
+	return route, err
 }
 
 // WaitNewer waits until the bucket of stale has another route, on a shard that serves. It is for a request that met
@@ -159,7 +160,8 @@ func (v *view) route(bucket Bucket) (Route, error) {
 		return route, fmt.Errorf("route bucket %d: there is no shard map: %w", bucket, ErrStaleRoute)
 	}
 	route.Shard, route.EraBase = v.shards.Lookup(bucket)
-	return route, v.fill(&route)
+	err := v.fill(&route)
+	return route, err
 }
 
 // fill adds what the shard's record says.
@@ -179,21 +181,26 @@ func (v *view) fill(route *Route) error {
 // mapChanged takes a new map. A deleted map stays in memory: it says where data is, and deleting it moves none.
 func (r *Routes) mapChanged(events []register.Event) {
 	r.replace(func(next *view) error {
+		var errs []error
 		for _, e := range events {
-			if e.Key != MapKey || e.Deleted {
-				continue
+			if e.Key == MapKey && !e.Deleted {
+				errs = append(errs, next.takeMap(e.Value))
 			}
-			m, err := DecodeMap(e.Value)
-			if err != nil {
-				return err
-			}
-			if next.shards != nil && m.Version < next.shards.Version {
-				return fmt.Errorf("shard map: version %d after %d", m.Version, next.shards.Version)
-			}
-			next.shards = &m
 		}
-		return nil
+		return errors.Join(errs...)
 	})
+}
+
+func (v *view) takeMap(text []byte) error {
+	m, err := DecodeMap(text)
+	if err != nil {
+		return err
+	}
+	if v.shards != nil && m.Version < v.shards.Version {
+		return fmt.Errorf("shard map: version %d after %d", m.Version, v.shards.Version)
+	}
+	v.shards = &m
+	return nil
 }
 
 // recordsChanged takes new records. A deleted one is forgotten: its shard is gone, and the map no longer names it.

@@ -83,8 +83,8 @@ func NewUniformMap(names []string) (Map, error) {
 	for i, name := range names {
 		m.Shards = append(m.Shards, NamedShard{Number: firstShard + i, Name: name})
 		m.Runs = append(m.Runs, Run{
-			From:  Bucket(i * Buckets / len(names)),
-			To:    Bucket((i+1)*Buckets/len(names) - 1),
+			From:  Bucket(i * Buckets / len(names)),     //nolint:gosec // i < len(names)
+			To:    Bucket((i+1)*Buckets/len(names) - 1), //nolint:gosec // as above
 			Shard: firstShard + i,
 		})
 	}
@@ -134,7 +134,7 @@ func (m *Map) index() {
 	m.runOf = new([Buckets]uint16)
 	for i, run := range m.Runs {
 		for b := int(run.From); b <= int(run.To); b++ {
-			m.runOf[b] = uint16(i) //nolint:gosec // there are at most as many runs as buckets
+			m.runOf[b] = uint16(i)
 		}
 	}
 }
