@@ -12,7 +12,7 @@ const sweepBatch = 512
 
 // SweeperConfig is what a sweeper needs.
 type SweeperConfig struct {
-	Shards []int
+	Shards func() []int
 	Every  time.Duration // pause between sweeps of a shard that had nothing more to do
 
 	// Due lists owners of a shard who have expired holds, at most limit of them, the longest overdue first.
@@ -40,7 +40,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(s.cfg.Every):
 		}
-		for _, shard := range s.cfg.Shards {
+		for _, shard := range s.cfg.Shards() {
 			if err := s.sweep(ctx, shard); err != nil && ctx.Err() == nil {
 				s.cfg.Log.Warn("could not sweep expired holds; they stay expired for every reader", "shard", shard, "error", err)
 			}

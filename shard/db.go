@@ -128,3 +128,12 @@ func (db *DB) clock() string {
 	}
 	return fmt.Sprint(db.now().UnixMicro())
 }
+
+// Address returns the host and port of a DSN, for people; it never has a password.
+func Address(dsn string) string {
+	cfg, err := my.ParseDSN(dsn)
+	if err != nil {
+		return "malformed DSN"
+	}
+	return cfg.Addr + "/" + cfg.DBName
+}

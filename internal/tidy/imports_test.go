@@ -28,7 +28,7 @@ var layers = []layer{
 	{"shard", []string{"register"}, "shard knows batches, lanes and epochs, not what is in them; ledger hands it the rules"},
 	{"blacklist", []string{"shard", "register"}, "whether an owner is blocked does not depend on what the owner has"},
 	{"cache", []string{"shard", "register"}, "state data know nothing of coupons and holds"},
-	{"pending", []string{"shard", "register"}, "pending settles what ledger started; ledger hands it the rules"},
+	{"pending", []string{"blacklist", "shard", "register"}, "pending settles what ledger started, and its records are blocks"},
 	{
 		"ledger",
 		[]string{"pending", "cache", "blacklist", "shard", "register"},

@@ -1,0 +1,259 @@
+package pending
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/shard"
+)
+
+// The resolver's clocks.
+const (
+	recordPatience  = time.Second          // how long an attempt to write records may take before the shard is asked anyway
+	settlePatience  = 3 * time.Second      // bound of one attempt; above the shard's lock wait
+	settlePauseMin  = 5 * time.Millisecond // the first attempt mostly succeeds: the connection was lost, not the shard
+	settlePauseMax  = 500 * time.Millisecond
+	adoptAfter      = time.Second // age at which a record is taken over from whoever wrote it
+	adoptEvery      = time.Second
+	settleBatchSize = 200 // records settled in one transaction
+)
+
+// ResolverConfig is what a resolver needs.
+type ResolverConfig struct {
+	Instance  string
+	Blacklist *blacklist.Blacklist
+	// Primary returns where a shard is written to now.
+	Primary func(shard int) (*shard.DB, uint64, error)
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Resolver decides outcomes that nobody heard.
+type Resolver struct {
+	cfg ResolverConfig
+
+	mu   sync.Mutex
+	mine map[recordID]bool // being decided by a lane of this instance, which answers a caller; not to be adopted
+}
+
+type recordID struct {
+	shard      uint16
+	owner, key string
+}
+
+// NewResolver returns a resolver; Run makes it adopt the records of others.
+func NewResolver(cfg ResolverConfig) *Resolver { return &Resolver{cfg: cfg, mine: map[recordID]bool{}} }
+
+// Undecided decides a batch of this instance; it is what a lane calls ([shard.Config.Undecided]). It returns when every
+// operation with a key is decided, or when ctx ends. Operations without a key are background work that is safe to repeat:
+// their fate is Aborted, which the transaction's locks make true or harmless.
+func (r *Resolver) Undecided(ctx context.Context, u shard.UndecidedBatch) []shard.Fate {
+	records := r.records(u)
+	defer r.claim(records)()
+	r.cfg.Log.Warn("a COMMIT got no answer; its owners are blocked until the shard has decided",
+		"shard", u.Shard, "epoch", u.Epoch, "operations", len(records))
+	release := r.block(records)
+	defer release()
+	r.record(ctx, records)
+	settled, err := r.settleUntilDone(ctx, u.Shard, records)
+	if err != nil {
+		return nil // the records stay, and with them the blocks
+	}
+	r.forget(ctx, records)
+	return fates(u.Ops, settled)
+}
+
+func (r *Resolver) records(u shard.UndecidedBatch) []blacklist.Undecided {
+	var records []blacklist.Undecided
+	for _, op := range u.Ops {
+		if op.Key == "" {
+			continue
+		}
+		records = append(records, blacklist.Undecided{
+			Shard: uint16(u.Shard), Owner: op.Owner, Bucket: uint16(op.Bucket), Key: op.Key, //nolint:gosec // ≤ 4095
+			Fingerprint: op.Fingerprint, Epoch: u.Epoch, Instance: r.cfg.Instance, At: r.cfg.Now(),
+		})
+	}
+	return records
+}
+
+// fates puts the settled operations, which are those with a key, beside the batch's.
+func fates(ops []*shard.Op, settled []shard.Settled) []shard.Fate {
+	out := make([]shard.Fate, 0, len(ops))
+	for _, op := range ops {
+		fate := shard.Fate{Op: op, Verdict: shard.Aborted}
+		if op.Key != "" {
+			fate.Verdict, fate.Body = settled[0].Verdict, settled[0].Body
+			settled = settled[1:]
+		}
+		out = append(out, fate)
+	}
+	return out
+}
+
+// claim keeps Run away from records that a lane is deciding.
+func (r *Resolver) claim(records []blacklist.Undecided) (done func()) {
+	r.setMine(records, true)
+	return func() { r.setMine(records, false) }
+}
+
+func (r *Resolver) setMine(records []blacklist.Undecided, mine bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range records {
+		k := recordID{u.Shard, u.Owner, u.Key}
+		if mine {
+			r.mine[k] = true
+		} else {
+			delete(r.mine, k)
+		}
+	}
+}
+
+// block stops the owners on this instance at once; the register takes longer, and may be away.
+func (r *Resolver) block(records []blacklist.Undecided) (release func()) {
+	releases := make([]func(), 0, len(records))
+	for _, u := range records {
+		releases = append(releases, r.cfg.Blacklist.BlockLocal(u.Owner, blacklist.HolderUndecided, "undecided operation "+u.Key))
+	}
+	return func() {
+		for _, release := range releases {
+			release()
+		}
+	}
+}
+
+// record tells the other instances. Without the register the shard is asked all the same: only if this instance dies before
+// the answer is the outcome left to the clients' retries.
+func (r *Resolver) record(ctx context.Context, records []blacklist.Undecided) {
+	if len(records) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+	defer cancel()
+	if err := r.cfg.Blacklist.PutUndecided(ctx, records); err != nil {
+		r.cfg.Log.Error("could not record undecided outcomes; only this instance blocks their owners", "error", err)
+	}
+}
+
+// forget removes the records, and with them the blocks on other instances. What cannot be removed now is found decided
+// by Run a moment later.
+func (r *Resolver) forget(ctx context.Context, records []blacklist.Undecided) {
+	if len(records) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
+	defer cancel()
+	decided := make(map[recordID]bool, len(records))
+	for _, u := range records {
+		decided[recordID{u.Shard, u.Owner, u.Key}] = true
+	}
+	listed, err := r.cfg.Blacklist.ListUndecided(ctx, records[0].Shard)
+	if err == nil {
+		var mine []blacklist.Undecided
+		for _, u := range listed {
+			if u.Instance == r.cfg.Instance && decided[recordID{u.Shard, u.Owner, u.Key}] {
+				mine = append(mine, u)
+			}
+		}
+		err = r.cfg.Blacklist.DeleteUndecided(ctx, mine)
+	}
+	if err != nil {
+		r.cfg.Log.Warn("could not remove decided records; they are removed later", "error", err)
+	}
+}
+
+// settleUntilDone asks the shard until it answers.
+func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
+	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {
+		settled, err := r.settle(ctx, number, records)
+		if err == nil {
+			return settled, nil
+		}
+		r.cfg.Log.Warn("the shard does not say yet what became of operations", "shard", number, "operations", len(records), "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("settle %d operations: %w", len(records), ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// settle asks the shard's primary of today, under the epoch of today: after a failover that is the new one, which has what
+// the old one acknowledged and will never get the rest.
+func (r *Resolver) settle(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	db, epoch, err := r.cfg.Primary(number)
+	if err != nil {
+		return nil, err
+	}
+	us := make([]shard.Unsettled, len(records))
+	for i, u := range records {
+		us[i] = shard.Unsettled{Owner: u.Owner, Bucket: shard.Bucket(u.Bucket), Key: u.Key, Fingerprint: u.Fingerprint}
+	}
+	return db.Settle(ctx, epoch, us)
+}
+
+// Run decides records that have been there for longer than a moment: their instance died, or could not remove them.
+func (r *Resolver) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(adoptEvery):
+		}
+		if _, err := r.adopt(ctx, blacklist.AllShards, adoptAfter); err != nil && ctx.Err() == nil {
+			r.cfg.Log.Warn("could not decide the undecided outcomes of others", "error", err)
+		}
+	}
+}
+
+// Resolve decides the records of a shard now, whatever their age, and returns how many were decided. It never decides
+// by hand: the shard says what happened.
+func (r *Resolver) Resolve(ctx context.Context, number uint16) (int, error) {
+	return r.adopt(ctx, number, 0)
+}
+
+func (r *Resolver) adopt(ctx context.Context, number uint16, age time.Duration) (int, error) {
+	listed, err := r.cfg.Blacklist.ListUndecided(ctx, number)
+	if err != nil {
+		return 0, fmt.Errorf("list undecided outcomes: %w", err)
+	}
+	byShard := map[uint16][]blacklist.Undecided{}
+	for _, u := range r.others(listed) {
+		if !u.At.Add(age).After(r.cfg.Now()) && len(byShard[u.Shard]) < settleBatchSize {
+			byShard[u.Shard] = append(byShard[u.Shard], u)
+		}
+	}
+	decided := 0
+	for number, records := range byShard {
+		if _, err := r.settle(ctx, int(number), records); err != nil {
+			return decided, fmt.Errorf("settle %d operations of shard %d: %w", len(records), number, err)
+		}
+		if err := r.cfg.Blacklist.DeleteUndecided(ctx, records); err != nil {
+			return decided, fmt.Errorf("remove %d decided records of shard %d: %w", len(records), number, err)
+		}
+		decided += len(records)
+	}
+	return decided, nil
+}
+
+func (r *Resolver) others(listed []blacklist.Undecided) []blacklist.Undecided {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var others []blacklist.Undecided
+	for _, u := range listed {
+		if !r.mine[recordID{u.Shard, u.Owner, u.Key}] {
+			others = append(others, u)
+		}
+	}
+	return others
+}
