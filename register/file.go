@@ -54,7 +54,7 @@ var _ Register = (*File)(nil)
 // OpenFile opens the register at path and creates it if there is none. The directory must exist. Any number of handles may
 // be open in any number of processes on the machine. It waits at most openTTL for a process that holds the lock.
 func OpenFile(path string) (*File, error) {
-	lockFile, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode) //nolint:gosec // the operator names the path
+	lockFile, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("open register: %w", err)
 	}
