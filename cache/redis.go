@@ -1,0 +1,22 @@
+package cache
+
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Connect returns a client of a Redis server. It does not wait for the server, and every call is short: a caller can do
+// without Redis, but not without an answer.
+func Connect(addr string) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr:                  addr,
+		ContextTimeoutEnabled: true, // default: contexts are ignored
+		DialTimeout:           100 * time.Millisecond,
+		ReadTimeout:           100 * time.Millisecond,
+		WriteTimeout:          100 * time.Millisecond,
+		PoolTimeout:           50 * time.Millisecond,
+		DialerRetries:         1,
+		MaxRetries:            -1, // default 3, also of what must not be repeated
+	})
+}
