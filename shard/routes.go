@@ -65,8 +65,7 @@ type RoutesOptions struct {
 // OpenRoutes loads the map and the records and begins to follow them. ctx bounds the loading only; Close ends the
 // following. A register without a map is no error, since a cluster may be made later: until then there are no routes.
 func OpenRoutes(ctx context.Context, reg register.Register, opts RoutesOptions) (*Routes, error) {
-	r := &Routes{log: opts.Log}
-	r.view.Store(&view{next: make(chan struct{})})
+	r := newRoutes(opts.Log)
 	for prefix, changed := range map[string]func([]register.Event){MapKey: r.mapChanged, RecordPrefix: r.recordsChanged} {
 		mirror, err := register.OpenMirror(ctx, reg, register.MirrorOptions{
 			Prefix: prefix, Now: opts.Now, RenewEvery: opts.RenewEvery, Changed: changed,
@@ -78,6 +77,12 @@ func OpenRoutes(ctx context.Context, reg register.Register, opts RoutesOptions) 
 		r.mirrors = append(r.mirrors, mirror)
 	}
 	return r, nil
+}
+
+func newRoutes(log *slog.Logger) *Routes {
+	r := &Routes{log: log}
+	r.view.Store(&view{records: map[int]Record{}, next: make(chan struct{})})
+	return r
 }
 
 // Close ends the following. The last routes can still be asked.
@@ -207,9 +212,6 @@ func (v *view) takeMap(text []byte) error {
 func (r *Routes) recordsChanged(events []register.Event) {
 	r.replace(func(next *view) error {
 		next.records = maps.Clone(next.records)
-		if next.records == nil {
-			next.records = map[int]Record{}
-		}
 		var errs []error
 		for _, e := range events {
 			errs = append(errs, next.takeRecord(e))

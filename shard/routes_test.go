@@ -54,6 +54,11 @@ func (t routesTest) put(key, value string) {
 
 func (t routesTest) putMap(edit func(*Map)) {
 	t.Helper()
+	t.put(MapKey, t.mapText(edit))
+}
+
+func (t routesTest) mapText(edit func(*Map)) string {
+	t.Helper()
 	m, err := NewUniformMap([]string{"a", "b"})
 	if err != nil {
 		t.Fatal(err)
@@ -63,10 +68,15 @@ func (t routesTest) putMap(edit func(*Map)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.put(MapKey, string(text))
+	return string(text)
 }
 
 func (t routesTest) putRecord(shard int, epoch uint64, phase Phase, primary string) {
+	t.Helper()
+	t.put(RecordKey(shard), t.recordText(epoch, phase, primary))
+}
+
+func (t routesTest) recordText(epoch uint64, phase Phase, primary string) string {
 	t.Helper()
 	r := Record{
 		Epoch: epoch, Phase: phase, Primary: primary,
@@ -76,7 +86,7 @@ func (t routesTest) putRecord(shard int, epoch uint64, phase Phase, primary stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.put(RecordKey(shard), string(text))
+	return string(text)
 }
 
 // eventually waits until the routes satisfy holds, looking again after each change.
@@ -259,10 +269,10 @@ func TestRoutesKeepTheLastGoodValues(t *testing.T) {
 
 	rt.put(MapKey, `{"version":9}`)
 	rt.putMap(func(m *Map) { m.Version = 2 })
-	rt.put("mapped", "another key")
+	rt.put("mapped", rt.mapText(func(m *Map) { m.Version = 8 })) // another key
 	rt.put(RecordKey(1), `{"epoch":9}`)
 	rt.put(RecordPrefix+"x", "no number")
-	rt.put(RecordPrefix+"01", "no canonical number")
+	rt.put(RecordPrefix+"01", rt.recordText(8, PhaseServing, "n1")) // not the key of shard 1
 	rt.putRecord(1, 3, PhaseServing, "n1")
 	entry, err := rt.reg.Get(t.Context(), MapKey)
 	if err != nil {
@@ -289,22 +299,27 @@ func TestRoutesKeepTheLastGoodValues(t *testing.T) {
 
 // A slow reader gets many changes as one batch; a bad one among them must not hide the good one after it.
 func TestBadMapDoesNotHideTheNext(t *testing.T) {
-	m, err := NewUniformMap([]string{"a"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &Routes{log: slog.New(slog.DiscardHandler)}
-	r.view.Store(&view{next: make(chan struct{})})
+	r := newRoutes(slog.New(slog.DiscardHandler))
 	r.mapChanged([]register.Event{
 		{Entry: register.Entry{Key: MapKey, Value: []byte("bad")}},
-		{Entry: register.Entry{Key: MapKey, Value: text}},
+		{Entry: register.Entry{Key: MapKey, Value: []byte(mapText)}},
 	})
 	if _, ok := r.Map(); !ok {
 		t.Error("the good map was not taken")
+	}
+}
+
+// Requests read a view without a lock, so it must stay as it is.
+func TestViewsDoNotChange(t *testing.T) {
+	r := newRoutes(slog.New(slog.DiscardHandler))
+	change := func(epoch uint64) *view {
+		text := routesTest{T: t}.recordText(epoch, PhaseServing, "n1")
+		r.recordsChanged([]register.Event{{Entry: register.Entry{Key: RecordKey(1), Value: []byte(text)}}})
+		return r.view.Load()
+	}
+	before := change(1)
+	if after := change(2); before.records[1].Epoch != 1 || after.records[1].Epoch != 2 {
+		t.Errorf("epochs %d and %d, want 1 and 2", before.records[1].Epoch, after.records[1].Epoch)
 	}
 }
 

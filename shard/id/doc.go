@@ -38,5 +38,6 @@
 // Ids sort by time within a bucket and a placement; between buckets of the same millisecond the bucket decides the
 // order. The time in an id may run ahead of the clock by a few milliseconds after a burst, and stands still while the
 // clock is up to five seconds behind: it orders, it does not measure. The bytes of an ID do not contain its kind, so an
-// ID is neither printed nor stored in JSON without it; Codec.Text writes the public form.
+// ID is neither printed nor stored in JSON without it; Codec.Text writes the public form. A register that is restored from
+// an old copy has old marks: stop every instance first, and start none before the clock has passed the last mark given out.
 package id
