@@ -25,3 +25,21 @@ type (
 	}
 	expireOp struct{} // background work: settle what has expired
 )
+
+// currency is that of the whole hold: all of its parts must agree with the lines, or with the first item if there are none.
+func (op *holdOp) currency() string {
+	if len(op.Lines) > 0 {
+		return op.Lines[0].Amount.Currency
+	}
+	return op.Items[0].Amount.Currency
+}
+
+// moneyCurrency is the currency of the hold if it takes money, or else empty: a hold without money touches no balance.
+func (op *holdOp) moneyCurrency() string {
+	for i := range op.Items {
+		if op.Items[i].Kind == MoneyItem {
+			return op.currency()
+		}
+	}
+	return ""
+}

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -27,13 +29,6 @@ type Page[T any] struct {
 	Next  id.ID
 }
 
-// HoldFilter narrows the list of an owner's live holds.
-type HoldFilter struct {
-	OrderID string // empty: of all orders
-	After   id.ID
-	Limit   int
-}
-
 // CouponFilter narrows the list of an owner's coupons.
 type CouponFilter struct {
 	State      string // as shown: AVAILABLE, HELD, USED, EXPIRED, REVOKED; empty: all
@@ -44,11 +39,17 @@ type CouponFilter struct {
 
 // LotFilter narrows the list of an owner's lots.
 type LotFilter struct {
-	Live     bool   // only lots with available or held money
+	State    string // LotLive, LotEnded; empty: all
 	Currency string // empty: all
 	After    id.ID
 	Limit    int
 }
+
+// The states by which lots are listed.
+const (
+	LotLive  = "LIVE"  // available or held money is left
+	LotEnded = "ENDED" // all was spent, expired or revoked
+)
 
 // HoldByID shows a hold, live or decided. It returns ErrNotFound if there is none.
 func (l *Ledger) HoldByID(ctx context.Context, hold id.ID) (HoldBody, error) {
@@ -80,30 +81,56 @@ func (l *Ledger) findHold(tx *gorm.DB, hold id.ID, at time.Time) (HoldBody, erro
 	return decided.body(l.cfg.Codec)
 }
 
-// LiveHolds lists the holds of an owner that are HELD.
-func (l *Ledger) LiveHolds(ctx context.Context, owner string, f HoldFilter) (Page[HoldBody], error) {
-	var page Page[HoldBody]
-	err := l.readOwner(ctx, owner, f.Limit, func(q query) error {
-		q.db = q.db.Where("expires_at > ?", q.at.UnixMicro())
-		if f.OrderID != "" {
-			q.db = q.db.Where("order_id = ?", f.OrderID)
+// Holds lists the holds of an owner that are not decided yet, the oldest first; with an order, those of that order, decided or
+// not. It shows at most MaxPage of them.
+func (l *Ledger) Holds(ctx context.Context, owner, orderID string) ([]HoldBody, error) {
+	holds := []HoldBody{}
+	err := l.readOwner(ctx, owner, MaxPage, func(q query) error {
+		if orderID == "" {
+			q.db = q.db.Where("expires_at > ?", q.at.UnixMicro())
+		} else {
+			q.db = q.db.Where("order_id = ?", orderID).Session(&gorm.Session{})
 		}
-		records, next, err := list[holdRecord](q, "hold_id", f.After)
+		live, _, err := list[holdRecord](q, "hold_id", id.ID{})
 		if err != nil {
 			return err
 		}
-		page = Page[HoldBody]{make([]HoldBody, len(records)), next}
-		for i := range records {
-			if page.Items[i], err = records[i].body(l.cfg.Codec, q.at); err != nil {
+		var decided []decidedRecord
+		if orderID != "" {
+			if decided, _, err = list[decidedRecord](q, "hold_id", id.ID{}); err != nil {
 				return err
 			}
 		}
-		return nil
+		holds, err = l.holdBodies(live, decided, q.at)
+		return err
 	})
 	if err != nil {
-		return page, fmt.Errorf("list holds of %s: %w", owner, err)
+		return nil, fmt.Errorf("list holds of %s: %w", owner, err)
 	}
-	return page, nil
+	return holds, nil
+}
+
+// holdBodies shows holds in the order in which they were made.
+func (l *Ledger) holdBodies(live []holdRecord, decided []decidedRecord, at time.Time) ([]HoldBody, error) {
+	holds := make([]HoldBody, 0, len(live)+len(decided))
+	for i := range live {
+		body, err := live[i].body(l.cfg.Codec, at)
+		if err != nil {
+			return nil, err
+		}
+		holds = append(holds, body)
+	}
+	for i := range decided {
+		body, err := decided[i].body(l.cfg.Codec)
+		if err != nil {
+			return nil, err
+		}
+		holds = append(holds, body)
+	}
+	slices.SortFunc(holds, func(a, b HoldBody) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.HoldID, b.HoldID))
+	})
+	return holds[:min(len(holds), MaxPage)], nil
 }
 
 // Coupon shows a coupon. It returns ErrNotFound if there is none.
@@ -190,15 +217,18 @@ func (l *Ledger) Lot(ctx context.Context, lot id.ID) (Lot, error) {
 	return body, nil
 }
 
-// Lots lists the lots of an owner. With Live, a page may have fewer lots than its limit before the end of the list.
+// Lots lists the lots of an owner. With a state, a page may have fewer lots than its limit before the end of the list.
 func (l *Ledger) Lots(ctx context.Context, owner string, f LotFilter) (Page[Lot], error) {
 	page := Page[Lot]{Items: []Lot{}}
+	if f.State != "" && f.State != LotLive && f.State != LotEnded {
+		return page, invalid("/state", "must be LIVE or ENDED")
+	}
 	err := l.readOwner(ctx, owner, f.Limit, func(q query) error {
 		back, err := expiredShares(q.tx, q.bucket, owner, q.at)
 		if err != nil {
 			return err
 		}
-		if f.Live {
+		if f.State == LotLive {
 			q.db = q.db.Where("live = 1")
 		}
 		if f.Currency != "" {
@@ -211,7 +241,7 @@ func (l *Ledger) Lots(ctx context.Context, owner string, f LotFilter) (Page[Lot]
 		page.Next = next
 		for i := range records {
 			lot := records[i].body(l.cfg.Codec, back, q.at)
-			if !f.Live || lot.Available+lot.Held > 0 {
+			if f.State == "" || (lot.Available+lot.Held > 0) == (f.State == LotLive) {
 				page.Items = append(page.Items, lot)
 			}
 		}

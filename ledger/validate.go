@@ -36,7 +36,7 @@ func (p *problems) err() error {
 const (
 	wrongKey   = "must be 1 to 64 of A–Z a–z 0–9 . _ : -"
 	wrongOwner = "must be 1 to 64 of A–Z a–z 0–9 . _ : @ -"
-	wrongRef   = "must be 1 to 64 of A–Z a–z 0–9 . _ : @ / + = # -"
+	wrongRef   = "must be 1 to 64 of A–Z a–z 0–9 . _ : @ / -"
 	wrongMoney = "must be a whole number of minor units from 1 to 9007199254740991"
 	wrongCode  = "must be the code of a currency in ISO 4217"
 	wrongTotal = "makes the sum larger than 9007199254740991"
@@ -89,7 +89,7 @@ func refByte(c byte) bool {
 		return true
 	}
 	switch c {
-	case '.', '_', ':', '@', '/', '+', '=', '#', '-':
+	case '.', '_', ':', '@', '/', '-':
 		return true
 	}
 	return false
@@ -218,7 +218,7 @@ func (p *problems) moneyItem(it *Item, sum int64, i int) int64 {
 		p.at("items", i, "/coupon_id", "is not for money")
 	}
 	if !validCurrency(it.Amount.Currency) {
-		p.at("items", i, "/amount/currency", wrongCode)
+		p.add(currencyPointer(it, i), wrongCode)
 	}
 	if it.Tag != "" && !validRef(it.Tag) {
 		p.at("items", i, "/tag", wrongRef)

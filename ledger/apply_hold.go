@@ -1,0 +1,323 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// hold takes all items or none. The checks stand in the order of the codes.
+func (s *state) hold(o *ownerRow, op *holdOp) shard.Reply {
+	p := &s.plan
+	p.reset(s, o, op)
+	s.settleAssets(o, op.moneyCurrency(), p.coupons...)
+	h, foreign := s.known(o, op)
+	if h != nil && (h.state == Held || h.state == Confirmed) {
+		return s.existing(o, op, h)
+	}
+	if foreign {
+		return refuse(refusal(ErrNotFound, "/hold_id", "the id belongs to another owner"))
+	}
+	if r := p.unknownCoupon(o, op); r != nil {
+		return refuse(r)
+	}
+	if h != nil {
+		return refuse(s.stateRefusal(h))
+	}
+	if r := p.check(s, op); r != nil {
+		return refuse(r)
+	}
+	p.discountLines(op)
+	r := p.takeMoney(o, op)
+	p.unplan()
+	if r != nil {
+		return refuse(r)
+	}
+	return s.take(o, op)
+}
+
+// known returns the hold that the request's reference or id has made.
+func (s *state) known(o *ownerRow, op *holdOp) (h *holdRow, foreign bool) {
+	if op.HoldID != (id.ID{}) {
+		h, foreign = s.find(o, HoldRef{HoldID: op.HoldID})
+	}
+	if byOrder := s.orders[orderRef{o.name, op.OrderID, op.Attempt}]; byOrder != nil {
+		return byOrder, false
+	}
+	return h, foreign
+}
+
+// existing answers a second request for a hold that was made under another key.
+func (s *state) existing(o *ownerRow, op *holdOp, h *holdRow) shard.Reply {
+	switch {
+	case h.orderID != op.OrderID || h.attempt != op.Attempt:
+		return reused("hold_id")
+	case h.hash != op.hash || op.HoldID != (id.ID{}) && op.HoldID != h.id:
+		return reused("order_id", "attempt")
+	}
+	return done(s.holdReply(o, h, op.moneyCurrency(), true))
+}
+
+// take makes the hold that was planned.
+func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
+	p := &s.plan
+	h := &holdRow{
+		bucket: o.bucket, id: op.id, owner: o.name, orderID: op.OrderID, attempt: op.Attempt, hash: op.hash,
+		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(),
+	}
+	h.state, _ = next(None, EventHold)
+	h.doc = s.keep(s.appendDoc(s.buf[:0], op))
+	for _, c := range p.coupons {
+		if c != nil {
+			s.changeCoupon(c)
+			c.state, c.holdID, c.heldUntil = couponHeld, h.id, h.expiresAt
+		}
+	}
+	for _, share := range p.lots {
+		s.changeLot(share.lot)
+		share.lot.Available -= share.amount
+		share.lot.Held += share.amount
+	}
+	s.addHold(h)
+	s.changeHold(h)
+	s.touch(o)
+	return done(s.holdReply(o, h, op.moneyCurrency(), false))
+}
+
+// plan is what a hold is about to take. Its memory is used again for the next hold.
+type plan struct {
+	currency string // of the whole hold
+	total    int64  // of the lines, before discounts
+	discount int64  // sum over all coupons
+	payable  int64  // what is left of the lines after discounts and money
+	items    []planItem
+	coupons  []*couponRow // by item; nil: not a coupon, or not there
+	left     []int64      // of each line, after the discounts so far
+	split    []int64      // shares of all coupons, line by line
+	lots     []planShare  // shares of all money items
+}
+
+type planItem struct {
+	coupon   *couponRow
+	amount   int64 // the discount, or the money
+	from, to int   // of its shares: in split for a coupon, in lots for money
+}
+
+type planShare struct {
+	lot    *lotRow
+	amount int64
+}
+
+// shares are a coupon's shares of the lines.
+func (p *plan) shares(it *planItem) []int64 { return p.split[it.from:it.to] }
+
+func (p *plan) reset(s *state, o *ownerRow, op *holdOp) {
+	*p = plan{items: p.items[:0], coupons: p.coupons[:0], left: p.left[:0], split: p.split[:0], lots: p.lots[:0]}
+	for i := range op.Lines {
+		p.total += op.Lines[i].Amount.Amount
+		p.left = append(p.left, op.Lines[i].Amount.Amount)
+	}
+	p.payable = p.total
+	p.currency = op.currency()
+	for i := range op.Items {
+		c := s.coupons[op.Items[i].CouponID]
+		if c != nil && c.owner != o {
+			c = nil
+		}
+		p.coupons = append(p.coupons, c)
+		p.items = append(p.items, planItem{coupon: c})
+	}
+}
+
+func (p *plan) unknownCoupon(o *ownerRow, op *holdOp) *Refusal {
+	for i := range op.Items {
+		if op.Items[i].Kind == CouponItem && p.coupons[i] == nil {
+			return refusal(ErrNotFound, itemPointer(i, "coupon_id"), "the owner "+o.name+" has no such coupon")
+		}
+	}
+	return nil
+}
+
+func itemPointer(i int, member string) string { return "/items/" + strconv.Itoa(i) + "/" + member }
+
+// check finds the first refusal in the order of the codes, and among items with the same code the first item.
+func (p *plan) check(s *state, op *holdOp) *Refusal {
+	worst, at := len(reasons), 0
+	for i := range op.Items {
+		if reason := p.checkItem(s, op, i); reason != nil {
+			if rank := slices.Index(reasons, reason); rank < worst {
+				worst, at = rank, i
+			}
+		}
+	}
+	if worst == len(reasons) {
+		return nil
+	}
+	return p.itemRefusal(s, op, at, reasons[worst])
+}
+
+// checkItem checks what does not depend on the other items.
+func (p *plan) checkItem(s *state, op *holdOp, i int) error {
+	if op.Items[i].Kind == MoneyItem {
+		if op.Items[i].Amount.Currency != p.currency {
+			return ErrCurrencyMismatch
+		}
+		return nil
+	}
+	c := p.coupons[i]
+	switch {
+	case c.validFrom > s.now:
+		return ErrNotStarted
+	case c.discount.Currency != p.currency:
+		return ErrCurrencyMismatch
+	case p.total < c.discount.MinSpend:
+		return ErrMinSpend
+	case c.state == couponHeld:
+		return ErrHeldByOther
+	case c.state == couponUsed:
+		return ErrSpent
+	case c.state != couponAvailable:
+		return ErrAssetExpired
+	}
+	return nil
+}
+
+func (p *plan) itemRefusal(s *state, op *holdOp, i int, reason error) *Refusal {
+	r := refusal(reason, itemPointer(i, "coupon_id"), "")
+	c := p.coupons[i]
+	switch reason { //nolint:errorlint // the sentinels themselves
+	case ErrNotStarted:
+		r.Detail = "the coupon is valid from " + instant(c.validFrom).Format(time.RFC3339Nano)
+	case ErrCurrencyMismatch:
+		r.Detail = "the hold is in " + p.currency
+		if c == nil {
+			r.Pointer = currencyPointer(&op.Items[i], i)
+		}
+	case ErrMinSpend:
+		r.Detail = fmt.Sprintf("the coupon needs an order of %d, the lines sum up to %d", c.discount.MinSpend, p.total)
+		r.Asked, r.Have = new(c.discount.MinSpend), new(p.total)
+	case ErrHeldByOther:
+		r.Detail, r.RetryAt, r.HoldID = "another hold has the coupon", instant(c.heldUntil), s.codec.Text(id.Hold, c.holdID)
+	case ErrSpent:
+		r.Detail, r.HoldID = "another hold has used the coupon", s.codec.Text(id.Hold, c.holdID)
+	case ErrAssetExpired:
+		r.Detail = "the coupon is " + c.state
+	}
+	return r
+}
+
+// currencyPointer says where the request has the currency of a money item: all money has no amount.
+func currencyPointer(it *Item, i int) string {
+	if it.All {
+		return itemPointer(i, "currency")
+	}
+	return itemPointer(i, "amount/currency")
+}
+
+// discountLines computes the discounts: coupons in the order of the request, each on what those before it have left (R18).
+func (p *plan) discountLines(op *holdOp) {
+	for i := range op.Items {
+		it := &p.items[i]
+		if it.coupon == nil {
+			continue
+		}
+		it.amount = it.coupon.discount.of(p.payable)
+		it.from = len(p.split)
+		p.split = split(p.split, it.amount, p.left, p.payable)
+		it.to = len(p.split)
+		for line, share := range p.shares(it) {
+			p.left[line] -= share
+		}
+		p.discount += it.amount
+		p.payable -= it.amount
+	}
+}
+
+// takeMoney chooses the lots: earliest expiry first, ties by id (R7). unplan must follow.
+func (p *plan) takeMoney(o *ownerRow, op *holdOp) *Refusal {
+	for i := range op.Items {
+		if op.Items[i].Kind != MoneyItem {
+			continue
+		}
+		if r := p.takeItem(o, op, i); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func (p *plan) takeItem(o *ownerRow, op *holdOp, i int) *Refusal {
+	asked, it := &op.Items[i], &p.items[i]
+	have := p.available(o, asked.Tag)
+	it.amount = asked.Amount.Amount
+	if asked.All {
+		it.amount = have
+		if len(op.Lines) > 0 {
+			it.amount = min(have, p.payable)
+		}
+	}
+	switch {
+	case it.amount == 0: // all of nothing: at least 1 was needed
+		return insufficient(i, 1, 0, "there is nothing to take")
+	case it.amount > have:
+		return insufficient(i, it.amount, have, "the lots that match have less")
+	case len(op.Lines) > 0 && it.amount > p.payable:
+		return insufficient(i, it.amount, p.payable, "the lines leave less to pay")
+	}
+	it.from = len(p.lots)
+	p.spread(o, asked.Tag, it.amount)
+	it.to = len(p.lots)
+	if len(op.Lines) > 0 {
+		p.payable -= it.amount
+	}
+	return nil
+}
+
+func insufficient(i int, asked, have int64, detail string) *Refusal {
+	r := refusal(ErrInsufficient, itemPointer(i, "amount"), detail)
+	r.Asked, r.Have = &asked, &have
+	return r
+}
+
+// matches reports whether a money item may take from a lot.
+func (p *plan) matches(l *lotRow, tag string) bool {
+	return l.currency == p.currency && (tag == "" || l.tag == tag)
+}
+
+// available is what a money item could take, after the items before it.
+func (p *plan) available(o *ownerRow, tag string) int64 {
+	var sum int64
+	for _, l := range o.lots {
+		if p.matches(l, tag) {
+			sum += l.Available - l.planned
+		}
+	}
+	return sum
+}
+
+func (p *plan) spread(o *ownerRow, tag string, amount int64) {
+	for _, l := range o.sortedLots() {
+		if amount == 0 {
+			return
+		}
+		free := l.Available - l.planned
+		if free == 0 || !p.matches(l, tag) {
+			continue
+		}
+		share := min(free, amount)
+		l.planned += share
+		amount -= share
+		p.lots = append(p.lots, planShare{l, share})
+	}
+}
+
+// unplan forgets what takeMoney noted in the lots.
+func (p *plan) unplan() {
+	for _, share := range p.lots {
+		share.lot.planned = 0
+	}
+}

@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
+	if c := s.issues[issueRef{o.name, op.CampaignID, op.IssueRef}]; c != nil {
+		if !sameIssue(c, op) {
+			return reused("issue_ref")
+		}
+		s.settleAssets(o, "", c)
+		return done(s.couponReply(c, true))
+	}
+	expiresAt := op.ExpiresAt.UnixMicro()
+	if expiresAt <= s.now {
+		return refuse(pastExpiry(op.ExpiresAt))
+	}
+	c := &couponRow{
+		owner: o, id: op.id, campaignID: op.CampaignID, issueRef: op.IssueRef, state: couponAvailable, discount: op.Discount,
+		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now,
+	}
+	if !op.ValidFrom.IsZero() {
+		c.validFrom = op.ValidFrom.UnixMicro()
+	}
+	s.addCoupon(c)
+	s.changeCoupon(c)
+	s.addEntry(o, entryIssued, id.ID{}, s.closeChanges(s.appendCouponChange(s.openChanges(), c, "")))
+	return done(s.couponReply(c, false))
+}
+
+// sameIssue reports whether a request asks for the coupon that its reference has made. A request without valid_from asks for a
+// coupon that was valid from the instant of its issue.
+func sameIssue(c *couponRow, op *issueOp) bool {
+	validFrom := c.issuedAt
+	if !op.ValidFrom.IsZero() {
+		validFrom = op.ValidFrom.UnixMicro()
+	}
+	return c.discount == op.Discount && c.expiresAt == op.ExpiresAt.UnixMicro() && c.validFrom == validFrom
+}
+
+func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {
+	l := s.credits[creditRef{o.name, op.IssueRef}]
+	if l != nil && !sameCredit(l, op) {
+		return reused("issue_ref")
+	}
+	s.settleAssets(o, op.Amount.Currency)
+	if l != nil {
+		return done(s.lotReply(l, true))
+	}
+	expiresAt := op.ExpiresAt.UnixMicro()
+	if expiresAt <= s.now {
+		return refuse(pastExpiry(op.ExpiresAt))
+	}
+	if b := s.balance(o, op.Amount.Currency); b.Available+b.Held > MaxAmount-op.Amount.Amount {
+		return shard.Reply{Err: invalid("/amount/amount", "makes the owner's money more than 9007199254740991")}
+	}
+	l = &lotRow{
+		owner: o, id: op.id, issueRef: op.IssueRef, source: op.Source, tag: op.Tag, currency: op.Amount.Currency,
+		issued: op.Amount.Amount, LotCounters: LotCounters{Available: op.Amount.Amount}, expiresAt: expiresAt, issuedAt: s.now,
+	}
+	s.addLot(l)
+	s.changeLot(l)
+	s.addEntry(o, entryCredited, id.ID{}, s.closeChanges(s.appendLotChange(s.openChanges(), l, nil)))
+	return done(s.lotReply(l, false))
+}
+
+func sameCredit(l *lotRow, op *creditOp) bool {
+	return l.issued == op.Amount.Amount && l.currency == op.Amount.Currency && l.source == op.Source && l.tag == op.Tag &&
+		l.expiresAt == op.ExpiresAt.UnixMicro()
+}
+
+func pastExpiry(at time.Time) *Refusal {
+	return refusal(ErrAssetExpired, "/expires_at", "it would have ended at "+at.UTC().Format(time.RFC3339Nano))
+}

@@ -1,0 +1,324 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// Every query is an exact lookup by key for each operation, and its index is forced: the optimizer may prefer to read a whole
+// table that is small today, and would then lock more owners than the batch has.
+//
+// Round 0 locks the rows of the batch's owners, in the order of bucket and owner. Everything else is read without locks: the
+// rows of an owner are changed only under the lock of its row in owners, and at READ COMMITTED a query that starts after the
+// lock was taken sees all that earlier holders of the lock have committed.
+const (
+	selectOwners = "SELECT bucket, owner, ver, entry_seq, head FROM owners"
+	whereOwner   = " WHERE (bucket, owner) IN"
+
+	selectHolds   = "SELECT bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc FROM holds"
+	selectDecided = "SELECT bucket, hold_id, owner, order_id, attempt, request_hash, state, created_at, expires_at, decided_at, doc " +
+		"FROM decided_holds"
+	whereHold  = " WHERE (bucket, hold_id) IN"
+	whereOrder = " WHERE (bucket, owner, order_id, attempt) IN"
+
+	selectCoupons = "SELECT owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
+		"min_spend, valid_from, expires_at, hold_id, held_until, issued_at FROM coupons"
+	whereCoupon = " WHERE (bucket, owner, coupon_id) IN"
+	whereIssue  = " WHERE (bucket, owner, campaign_id, issue_ref) IN"
+
+	selectLots = "SELECT owner, lot_id, issue_ref, source, tag, currency, issued, available, held, spent, expired, revoked, ver, " +
+		"expires_at, issued_at FROM lots"
+	whereCredit = " WHERE (bucket, owner, issue_ref) IN"
+	whereLive   = " WHERE (bucket, owner, live, currency) IN"
+)
+
+// selection is a query that is added to the packet with its first key, and not at all without one.
+type selection struct {
+	p    *shard.Packet
+	sql  string
+	scan func(*shard.Row) error
+	v    *shard.Values
+}
+
+// keys starts a query; its keys follow by row, and it must end before the next one starts.
+func keys(p *shard.Packet, sql string, scan func(*shard.Row) error) *selection {
+	return &selection{p: p, sql: sql, scan: scan}
+}
+
+func (q *selection) row(b shard.Bucket) *shard.Values {
+	if q.v == nil {
+		q.v = q.p.Select(q.sql, q.scan)
+	}
+	return q.v.Row().Bucket(b)
+}
+
+func (q *selection) end(suffix string) {
+	if q.v != nil {
+		q.v.End(suffix)
+	}
+}
+
+// Load adds the queries of a round. Round 0 has everything that the operations name; round 1 has what only its rows could tell,
+// which is what loaded holds have taken; there is no other.
+func (b *batch) Load(p *shard.Packet, round int) {
+	switch round {
+	case 0:
+		b.loadOwners(p)
+		b.loadHolds(p)
+		b.loadDecided(p)
+		b.loadCoupons(p)
+		b.loadLots(p)
+	case 1:
+		b.loadTaken(p)
+	}
+}
+
+func (b *batch) loadOwners(p *shard.Packet) {
+	q := keys(p, selectOwners+p.Index("PRIMARY")+whereOwner, b.scanOwner)
+	for _, op := range b.ops {
+		if b.owners[op.Owner] == nil {
+			b.listed = append(b.listed, b.owner(op.Bucket, op.Owner))
+			q.row(op.Bucket).ASCII(op.Owner)
+		}
+	}
+	q.v.EndForUpdate(" ORDER BY bucket, owner")
+}
+
+func (b *batch) scanOwner(r *shard.Row) error {
+	o := b.owner(shard.Bucket(r.Int()), r.Str())
+	o.ver, o.entrySeq = r.Int(), r.Int()
+	copy(o.head[:], r.Bytes())
+	o.stored = true
+	return nil
+}
+
+// loadHolds reads the live holds that operations name, by id and by order, and those that have expired.
+func (b *batch) loadHolds(p *shard.Packet) {
+	byID := keys(p, selectHolds+p.Index("PRIMARY")+whereHold, b.scanHold)
+	b.holdIDs(byID)
+	byID.end("")
+	byOrder := keys(p, selectHolds+p.Index("holds_order")+whereOrder, b.scanHold)
+	b.holdOrders(byOrder)
+	byOrder.end("")
+	expired := keys(p, selectHolds+p.Index("holds_order")+whereOwner, b.scanExpired)
+	for _, o := range b.listed {
+		expired.row(o.bucket).ASCII(o.name)
+	}
+	expired.end(" AND expires_at<=" + p.Now())
+}
+
+func (b *batch) loadDecided(p *shard.Packet) {
+	byID := keys(p, selectDecided+p.Index("PRIMARY")+whereHold, b.scanDecided)
+	b.holdIDs(byID)
+	byID.end("")
+	byOrder := keys(p, selectDecided+p.Index("decided_holds_order")+whereOrder, b.scanDecided)
+	b.holdOrders(byOrder)
+	byOrder.end("")
+}
+
+// holdIDs adds the holds that operations name by id.
+func (b *batch) holdIDs(q *selection) {
+	for _, op := range b.ops {
+		if hold := namedHold(op); hold != (id.ID{}) {
+			q.row(op.Bucket).Binary(hold[:])
+		}
+	}
+}
+
+func namedHold(op *shard.Op) id.ID {
+	switch body := op.Body.(type) {
+	case *holdOp:
+		return body.HoldID
+	case *confirmOp:
+		return body.Confirm.Hold.HoldID
+	case *cancelOp:
+		return body.Cancel.Hold.HoldID
+	}
+	return id.ID{}
+}
+
+// holdOrders adds the holds that operations name by order.
+func (b *batch) holdOrders(q *selection) {
+	for _, op := range b.ops {
+		if orderID, attempt := namedOrder(op); orderID != "" {
+			q.row(op.Bucket).ASCII(op.Owner).ASCII(orderID).Int(int64(attempt))
+		}
+	}
+}
+
+func namedOrder(op *shard.Op) (orderID string, attempt int) {
+	switch body := op.Body.(type) {
+	case *holdOp:
+		return body.OrderID, body.Attempt
+	case *confirmOp:
+		return body.Confirm.Hold.OrderID, body.Confirm.Hold.Attempt
+	case *cancelOp:
+		return body.Cancel.Hold.OrderID, body.Cancel.Hold.Attempt
+	}
+	return "", 0
+}
+
+func (b *batch) scanHold(r *shard.Row) error {
+	b.addHold(scanLive(r))
+	return nil
+}
+
+// scanExpired also notes that the hold will be settled.
+func (b *batch) scanExpired(r *shard.Row) error {
+	h := scanLive(r)
+	b.addHold(h)
+	b.want(b.holds[h.id])
+	return nil
+}
+
+func scanLive(r *shard.Row) *holdRow {
+	return &holdRow{
+		bucket: shard.Bucket(r.Int()), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
+		state: Held, createdAt: r.Int(), expiresAt: r.Int(), doc: r.Bytes(), stored: true,
+	}
+}
+
+// want notes that what a hold has must be loaded. A hold whose document cannot be read is left for apply to complain about.
+func (b *batch) want(h *holdRow) {
+	if h.wanted || h.state != Held {
+		return
+	}
+	h.wanted = true
+	if _, err := b.takesOf(h); err == nil {
+		b.wanted = append(b.wanted, h)
+	}
+}
+
+func (b *batch) scanDecided(r *shard.Row) error {
+	b.addHold(&holdRow{
+		bucket: shard.Bucket(r.Int()), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
+		state: State(r.Str()), createdAt: r.Int(), expiresAt: r.Int(), decidedAt: r.Int(), doc: r.Bytes(), stored: true,
+	})
+	return nil
+}
+
+// loadCoupons reads the coupons that operations name.
+func (b *batch) loadCoupons(p *shard.Packet) {
+	byID := keys(p, selectCoupons+p.Index("PRIMARY")+whereCoupon, b.scanCoupon)
+	for _, op := range b.ops {
+		hold, ok := op.Body.(*holdOp)
+		if !ok {
+			continue
+		}
+		for i := range hold.Items {
+			if it := &hold.Items[i]; it.Kind == CouponItem {
+				byID.row(op.Bucket).ASCII(op.Owner).Binary(it.CouponID[:])
+			}
+		}
+	}
+	byID.end("")
+	byRef := keys(p, selectCoupons+p.Index("coupons_ref")+whereIssue, b.scanCoupon)
+	for _, op := range b.ops {
+		if issue, ok := op.Body.(*issueOp); ok {
+			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(issue.CampaignID).ASCII(issue.IssueRef)
+		}
+	}
+	byRef.end("")
+}
+
+func (b *batch) scanCoupon(r *shard.Row) error {
+	c := &couponRow{owner: b.owners[r.Str()], id: r.Array16(), campaignID: r.Str(), issueRef: r.Str(), state: r.Str(), ver: r.Int()}
+	c.discount = Discount{
+		Kind: DiscountKind(r.Str()), Currency: r.Str(), Amount: r.Int(), BasisPoints: r.Int(), Cap: r.Int(), MinSpend: r.Int(),
+	}
+	c.validFrom, c.expiresAt, c.holdID, c.heldUntil, c.issuedAt = r.Int(), r.Int(), r.Array16(), r.Int(), r.Int()
+	c.stored = true
+	b.addCoupon(c)
+	return nil
+}
+
+// loadLots reads the lots that credits name, and the live lots from which holds take and which balances sum up.
+func (b *batch) loadLots(p *shard.Packet) {
+	byRef := keys(p, selectLots+p.Index("lots_ref")+whereCredit, b.scanLot)
+	for _, op := range b.ops {
+		if credit, ok := op.Body.(*creditOp); ok {
+			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(credit.IssueRef)
+		}
+	}
+	byRef.end("")
+	live := keys(p, selectLots+p.Index("lots_live")+whereLive, b.scanLot)
+	for _, op := range b.ops {
+		if currency := moneyOf(op); currency != "" {
+			b.wantLots(live, b.owners[op.Owner], currency)
+		}
+	}
+	live.end("")
+}
+
+// moneyOf is the currency in which an operation takes or gives money.
+func moneyOf(op *shard.Op) string {
+	switch body := op.Body.(type) {
+	case *holdOp:
+		return body.moneyCurrency()
+	case *creditOp:
+		return body.Amount.Currency
+	}
+	return ""
+}
+
+// wantLots asks for an owner's live lots of a currency, once.
+func (b *batch) wantLots(q *selection, o *ownerRow, currency string) {
+	if slices.Contains(o.currencies, currency) {
+		return
+	}
+	o.currencies = append(o.currencies, currency)
+	q.row(o.bucket).ASCII(o.name).Int(1).ASCII(currency)
+}
+
+func (b *batch) scanLot(r *shard.Row) error {
+	l := &lotRow{
+		owner: b.owners[r.Str()], id: r.Array16(), issueRef: r.Str(), source: r.Str(), tag: r.Str(), currency: r.Str(), issued: r.Int(),
+	}
+	l.LotCounters = LotCounters{Available: r.Int(), Held: r.Int(), Spent: r.Int(), Expired: r.Int(), Revoked: r.Int()}
+	l.ver, l.expiresAt, l.issuedAt = r.Int(), r.Int(), r.Int()
+	l.stored = true
+	b.addLot(l)
+	return nil
+}
+
+// loadTaken reads what the holds have that will be confirmed, cancelled or settled. Held money is live, so the live lots of
+// its currency have it.
+func (b *batch) loadTaken(p *shard.Packet) {
+	b.wantDecided()
+	coupons := keys(p, selectCoupons+p.Index("PRIMARY")+whereCoupon, b.scanCoupon)
+	for _, h := range b.wanted {
+		for _, coupon := range h.takes.coupons {
+			if b.coupons[coupon] == nil {
+				coupons.row(h.bucket).ASCII(h.owner).Binary(coupon[:])
+			}
+		}
+	}
+	coupons.end("")
+	lots := keys(p, selectLots+p.Index("lots_live")+whereLive, b.scanLot)
+	for _, h := range b.wanted {
+		if h.takes.currency != "" {
+			b.wantLots(lots, b.owners[h.owner], h.takes.currency)
+		}
+	}
+	lots.end("")
+}
+
+// wantDecided notes the holds that the operations confirm or cancel.
+func (b *batch) wantDecided() {
+	for _, op := range b.ops {
+		var ref HoldRef
+		switch body := op.Body.(type) {
+		case *confirmOp:
+			ref = body.Confirm.Hold
+		case *cancelOp:
+			ref = body.Cancel.Hold
+		default:
+			continue
+		}
+		if h, _ := b.find(b.owners[op.Owner], ref); h != nil {
+			b.want(h)
+		}
+	}
+}

@@ -1,0 +1,30 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// Machine is the ledger's half of the committers of all shards.
+type Machine struct{ codec *id.Codec }
+
+// NewMachine returns a machine that writes ids with codec.
+func NewMachine(codec *id.Codec) *Machine { return &Machine{codec} }
+
+// NewBatch starts the work on ops.
+func (m *Machine) NewBatch(ops []*shard.Op) shard.Batch {
+	return &batch{state: newState(m.codec, len(ops)), ops: ops}
+}
+
+// batch is one transaction of a shard: what it loads is in load.go, what it decides in apply*.go, what it writes in write.go.
+type batch struct {
+	*state
+	ops    []*shard.Op
+	listed []*ownerRow // owners of the operations, in their order
+	wanted []*holdRow  // live holds that will be decided or settled
+}
+
+// Apply decides operation i.
+func (b *batch) Apply(i int, now time.Time) shard.Reply { return b.apply(b.ops[i], now) }

@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// Write adds the changed rows, table by table and sorted by key: the same operations give the same statements, whichever maps
+// they went through, and pages are visited in order.
+func (b *batch) Write(p *shard.Packet) {
+	b.writeOwners(p)
+	b.writeCoupons(p)
+	b.writeLots(p)
+	b.writeHolds(p)
+	b.writeEntries(p)
+}
+
+func (o *ownerRow) compare(other *ownerRow) int {
+	return cmp.Or(cmp.Compare(o.bucket, other.bucket), cmp.Compare(o.name, other.name))
+}
+
+func compareIDs(a, b id.ID) int { return bytes.Compare(a[:], b[:]) }
+
+// rows is a statement that is added with its first row, and not at all without one. Statements follow each other: all rows of
+// one come before the first row of the next.
+type rows struct {
+	open func() *shard.Values
+	v    *shard.Values
+}
+
+func (w *rows) row() *shard.Values {
+	if w.v == nil {
+		w.v = w.open()
+	}
+	return w.v.Row()
+}
+
+func (w *rows) end() {
+	if w.v != nil {
+		w.v.End("")
+	}
+}
+
+func (b *batch) writeOwners(p *shard.Packet) {
+	changed := b.changed.owners
+	slices.SortFunc(changed, (*ownerRow).compare)
+	added := rows{open: func() *shard.Values {
+		return p.Insert("owners", "bucket, owner, ver, entry_seq, head, changed_at")
+	}}
+	for _, o := range changed {
+		if !o.stored {
+			added.row().Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.changedAt)
+		}
+	}
+	added.end()
+	updated := rows{open: func() *shard.Values {
+		return p.Update("owners", []string{"bucket", "owner"}, []string{"ver", "entry_seq", "head", "changed_at"})
+	}}
+	for _, o := range changed {
+		if o.stored {
+			updated.row().Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.changedAt)
+		}
+	}
+	updated.end()
+}
+
+func (b *batch) writeCoupons(p *shard.Packet) {
+	changed := b.changed.coupons
+	slices.SortFunc(changed, func(x, y *couponRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
+	added := rows{open: func() *shard.Values {
+		return p.Insert("coupons", "bucket, owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, "+
+			"basis_points, cap, min_spend, valid_from, expires_at, hold_id, held_until, issued_at, changed_at")
+	}}
+	for _, c := range changed {
+		if !c.stored {
+			b.insertCoupon(added.row(), c)
+		}
+	}
+	added.end()
+	updated := rows{open: func() *shard.Values {
+		return p.Update("coupons", []string{"bucket", "owner", "coupon_id"},
+			[]string{"state", "ver", "hold_id", "held_until", "changed_at"})
+	}}
+	for _, c := range changed {
+		if c.stored {
+			v := updated.row().Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.state).Int(c.ver)
+			c.holder(v).Int(b.now)
+		}
+	}
+	updated.end()
+}
+
+func (b *batch) insertCoupon(v *shard.Values, c *couponRow) {
+	d := &c.discount
+	v.Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.campaignID).ASCII(c.issueRef).ASCII(c.state).Int(c.ver)
+	v.ASCII(string(d.Kind)).ASCII(d.Currency).Int(d.Amount).Int(d.BasisPoints).Int(d.Cap).Int(d.MinSpend)
+	c.holder(v.Int(c.validFrom).Int(c.expiresAt)).Int(c.issuedAt).Int(b.now)
+}
+
+// holder adds hold_id and held_until.
+func (c *couponRow) holder(v *shard.Values) *shard.Values {
+	if c.holdID == (id.ID{}) {
+		return v.Null().Null()
+	}
+	v.Binary(c.holdID[:])
+	if c.state != couponHeld {
+		return v.Null()
+	}
+	return v.Int(c.heldUntil)
+}
+
+func (b *batch) writeLots(p *shard.Packet) {
+	changed := b.changed.lots
+	slices.SortFunc(changed, func(x, y *lotRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
+	added := rows{open: func() *shard.Values {
+		return p.Insert("lots", "bucket, owner, lot_id, issue_ref, source, tag, currency, issued, expires_at, issued_at, "+
+			"live, available, held, spent, expired, revoked, ver, changed_at")
+	}}
+	for _, l := range changed {
+		if !l.stored {
+			v := added.row().Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:]).ASCII(l.issueRef).ASCII(l.source).ASCII(l.tag)
+			l.counters(v.ASCII(l.currency).Int(l.issued).Int(l.expiresAt).Int(l.issuedAt)).Int(b.now)
+		}
+	}
+	added.end()
+	updated := rows{open: func() *shard.Values {
+		return p.Update("lots", []string{"bucket", "owner", "lot_id"},
+			[]string{"live", "available", "held", "spent", "expired", "revoked", "ver", "changed_at"})
+	}}
+	for _, l := range changed {
+		if l.stored {
+			l.counters(updated.row().Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:])).Int(b.now)
+		}
+	}
+	updated.end()
+}
+
+// counters adds live, the counters and ver.
+func (l *lotRow) counters(v *shard.Values) *shard.Values {
+	live := int64(0)
+	if l.live() {
+		live = 1
+	}
+	return v.Int(live).Int(l.Available).Int(l.Held).Int(l.Spent).Int(l.Expired).Int(l.Revoked).Int(l.ver)
+}
+
+// writeHolds moves holds from the pending ledger to the decided one. A hold that was made and decided in one batch is never
+// pending.
+func (b *batch) writeHolds(p *shard.Packet) {
+	changed := b.changed.holds
+	slices.SortFunc(changed, func(x, y *holdRow) int {
+		return cmp.Or(cmp.Compare(x.bucket, y.bucket), compareIDs(x.id, y.id))
+	})
+	added := rows{open: func() *shard.Values {
+		return p.Insert("holds", "bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc")
+	}}
+	for _, h := range changed {
+		if h.state == Held {
+			added.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).
+				Binary(h.hash[:]).Int(h.createdAt).Int(h.expiresAt).Text(h.doc)
+		}
+	}
+	added.end()
+	removed := rows{open: func() *shard.Values { return p.Delete("holds", "bucket, hold_id") }}
+	for _, h := range changed {
+		if h.state != Held && h.stored {
+			removed.row().Bucket(h.bucket).Binary(h.id[:])
+		}
+	}
+	removed.end()
+	decided := rows{open: func() *shard.Values {
+		return p.Insert("decided_holds", "bucket, hold_id, owner, order_id, attempt, request_hash, state, created_at, expires_at, "+
+			"decided_at, doc")
+	}}
+	for _, h := range changed {
+		if h.state != Held {
+			v := h.order(decided.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner)).Binary(h.hash[:]).ASCII(string(h.state))
+			v.Int(h.createdAt).Int(h.expiresAt).Int(h.decidedAt).Text(h.doc)
+		}
+	}
+	decided.end()
+}
+
+// order adds order_id and attempt.
+func (h *holdRow) order(v *shard.Values) *shard.Values {
+	if h.orderID == "" {
+		return v.Null().Null()
+	}
+	return v.ASCII(h.orderID).Int(int64(h.attempt))
+}
+
+func (b *batch) writeEntries(p *shard.Packet) {
+	entries := b.changed.entries
+	slices.SortStableFunc(entries, func(x, y entryRow) int { return x.owner.compare(y.owner) })
+	added := rows{open: func() *shard.Values {
+		return p.Insert("entries", "bucket, owner, seq, kind, at, hold_id, doc, hash")
+	}}
+	for i := range entries {
+		e := &entries[i]
+		v := added.row().Bucket(e.owner.bucket).ASCII(e.owner.name).Int(e.seq).ASCII(e.kind).Int(e.at)
+		if e.holdID == (id.ID{}) {
+			v.Null()
+		} else {
+			v.Binary(e.holdID[:])
+		}
+		v.Text(e.doc).Binary(e.hash[:])
+	}
+	added.end()
+}
