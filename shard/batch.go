@@ -51,6 +51,7 @@ func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Mac
 // domain locks (the owners' rows, exclusively). operations is read after the owners' rows are locked: under READ
 // COMMITTED the plain read then sees every decision that an earlier holder of those locks has committed.
 func (t *transaction) load(p *Packet) {
+	p.clock = t.clock
 	if t.d.multi {
 		p.exec("SET @bad=0")
 	}

@@ -11,6 +11,7 @@ type Dialect struct {
 	begin      string // starts a write transaction
 	forUpdate  string
 	shareLock  string
+	greatest   string // the function that returns the largest of its arguments
 	now        string // SQL of the server's time in microseconds; empty: the process's own clock
 	inOpen     string // what opens and closes a list of row values after IN
 	inClose    string
@@ -30,6 +31,7 @@ var MariaDB = &Dialect{
 	begin:      "BEGIN",
 	forUpdate:  " FOR UPDATE",
 	shareLock:  " LOCK IN SHARE MODE",
+	greatest:   "GREATEST",
 	now:        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
 	inOpen:     "(",
 	inClose:    ")",
@@ -48,6 +50,7 @@ var SQLite = &Dialect{
 	name:       "sqlite",
 	lanes:      1,
 	begin:      "BEGIN IMMEDIATE",
+	greatest:   "MAX",
 	inOpen:     "(VALUES ",
 	inClose:    ")",
 	asciiOpen:  "'",

@@ -22,6 +22,7 @@ var errRowCount = errors.New("a write changed another number of rows than intend
 // by one, with the same effect.
 type Packet struct {
 	d     *Dialect
+	clock string // SQL of the server's time, without the floor
 	buf   []byte
 	stmts []stmt
 }
@@ -47,6 +48,20 @@ func (p *Packet) reset() {
 
 // Empty reports whether nothing was added.
 func (p *Packet) Empty() bool { return len(p.stmts) == 0 }
+
+// Now is the SQL of the time at which a query runs, in microseconds. It is not before the batch's own time, which is read
+// first, unless the server's clock steps back in between.
+func (p *Packet) Now() string {
+	return p.d.greatest + "(" + p.clock + ",(SELECT floor_at FROM fence WHERE id=1))"
+}
+
+// Index is the clause behind a table's name that makes a query use the index and nothing else.
+func (p *Packet) Index(name string) string {
+	if !p.d.multi {
+		return ""
+	}
+	return " FORCE INDEX (" + name + ")"
+}
 
 // exec adds a statement without values.
 func (p *Packet) exec(sql string) {
