@@ -1,0 +1,302 @@
+package ledger_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/statesvc/statesvc/internal/testdb"
+	"github.com/statesvc/statesvc/ledger"
+	"github.com/statesvc/statesvc/migrations"
+	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// world is a shard on a real database, and instances of the ledger that share it. Its clock only goes forwards: advance raises
+// the shard's floor, below which no batch decides.
+type world struct {
+	db      *shard.DB
+	codec   *id.Codec
+	ledgers []*ledger.Ledger
+	numbers atomic.Int64 // of owners and keys
+}
+
+const idKey = "statesvc-test-key-0123456789abcd"
+
+// engine is a database that the suite runs on.
+type engine struct {
+	name      string
+	instances int // SQLite is for one process
+	open      func(t testing.TB) func() (*shard.DB, error)
+}
+
+var engines = []engine{
+	{"mariadb", 3, func(t testing.TB) func() (*shard.DB, error) {
+		server := testdb.MariaDB(t)
+		dsn := server.DSN(server.Schema(t))
+		return func() (*shard.DB, error) { return shard.OpenMariaDB(dsn, time.Now) }
+	}},
+	{"sqlite", 1, func(t testing.TB) func() (*shard.DB, error) {
+		path := filepath.Join(t.TempDir(), "shard.db")
+		return func() (*shard.DB, error) { return shard.OpenSQLite(path, time.Now) }
+	}},
+}
+
+func newWorld(t testing.TB, e engine) *world {
+	t.Helper()
+	open := e.open(t)
+	db := must(open())
+	t.Cleanup(func() { _ = db.Close() })
+	must(migrations.Up(t.Context(), db.SQL(), db.Dialect.String()))
+	if err := db.TakeBuckets(t.Context(), 0, shard.Buckets-1); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{db: db, codec: must(id.NewCodec(map[uint8][]byte{1: []byte(idKey)}, 1))}
+	routes := newRoutes(t)
+	for node := range e.instances {
+		w.ledgers = append(w.ledgers, w.instance(t, routes, open, uint16(node)))
+	}
+	return w
+}
+
+func newRoutes(t testing.TB) *shard.Routes {
+	t.Helper()
+	reg := must(register.OpenFile(filepath.Join(t.TempDir(), "register")))
+	t.Cleanup(func() { _ = reg.Close() })
+	shards := must(shard.NewUniformMap([]string{"one"}))
+	record := shard.Record{
+		Epoch: 1, Phase: shard.PhaseServing, Primary: "n1", Nodes: map[string]shard.Node{"n1": {Address: "here"}},
+	}
+	must(register.Put(t.Context(), reg, shard.MapKey, must(shards.Encode())))
+	must(register.Put(t.Context(), reg, shard.RecordKey(1), must(record.Encode())))
+	routes := must(shard.OpenRoutes(t.Context(), reg, shard.RoutesOptions{
+		Now: time.Now, RenewEvery: time.Hour, Log: slog.New(slog.DiscardHandler),
+	}))
+	t.Cleanup(routes.Close)
+	return routes
+}
+
+// instance is a ledger with a store, lanes and an id node of its own.
+func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16) *ledger.Ledger {
+	t.Helper()
+	store := shard.NewStore(shard.StoreConfig{
+		Routes: routes,
+		Open:   func(int, string) (*shard.DB, error) { return open() },
+		Committer: shard.Config{
+			Machine: ledger.NewMachine(w.codec), Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Undecided: func(context.Context, shard.UndecidedBatch) []shard.Fate {
+				t.Error("an outcome was not known, though nothing was cut")
+				return nil
+			},
+		},
+	})
+	t.Cleanup(func() {
+		if err := store.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	minter := id.NewMinter(w.codec, time.Now)
+	minter.Use(id.Grant{Node: node, Mark: time.Now().Add(time.Hour)})
+	return ledger.New(ledger.Config{Store: store, Codec: w.codec, Minter: minter, Now: time.Now})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// owner returns a name that no test has used.
+func (w *world) owner() string { return fmt.Sprintf("owner-%d", w.numbers.Add(1)) }
+
+// key returns a caller with a key of its own.
+func (w *world) key() ledger.Caller {
+	return ledger.Caller{Key: fmt.Sprintf("key-%d", w.numbers.Add(1)), Client: "test"}
+}
+
+// now is the shard's time.
+func (w *world) now(t testing.TB) time.Time {
+	t.Helper()
+	var floor int64
+	if err := w.db.SQL().QueryRowContext(t.Context(), "SELECT floor_at FROM fence").Scan(&floor); err != nil {
+		t.Fatal(err)
+	}
+	return time.UnixMicro(max(floor, time.Now().UnixMicro())).UTC()
+}
+
+// advance moves the shard's time forward.
+func (w *world) advance(t testing.TB, d time.Duration) {
+	t.Helper()
+	floor := w.now(t).Add(d).UnixMicro()
+	if _, err := w.db.SQL().ExecContext(t.Context(), "UPDATE fence SET floor_at=?", floor); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// as is an owner's view of one instance, for tests that do not care which.
+type as struct {
+	*world
+	l     *ledger.Ledger
+	owner string
+}
+
+func (w *world) fresh() as { return as{w, w.ledgers[0], w.owner()} }
+
+func (a as) credit(t testing.TB, amount int64, ttl time.Duration, tag string) ledger.LotReply {
+	t.Helper()
+	answer, err := a.l.CreditLot(t.Context(), a.key(), ledger.CreditLot{
+		Owner: a.owner, IssueRef: a.key().Key, Source: "spring", Tag: tag, Amount: cny(amount), ExpiresAt: a.now(t).Add(ttl),
+	})
+	return decode[ledger.LotReply](t, answer, err)
+}
+
+func (a as) issue(t testing.TB, d ledger.Discount, ttl time.Duration) ledger.Coupon {
+	t.Helper()
+	answer, err := a.l.IssueCoupon(t.Context(), a.key(), ledger.IssueCoupon{
+		Owner: a.owner, CampaignID: "spring", IssueRef: a.key().Key, Discount: d, ExpiresAt: a.now(t).Add(ttl),
+	})
+	return decode[ledger.CouponReply](t, answer, err).Coupon
+}
+
+func (a as) coupon(c ledger.Coupon) ledger.Item {
+	return ledger.Item{Kind: ledger.CouponItem, CouponID: must(a.codec.Parse(id.Coupon, c.CouponID))}
+}
+
+// request is a hold of items for an order that costs 100 and 50.
+func (a as) request(items ...ledger.Item) ledger.Hold {
+	return ledger.Hold{
+		Owner: a.owner, OrderID: a.key().Key, Attempt: 1, TTL: time.Minute, Items: items,
+		Lines: []ledger.Line{{LineID: "l1", Amount: cny(100)}, {LineID: "l2", Amount: cny(50)}},
+	}
+}
+
+func (a as) hold(t testing.TB, h ledger.Hold) ledger.HoldReply {
+	t.Helper()
+	answer, err := a.l.Hold(t.Context(), a.key(), h)
+	return decode[ledger.HoldReply](t, answer, err)
+}
+
+func (a as) ref(h ledger.HoldReply) ledger.HoldRef {
+	return ledger.HoldRef{HoldID: must(a.codec.Parse(id.Hold, h.Hold.HoldID))}
+}
+
+func (a as) confirm(ctx context.Context, ref ledger.HoldRef) error {
+	_, err := a.l.Confirm(ctx, a.key(), ledger.Confirm{Owner: a.owner, Hold: ref})
+	return err
+}
+
+func (a as) cancel(ctx context.Context, ref ledger.HoldRef) error {
+	_, err := a.l.Cancel(ctx, a.key(), ledger.Cancel{Owner: a.owner, Hold: ref})
+	return err
+}
+
+// money is what a read shows of the owner's CNY.
+func (a as) money(t testing.TB) (available, held int64) {
+	t.Helper()
+	body, err := a.l.Owner(t.Context(), a.owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(body.Balances) == 0 {
+		return 0, 0
+	}
+	return body.Balances[0].Available, body.Balances[0].Held
+}
+
+func (a as) wantMoney(t testing.TB, available, held int64) {
+	t.Helper()
+	if gotAvailable, gotHeld := a.money(t); gotAvailable != available || gotHeld != held {
+		t.Errorf("%d available and %d held, want %d and %d", gotAvailable, gotHeld, available, held)
+	}
+}
+
+// kinds counts the owner's entries by kind.
+func (a as) kinds(t testing.TB) map[string]int {
+	t.Helper()
+	page, err := a.l.Entries(t.Context(), a.owner, ledger.EntryFilter{Limit: ledger.MaxPage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for _, e := range page.Items {
+		kinds[e.Kind]++
+	}
+	return kinds
+}
+
+// intact fails the test if the owner's hash chain is broken.
+func (a as) intact(t testing.TB) {
+	t.Helper()
+	v, err := a.l.VerifyHistory(t.Context(), a.owner)
+	if err != nil || !v.Intact {
+		t.Errorf("history of %s: %+v, %v", a.owner, v, err)
+	}
+}
+
+func cny(amount int64) ledger.Money { return ledger.Money{Amount: amount, Currency: "CNY"} }
+
+func money(amount int64) ledger.Item { return ledger.Item{Kind: ledger.MoneyItem, Amount: cny(amount)} }
+
+func fixed(amount int64) ledger.Discount {
+	return ledger.Discount{Kind: ledger.Fixed, Currency: "CNY", Amount: amount}
+}
+
+func decode[T any](t testing.TB, a ledger.Answer, err error) (body T) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(a.Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func wantError(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
+
+// tally counts how calls ended that were made at once.
+type tally struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// atOnce makes n calls at once, spread over the instances, and counts them by code; "" is done.
+func (a as) atOnce(t testing.TB, n int, call func(a as, i int) error) map[string]int {
+	t.Helper()
+	result := tally{count: map[string]int{}}
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			err := call(as{a.world, a.ledgers[i%len(a.ledgers)], a.owner}, i)
+			result.mu.Lock()
+			defer result.mu.Unlock()
+			result.count[code(err)]++
+		})
+	}
+	wg.Wait()
+	return result.count
+}
+
+func code(err error) string {
+	if err == nil {
+		return ""
+	}
+	if refusal, ok := errors.AsType[*ledger.Refusal](err); ok {
+		return refusal.Code
+	}
+	return err.Error()
+}
