@@ -262,11 +262,11 @@ func (p *plan) takeItem(o *ownerRow, op *holdOp, i int) *Refusal {
 	}
 	switch {
 	case it.amount == 0: // all of nothing: at least 1 was needed
-		return insufficient(i, 1, 0, "there is nothing to take")
+		return insufficient(itemPointer(i, "all"), 1, 0, "there is nothing to take")
 	case it.amount > have:
-		return insufficient(i, it.amount, have, "the lots that match have less")
+		return insufficient(itemPointer(i, "amount"), it.amount, have, "the lots that match have less")
 	case len(op.Lines) > 0 && it.amount > p.payable:
-		return insufficient(i, it.amount, p.payable, "the lines leave less to pay")
+		return insufficient(itemPointer(i, "amount"), it.amount, p.payable, "the lines leave less to pay")
 	}
 	it.from = len(p.lots)
 	p.spread(o, asked.Tag, it.amount)
@@ -277,8 +277,8 @@ func (p *plan) takeItem(o *ownerRow, op *holdOp, i int) *Refusal {
 	return nil
 }
 
-func insufficient(i int, asked, have int64, detail string) *Refusal {
-	r := refusal(ErrInsufficient, itemPointer(i, "amount"), detail)
+func insufficient(pointer string, asked, have int64, detail string) *Refusal {
+	r := refusal(ErrInsufficient, pointer, detail)
 	r.Asked, r.Have = &asked, &have
 	return r
 }

@@ -1,0 +1,111 @@
+package ledger
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// reach brings a hold of everything into a state, at the desk's time or later.
+func reach(d *desk, state State) Hold {
+	c, l := d.issue("u1", fixed(30), time.Hour), d.credit("u1", 100, time.Hour, "")
+	h := d.take("u1", c.item(), money(l.issued))
+	if state != None {
+		wantDone[HoldReply](d.tb, d.hold(h))
+	}
+	switch state {
+	case Confirmed:
+		wantDone[HoldReply](d.tb, d.confirm("u1", h.HoldID))
+	case Cancelled:
+		wantDone[HoldReply](d.tb, d.cancel("u1", h.HoldID))
+	case Expired:
+		d.at = d.at.Add(time.Hour / 2)
+		d.do("u1", expireOp{})
+	case None, Held:
+	}
+	return h
+}
+
+func (d *desk) event(h Hold, e Event) shard.Reply {
+	switch e {
+	case EventHold:
+		return d.hold(h)
+	case EventConfirm:
+		return d.confirm("u1", h.HoldID)
+	case EventCancel:
+		return d.cancel("u1", h.HoldID)
+	default:
+		d.at = d.at.Add(time.Hour / 2)
+		return d.do("u1", expireOp{})
+	}
+}
+
+// TestEveryStateAndEvent compares what apply does with the table of transitions.
+func TestEveryStateAndEvent(t *testing.T) {
+	for _, state := range []State{None, Held, Confirmed, Cancelled, Expired} {
+		for _, event := range []Event{EventHold, EventConfirm, EventCancel, EventExpire} {
+			t.Run(string(state)+" "+string(event), func(t *testing.T) {
+				d := newDesk(t)
+				h := reach(d, state)
+				r := d.event(h, event)
+				want, legal := next(state, event)
+				if got := d.stateOf(h.HoldID); got != want {
+					t.Errorf("the hold is %q, want %q", got, want)
+				}
+				again := event == EventHold && (state == Held || state == Confirmed)
+				switch {
+				case legal, event == EventExpire, again: // the sweeper has nothing to do; a hold finds itself
+					if r.Verdict != shard.Done {
+						t.Errorf("%v %s %v", r.Verdict, r.Body, r.Err)
+					}
+				default:
+					wantCode(t, r, refusalIn(state))
+				}
+			})
+		}
+	}
+}
+
+func (d *desk) stateOf(hold id.ID) State {
+	if h := d.holds[hold]; h != nil {
+		return h.state
+	}
+	return None
+}
+
+// I3: a final state has no edge that leaves it, and every state but None can be reached.
+func TestTransitionsEndOnce(t *testing.T) {
+	reached := map[State]bool{}
+	for _, edge := range Transitions() {
+		reached[edge.To] = true
+		if edge.From != None && edge.From != Held {
+			t.Errorf("%v leaves a final state", edge)
+		}
+		if edge.Cause == "" {
+			t.Errorf("%v has no cause", edge)
+		}
+	}
+	for _, s := range []State{Held, Confirmed, Cancelled, Expired} {
+		if !reached[s] {
+			t.Errorf("nothing leads to %s", s)
+		}
+	}
+}
+
+// Every reason is found by its code, and the codes are those of docs/errors.md in their order.
+func TestReasons(t *testing.T) {
+	for _, reason := range reasons {
+		if reasonOf(reason.Error()) != reason { //nolint:errorlint // the sentinels themselves
+			t.Errorf("%v is not found by its code", reason)
+		}
+	}
+	unknown := &Refusal{Reason: reasonOf("from-the-future"), Code: "from-the-future"}
+	for _, reason := range reasons {
+		if errors.Is(unknown, reason) {
+			t.Errorf("an unknown code is taken for %v", reason)
+		}
+	}
+}
