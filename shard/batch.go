@@ -52,11 +52,8 @@ func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Mac
 // COMMITTED the plain read then sees every decision that an earlier holder of those locks has committed.
 func (t *transaction) load(p *Packet) {
 	p.clock = t.clock
-	if t.d.multi {
-		p.exec("SET @bad=0")
-	}
 	p.exec(t.d.begin)
-	p.Query("SELECT epoch, floor_at, "+t.clock+" FROM fence WHERE id=1", t.scanFence)
+	p.Query("SELECT epoch, floor_at, "+t.clock+t.d.resetCount+" FROM fence WHERE id=1", t.scanFence)
 	t.loadBuckets(p)
 	t.domain.Load(p, 0)
 	t.loadOperations(p)

@@ -20,6 +20,7 @@ type Dialect struct {
 	asciiClose string
 	driverName string
 
+	resetCount      string // column that sets the count of wrong row counts to 0; see Packet.guard
 	ignoreDuplicate string // ends an INSERT into operations that leaves a row which is already there as it is
 	keepRow         string // the same for bucket_owner
 }
@@ -40,6 +41,7 @@ var MariaDB = &Dialect{
 	asciiClose: "' COLLATE ascii_bin",
 	driverName: "mysql",
 
+	resetCount:      ", @bad:=0",
 	ignoreDuplicate: " ON DUPLICATE KEY UPDATE op_key=op_key",
 	keepRow:         " ON DUPLICATE KEY UPDATE bucket=bucket",
 }

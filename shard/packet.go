@@ -105,8 +105,9 @@ func (p *Packet) Insert(table, columns string) *Values {
 // Update adds an UPDATE of many rows by key. Each Row gives the key columns, then the columns to set, in this order.
 func (p *Packet) Update(table string, keys, set []string) *Values {
 	p.open(nil, 0)
+	begin := len(p.buf)
 	p.buf = p.d.appendUpdate(p.buf, table, keys, set)
-	return &Values{p: p, write: true, compared: true, update: &updateOf{table, keys, set}}
+	return &Values{p: p, open: begin, write: true, counted: true, compared: true, update: &updateOf{table, keys, set}}
 }
 
 // Delete adds a DELETE of many rows by key; columns are the key columns.
@@ -114,7 +115,7 @@ func (p *Packet) Delete(table, columns string) *Values {
 	p.open(nil, 0)
 	p.buf = append(append(append(p.buf, "DELETE FROM "...), table...), " WHERE ("...)
 	p.buf = append(append(append(p.buf, columns...), ") IN "...), p.d.inOpen...)
-	return &Values{p: p, write: true, closing: p.d.inClose}
+	return &Values{p: p, write: true, counted: true, closing: p.d.inClose}
 }
 
 type updateOf struct {
@@ -125,10 +126,13 @@ type updateOf struct {
 // Values is a statement whose rows of values are being written.
 type Values struct {
 	p        *Packet
-	n        int  // rows so far
-	cols     int  // values in the current row
-	write    bool // End demands that n rows change
-	compared bool // text literals need the column's collation to be comparable by index
+	open     int   // where the statement begins
+	literals []int // updates: where each literal of the first row ends, to write a plain UPDATE if it stays alone
+	n        int   // rows so far
+	cols     int   // values in the current row
+	write    bool  // n rows must change
+	counted  bool  // it may change fewer rows than n without an error, so they are counted
+	compared bool  // text literals need the column's collation to be comparable by index
 	closing  string
 	update   *updateOf
 }
@@ -149,6 +153,9 @@ func (v *Values) Row() *Values {
 func (v *Values) comma() {
 	if v.cols > 0 {
 		v.p.buf = append(v.p.buf, ',')
+	}
+	if v.update != nil && v.n == 1 {
+		v.literals = append(v.literals, len(v.p.buf))
 	}
 	v.cols++
 }
@@ -202,7 +209,7 @@ func (v *Values) End(suffix string) {
 	v.finish(suffix)
 	if v.write {
 		v.p.stmts[len(v.p.stmts)-1].rows = v.n
-		if v.p.d.multi {
+		if v.counted && v.p.d.multi {
 			v.p.guardCount()
 		}
 	}
@@ -215,6 +222,11 @@ func (v *Values) endAny(suffix string) {
 }
 
 func (v *Values) finish(suffix string) {
+	if v.update != nil && v.n == 1 {
+		v.plainUpdate()
+		v.p.close()
+		return
+	}
 	v.p.buf = append(v.p.buf, ')')
 	v.p.buf = append(v.p.buf, v.closing...)
 	if v.update != nil {
@@ -226,6 +238,33 @@ func (v *Values) finish(suffix string) {
 
 // EndForUpdate closes a query whose rows stay locked until the transaction ends.
 func (v *Values) EndForUpdate(suffix string) { v.End(suffix + v.p.d.forUpdate) }
+
+// plainUpdate writes the statement anew for its only row: a join with a list of one value costs three times as much.
+func (v *Values) plainUpdate() {
+	row := append([]byte(nil), v.p.buf[v.literals[0]:]...)
+	literal := func(i int) []byte {
+		end := len(row)
+		if i+1 < len(v.literals) {
+			end = v.literals[i+1] - v.literals[0] - 1 // the comma
+		}
+		return row[v.literals[i]-v.literals[0] : end]
+	}
+	b := append(append(append(v.p.buf[:v.open], "UPDATE "...), v.update.table...), " SET "...)
+	for i, c := range v.update.set {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, c...), '='), literal(len(v.update.keys)+i)...)
+	}
+	for i, c := range v.update.keys {
+		joint := " AND "
+		if i == 0 {
+			joint = " WHERE "
+		}
+		b = append(append(append(append(b, joint...), c...), '='), literal(i)...)
+	}
+	v.p.buf = b
+}
 
 // guardCount lets the server itself compare the rows that the last write changed with what was intended. The counts
 // are summed up in @bad, because COMMIT travels in the same packet and would be too late to stop in Go.

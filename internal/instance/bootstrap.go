@@ -1,0 +1,125 @@
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/statesvc/statesvc/migrations"
+	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
+)
+
+// The secrets of a cluster, in the register, made at bootstrap.
+const (
+	idKeyKey     = "secrets/id-mac-1" // MAC key of document ids, format 1
+	cursorKeyKey = "secrets/cursor"   // signs cursors of lists
+	secretBytes  = 32
+)
+
+// ErrNotBootstrapped says that the register holds no cluster yet.
+var ErrNotBootstrapped = errors.New("the register holds no cluster yet; run `statesvc migrate up` once")
+
+// Shard is a shard of the cluster, as the configuration names it. Exactly one of DSN and File is set.
+type Shard struct {
+	Name string // also the name of its only node, for as long as there is no failover
+	DSN  string // MariaDB: user:password@tcp(host:port)/schema
+	File string // SQLite
+}
+
+// Open connects to the shard. It does not wait for it.
+func (s Shard) Open(now func() time.Time) (*shard.DB, error) {
+	if s.File != "" {
+		return shard.OpenSQLite(s.File, now)
+	}
+	return shard.OpenMariaDB(s.DSN, now)
+}
+
+// address is what the register shows of a shard; it never has a password.
+func (s Shard) address() string {
+	if s.File != "" {
+		return s.File
+	}
+	return shard.Address(s.DSN)
+}
+
+// Bootstrap makes the shards' schemas, gives them their buckets, and publishes secrets, records and map. It is idempotent:
+// what is there stays, and a crash half-way is finished by the next call. step is told what is being done.
+func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now func() time.Time, step func(string)) error {
+	names := make([]string, len(shards))
+	for i, s := range shards {
+		names[i] = s.Name
+	}
+	uniform, err := shard.NewUniformMap(names)
+	if err != nil {
+		return err
+	}
+	for i, s := range shards {
+		step(fmt.Sprintf("shard %d %s (%s): schema and buckets %d to %d", uniform.Shards[i].Number, s.Name, s.address(),
+			uniform.Runs[i].From, uniform.Runs[i].To))
+		if err := prepareShard(ctx, reg, s, uniform.Runs[i], now); err != nil {
+			return fmt.Errorf("shard %s: %w", s.Name, err)
+		}
+	}
+	step("register: secrets and shard map")
+	for _, key := range []string{idKeyKey, cursorKeyKey} {
+		secret := make([]byte, secretBytes)
+		_, _ = rand.Read(secret) // never fails
+		if err := createOnce(ctx, reg, key, []byte(hex.EncodeToString(secret))); err != nil {
+			return err
+		}
+	}
+	encoded, err := uniform.Encode()
+	if err != nil {
+		return err
+	}
+	return createOnce(ctx, reg, shard.MapKey, encoded)
+}
+
+func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard.Run, now func() time.Time) error {
+	db, err := s.Open(now)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if _, err := migrations.Up(ctx, db.SQL(), db.Dialect.String()); err != nil {
+		return err
+	}
+	if err := db.TakeBuckets(ctx, run.From, run.To); err != nil {
+		return err
+	}
+	epoch, err := db.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	record := shard.Record{
+		Epoch: epoch, Phase: shard.PhaseServing, Primary: s.Name,
+		Nodes: map[string]shard.Node{s.Name: {Address: s.address()}},
+	}
+	value, err := record.Encode()
+	if err != nil {
+		return err
+	}
+	return createOnce(ctx, reg, shard.RecordKey(run.Shard), value)
+}
+
+func createOnce(ctx context.Context, reg register.Register, key string, value []byte) error {
+	if _, err := register.Create(ctx, reg, key, value); err != nil && !errors.Is(err, register.ErrConflict) {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}
+
+func secret(ctx context.Context, reg register.Register, key string) ([]byte, error) {
+	entry, err := reg.Get(ctx, key)
+	if errors.Is(err, register.ErrNotFound) {
+		return nil, ErrNotBootstrapped
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return hex.DecodeString(string(entry.Value))
+}

@@ -1,0 +1,227 @@
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/statesvc/statesvc/access"
+	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/ledger"
+	"github.com/statesvc/statesvc/pending"
+	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/failpoint"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// routesRenew is how often the routes are compared with the register.
+const routesRenew = 200 * time.Millisecond
+
+// Config is what an instance needs. Zero limits take their defaults.
+type Config struct {
+	Name       string // unique among the instances of the cluster
+	Register   register.Register
+	Shards     []Shard
+	Lanes      int
+	Queue      int
+	Batch      int
+	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
+	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
+	LeadSweep  func(ctx context.Context, shard int) bool
+	Now        func() time.Time
+	Log        *slog.Logger
+	Metrics    *shard.Metrics
+	FailPoints failpoint.Points
+}
+
+// Instance is a running instance without its HTTP side.
+type Instance struct {
+	Register  register.Register
+	Routes    *shard.Routes
+	Blacklist *blacklist.Blacklist
+	Keys      *access.Keys
+	Codec     *id.Codec
+	CursorKey []byte
+	Store     *shard.Store
+	Ledger    *ledger.Ledger
+	Resolver  *pending.Resolver
+
+	cfg   Config
+	stop  context.CancelFunc
+	loops *errgroup.Group
+}
+
+// Open starts an instance. ctx bounds the start; Close ends what it started.
+func Open(ctx context.Context, cfg Config) (*Instance, error) {
+	in := &Instance{Register: cfg.Register, cfg: cfg}
+	if err := in.start(ctx); err != nil {
+		return nil, errors.Join(err, in.Close(context.WithoutCancel(ctx)))
+	}
+	return in, nil
+}
+
+func (in *Instance) start(ctx context.Context) (err error) {
+	if err := in.readSecrets(ctx); err != nil {
+		return err
+	}
+	in.Routes, err = shard.OpenRoutes(ctx, in.Register, shard.RoutesOptions{Now: in.cfg.Now, RenewEvery: routesRenew, Log: in.cfg.Log})
+	if err != nil {
+		return err
+	}
+	if in.Blacklist, err = blacklist.Open(ctx, in.Register, in.cfg.Now); err != nil {
+		return err
+	}
+	if in.Keys, err = access.Open(ctx, in.Register, in.cfg.Now, rand.Reader); err != nil {
+		return err
+	}
+	minter := id.NewMinter(in.Codec, in.cfg.Now)
+	lease := id.NewLease(id.NewRegisterStore(in.Register), minter, in.cfg.Name, in.cfg.Log)
+	if err := lease.Start(ctx); err != nil {
+		return fmt.Errorf("lease a node for ids: %w", err)
+	}
+	in.openStore()
+	in.Ledger = ledger.New(ledger.Config{
+		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
+		Blocks: in.blocks, Undecided: in.undecided,
+	})
+	in.runLoops(ctx, lease)
+	return nil
+}
+
+func (in *Instance) readSecrets(ctx context.Context) error {
+	idKey, err := secret(ctx, in.Register, idKeyKey)
+	if err != nil {
+		return err
+	}
+	if in.CursorKey, err = secret(ctx, in.Register, cursorKeyKey); err != nil {
+		return err
+	}
+	in.Codec, err = id.NewCodec(map[uint8][]byte{1: idKey}, 1)
+	return err
+}
+
+func (in *Instance) openStore() {
+	in.Resolver = pending.NewResolver(pending.ResolverConfig{
+		Instance: in.cfg.Name, Blacklist: in.Blacklist, Now: in.cfg.Now, Log: in.cfg.Log,
+		Primary: func(number int) (*shard.DB, uint64, error) { return in.Store.Primary(number) },
+	})
+	in.Store = shard.NewStore(shard.StoreConfig{
+		Routes: in.Routes,
+		Open:   in.openNode,
+		Committer: shard.Config{
+			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
+			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
+			FailPoints: in.cfg.FailPoints,
+		},
+	})
+}
+
+func (in *Instance) openNode(_ int, node string) (*shard.DB, error) {
+	for _, s := range in.cfg.Shards {
+		if s.Name == node {
+			return s.Open(in.cfg.Now)
+		}
+	}
+	return nil, fmt.Errorf("the register names node %q, which the configuration does not know", node)
+}
+
+func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
+	ctx, in.stop = context.WithCancel(context.WithoutCancel(ctx))
+	in.loops, ctx = errgroup.WithContext(ctx)
+	in.loops.Go(func() error { return lease.Run(ctx) })
+	in.loops.Go(func() error { return in.Resolver.Run(ctx) })
+	if in.cfg.SweepEvery > 0 {
+		in.loops.Go(func() error { return in.sweeper().Run(ctx) })
+	}
+}
+
+func (in *Instance) sweeper() *pending.Sweeper {
+	return pending.NewSweeper(pending.SweeperConfig{
+		Shards: in.ShardNumbers, Every: in.cfg.SweepEvery, Lead: in.cfg.LeadSweep, Log: in.cfg.Log,
+		Due: func(ctx context.Context, number, limit int) ([]string, error) {
+			db, _, err := in.Store.Primary(number)
+			if err != nil {
+				return nil, err
+			}
+			return ledger.Overdue(ctx, db, in.cfg.Now(), limit)
+		},
+		Expire: in.Ledger.ExpireDue,
+	})
+}
+
+// ShardNumbers lists the shards of the map.
+func (in *Instance) ShardNumbers() []int {
+	m, ok := in.Routes.Map()
+	if !ok {
+		return nil
+	}
+	numbers := make([]int, len(m.Shards))
+	for i, s := range m.Shards {
+		numbers[i] = s.Number
+	}
+	return numbers
+}
+
+// blocks is what the ledger asks before it queues an operation.
+func (in *Instance) blocks(owner string, b shard.Bucket) error {
+	route, err := in.Routes.Route(b)
+	if err != nil {
+		return nil //nolint:nilerr // a shard without a route is no block; Submit waits for a route and says what is wrong
+	}
+	return in.Blacklist.Check(blacklist.Target{
+		Owner: owner, Bucket: uint16(b), Shard: uint16(route.Shard), Node: route.Node, //nolint:gosec // ≤ 4095
+	}, in.cfg.Now())
+}
+
+// undecided reports whether a key's outcome is being decided, for the operations endpoint.
+func (in *Instance) undecided(owner, key string) bool {
+	bucket := shard.BucketOf(owner)
+	return in.Blacklist.IsUndecided(in.Store.Placement(bucket), uint16(bucket), owner, key)
+}
+
+// Ready returns nil if the instance can serve: a map is loaded and at least one shard answers. It names what is missing.
+func (in *Instance) Ready(ctx context.Context) error {
+	numbers := in.ShardNumbers()
+	if len(numbers) == 0 {
+		return errors.New("no shard map")
+	}
+	var errs []error
+	for _, n := range numbers {
+		db, _, err := in.Store.Primary(n)
+		if err == nil {
+			if err = db.Ping(ctx); err == nil {
+				return nil
+			}
+		}
+		errs = append(errs, fmt.Errorf("shard %d: %w", n, err))
+	}
+	return errors.Join(errs...)
+}
+
+// Close decides what was accepted, then stops everything in reverse order. The register stays open: it is the caller's.
+func (in *Instance) Close(ctx context.Context) error {
+	var errs []error
+	if in.Store != nil {
+		errs = append(errs, in.Store.Close(ctx))
+	}
+	if in.stop != nil {
+		in.stop()
+		errs = append(errs, in.loops.Wait())
+	}
+	if in.Keys != nil {
+		in.Keys.Close()
+	}
+	if in.Blacklist != nil {
+		in.Blacklist.Close()
+	}
+	if in.Routes != nil {
+		in.Routes.Close()
+	}
+	return errors.Join(errs...)
+}
