@@ -352,6 +352,28 @@ func TestOtherInstances(t *testing.T) {
 	}
 }
 
+// TestSameElsewhere asks for what another process has done a moment before: nothing is written, but the view must show it
+// when the call returns, as if this process had done it.
+func TestSameElsewhere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a, b := f.open(), f.open()
+	for i := range 20 {
+		block := Block{Grain: GrainBucket, ID: strconv.Itoa(i), Holder: "move:1"}
+		f.block(a, block)
+		f.block(b, block)
+		if !f.blocked(b, Target{Bucket: uint16(i)}) {
+			t.Fatal("blocked, but not seen")
+		}
+		for _, instance := range []*Blacklist{a, b} {
+			err := instance.Unblock(t.Context(), GrainBucket, block.ID, block.Holder, "tester", "done")
+			if (err != nil) != (instance == b) || f.blocked(instance, Target{Bucket: uint16(i)}) {
+				t.Fatalf("unblocked, but not seen: %v", err)
+			}
+		}
+	}
+}
+
 func TestUnreadableEntries(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

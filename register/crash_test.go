@@ -189,6 +189,9 @@ func TestEveryTornLength(t *testing.T) {
 	text, lastLine := sampleFile(t)
 	for size := lastLine; size < len(text); size++ {
 		f := openText(t, text[:size])
+		if info, err := os.Stat(f.path); err != nil || info.Size() != int64(lastLine) {
+			t.Fatalf("cut at %d: the torn line is still there: %v", size, err)
+		}
 		wantContent(t, f, map[string]string{"a": "1", "b": "2"})
 		if rev, err := Put(t.Context(), f, "d", nil); err != nil || rev != 3 {
 			t.Fatalf("cut at %d: next revision %d: %v", size, rev, err)
@@ -348,7 +351,10 @@ func TestCompactionLosesNoEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			batch := <-watch
+			batch, open := <-watch
+			if !open {
+				t.Fatalf("the watch ended after revision %d", next-1)
+			}
 			for _, e := range batch {
 				if e.Rev != next {
 					t.Fatalf("revision %d, want %d", e.Rev, next)
@@ -375,6 +381,8 @@ func TestMissedGeneration(t *testing.T) {
 		}
 	}
 	<-reader.busy
+	stuck := time.AfterFunc(10*time.Second, func() { panic("the watch goes on over a gap") })
+	defer stuck.Stop()
 	seen := 0
 	for batch := range watch {
 		seen += len(batch)
