@@ -59,13 +59,13 @@ func (m *mirrorModel) step(random *rand.Rand) error {
 	case 3:
 		m.deliverNext()
 	case 4:
-		if i, any := pick(random, m.lists); any {
+		if i, found := pick(random, m.lists); found {
 			rev := m.lists[i]
 			m.lists = slices.Delete(m.lists, i, i+1)
 			m.mirror.reconcile(slices.Collect(maps.Values(m.states[rev])), rev)
 		}
 	case 5:
-		if i, any := pick(random, m.own); any {
+		if i, found := pick(random, m.own); found {
 			rev := m.own[i]
 			m.own = slices.Delete(m.own, i, i+1)
 			event := m.batches[rev-1]
