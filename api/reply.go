@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/statesvc/statesvc/ledger"
+)
+
+// reply is the answer of every operation: a status, and a body that is JSON already. What the ledger has recorded goes out as
+// it was recorded. Each operation has its own method to write it, because the generated code tells operations apart by types.
+type reply struct {
+	status   int
+	body     []byte
+	replayed bool
+}
+
+func (r reply) write(w http.ResponseWriter) error {
+	header := w.Header()
+	if r.replayed {
+		header[headerReplayed] = []string{"true"}
+	}
+	if r.body == nil {
+		w.WriteHeader(r.status)
+		return nil
+	}
+	header["Content-Type"] = []string{"application/json"}
+	header["Content-Length"] = []string{strconv.Itoa(len(r.body))}
+	w.WriteHeader(r.status)
+	_, err := w.Write(r.body)
+	return err
+}
+
+// written answers a write with what the ledger says. The status is that of the first reply also for a replay: Created follows
+// from the operation and the recorded bytes.
+func written(ctx context.Context, answer ledger.Answer, err error) (reply, error) {
+	call := callOf(ctx)
+	call.replayed = answer.Replayed
+	if err != nil {
+		return reply{}, err
+	}
+	r := reply{http.StatusOK, answer.Body, answer.Replayed}
+	if answer.Created {
+		r.status = http.StatusCreated
+	}
+	call.verdict = "done"
+	return r, nil
+}
+
+// shown answers with a body that is not JSON yet.
+func shown(status int, body any, err error) (reply, error) {
+	if err != nil {
+		return reply{}, err
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return reply{}, fmt.Errorf("encode the reply: %w", err)
+	}
+	return reply{status, text, false}, nil
+}
+
+// The replies of the operations, in the order of openapi.yaml.
+func (r reply) VisitMintIdsResponse(w http.ResponseWriter) error          { return r.write(w) }
+func (r reply) VisitCreateHoldResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitListHoldsResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitConfirmOrderResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitCancelOrderResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitGetHoldResponse(w http.ResponseWriter) error          { return r.write(w) }
+func (r reply) VisitConfirmHoldResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitCancelHoldResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitGetOwnerResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitGetOperationResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitSealOperationResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListCouponsResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitListLotsResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitCreditLotResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitListEntriesResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitVerifyEntriesResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
+func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
+func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitDeleteBlockResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitListUndecidedResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitResolveUndecidedResponse(w http.ResponseWriter) error { return r.write(w) }
+func (r reply) VisitListKeysResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitCreateKeyResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitUpdateKeyResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitDeleteKeyResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitGetMapResponse(w http.ResponseWriter) error           { return r.write(w) }
+func (r reply) VisitListShardsResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitLocateResponse(w http.ResponseWriter) error           { return r.write(w) }

@@ -1,0 +1,69 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/statesvc/statesvc/access"
+)
+
+// route says of an operation what the generated code does not know. openapi.yaml says the same; a test compares them.
+type route struct {
+	method string
+	path   string // as in openapi.yaml; it is the http.route of metrics and traces
+	op     string // name in metrics; empty for what does not change an owner's data
+	scope  access.Scopes
+	keyed  bool   // whether the write needs an Idempotency-Key
+	query  string // names of the parameters in the query, with a space after each
+}
+
+var routes = []route{
+	{http.MethodPost, "/v1/ids", "", access.ScopeHold, false, ""},
+	{http.MethodPost, "/v1/holds", "hold", access.ScopeHold, true, ""},
+	{http.MethodGet, "/v1/holds", "", access.ScopeRead, false, "owner order_id "},
+	{http.MethodPost, "/v1/holds/confirm", "confirm", access.ScopeHold, true, ""},
+	{http.MethodPost, "/v1/holds/cancel", "cancel", access.ScopeHold, true, ""},
+	{http.MethodGet, "/v1/holds/{hold_id}", "", access.ScopeRead, false, ""},
+	{http.MethodPost, "/v1/holds/{hold_id}/confirm", "confirm", access.ScopeHold, true, ""},
+	{http.MethodPost, "/v1/holds/{hold_id}/cancel", "cancel", access.ScopeHold, true, ""},
+	{http.MethodGet, "/v1/owners/{owner}", "", access.ScopeRead, false, ""},
+	{http.MethodGet, "/v1/owners/{owner}/operations/{key}", "", access.ScopeRead, false, ""},
+	{http.MethodPost, "/v1/owners/{owner}/operations/{key}/seal", "seal", access.ScopeHold, false, ""},
+	{http.MethodGet, "/v1/owners/{owner}/coupons", "", access.ScopeRead, false, "state campaign_id limit cursor "},
+	{http.MethodGet, "/v1/owners/{owner}/lots", "", access.ScopeRead, false, "state currency limit cursor "},
+	{http.MethodPost, "/v1/owners/{owner}/lots", "credit-lot", access.ScopeIssue, true, ""},
+	{http.MethodGet, "/v1/owners/{owner}/entries", "", access.ScopeRead, false, "from to hold_id limit cursor "},
+	{http.MethodGet, "/v1/owners/{owner}/entries/verify", "", access.ScopeRead, false, ""},
+	{http.MethodGet, "/v1/coupons/{coupon_id}", "", access.ScopeRead, false, ""},
+	{http.MethodGet, "/v1/lots/{lot_id}", "", access.ScopeRead, false, ""},
+	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, ""},
+	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, ""}, // each row counts as issue-coupon
+	{http.MethodGet, "/v1/admin/blocks", "", access.ScopeAdmin, false, "grain id holder "},
+	{http.MethodGet, "/v1/admin/blocks/audit", "", access.ScopeAdmin, false, "limit cursor "},
+	{http.MethodPut, "/v1/admin/blocks/{grain}/{id}", "", access.ScopeAdmin, false, ""},
+	{http.MethodDelete, "/v1/admin/blocks/{grain}/{id}", "", access.ScopeAdmin, false, "reason "},
+	{http.MethodGet, "/v1/admin/undecided", "", access.ScopeAdmin, false, ""},
+	{http.MethodPost, "/v1/admin/undecided/{shard}/{key}/resolve", "", access.ScopeAdmin, false, ""},
+	{http.MethodGet, "/v1/admin/keys", "", access.ScopeAdmin, false, ""},
+	{http.MethodPost, "/v1/admin/keys", "", access.ScopeAdmin, false, ""},
+	{http.MethodPatch, "/v1/admin/keys/{key_id}", "", access.ScopeAdmin, false, ""},
+	{http.MethodDelete, "/v1/admin/keys/{key_id}", "", access.ScopeAdmin, false, ""},
+	{http.MethodGet, "/v1/admin/map", "", access.ScopeAdmin, false, ""},
+	{http.MethodGet, "/v1/admin/shards", "", access.ScopeAdmin, false, ""},
+	{http.MethodGet, "/v1/admin/locate", "", access.ScopeAdmin, false, "owner id "},
+}
+
+// place is where gin has found a request: the method, and the path in gin's spelling.
+type place struct{ method, path string }
+
+// routeAt has the routes by place.
+var routeAt = placeRoutes()
+
+func placeRoutes() map[place]*route {
+	spelling := strings.NewReplacer("{", ":", "}", "")
+	found := make(map[place]*route, len(routes))
+	for i := range routes {
+		found[place{routes[i].method, spelling.Replace(routes[i].path)}] = &routes[i]
+	}
+	return found
+}

@@ -1,0 +1,83 @@
+package strictjson
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// MaxBody is the most bytes that a body may have. The largest hold, 200 lines and 50 items, has less than a tenth.
+const MaxBody = 1 << 20
+
+var (
+	// ErrTooLarge says that the body has more than MaxBody bytes.
+	ErrTooLarge = errors.New("the body is too large")
+	// ErrMediaType says that the body is not application/json in UTF-8.
+	ErrMediaType = errors.New("the body must be application/json")
+)
+
+// buffers are reused, because reading into a fresh one costs more than reading the JSON.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+type buffer struct{ bytes []byte }
+
+// keptBuffer is the largest buffer that goes back to the pool: a rare large body must not stay in memory.
+const keptBuffer = 64 << 10
+
+// ReadRequest reads the body of a request into v.
+func ReadRequest(request *http.Request, v Value) error {
+	if !isJSON(request.Header.Get("Content-Type")) {
+		return ErrMediaType
+	}
+	if request.ContentLength > MaxBody {
+		return fmt.Errorf("%w: it has %d bytes, at most %d are taken", ErrTooLarge, request.ContentLength, MaxBody)
+	}
+	text, err := readAll(request.Body, request.ContentLength)
+	if err != nil {
+		return err
+	}
+	return Decode(text, v)
+}
+
+// readAll returns the whole body as a string of its own, so that what is decoded can point into it.
+func readAll(body io.Reader, length int64) (string, error) {
+	b := buffers.Get().(*buffer)
+	defer func() {
+		if cap(b.bytes) <= keptBuffer {
+			buffers.Put(b)
+		}
+	}()
+	if need := int(length) + 1; cap(b.bytes) < need { // one more, so that the end is seen without growing
+		b.bytes = make([]byte, 0, max(need, 512))
+	}
+	b.bytes = b.bytes[:0]
+	for {
+		if len(b.bytes) == cap(b.bytes) {
+			b.bytes = append(b.bytes, 0)[:len(b.bytes)]
+		}
+		n, err := body.Read(b.bytes[len(b.bytes):cap(b.bytes)])
+		b.bytes = b.bytes[:len(b.bytes)+n]
+		switch {
+		case len(b.bytes) > MaxBody:
+			return "", fmt.Errorf("%w: at most %d bytes are taken", ErrTooLarge, MaxBody)
+		case errors.Is(err, io.EOF):
+			return string(b.bytes), nil
+		case err != nil:
+			return "", &Error{[]Problem{{Detail: "ended early"}}}
+		}
+	}
+}
+
+// isJSON accepts application/json, and UTF-8 as its only charset.
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	kind, parameters, err := mime.ParseMediaType(contentType)
+	charset, named := parameters["charset"]
+	return err == nil && kind == "application/json" && (!named || strings.EqualFold(charset, "utf-8"))
+}
