@@ -24,6 +24,7 @@ type layer struct {
 // register. Neighbours meet through interfaces that their user declares.
 var layers = []layer{
 	{"register", nil, "the register is below everything: shard map and epochs must be readable when all else is down"},
+	{"access", []string{"register"}, "who may call does not depend on what he calls for"},
 	{"migrations", nil, "the schema is text"},
 	{"shard", []string{"register"}, "shard knows batches, lanes and epochs, not what is in them; ledger hands it the rules"},
 	{"blacklist", []string{"shard", "register"}, "whether an owner is blocked does not depend on what the owner has"},
@@ -41,13 +42,13 @@ var layers = []layer{
 	},
 	{
 		"api",
-		[]string{"ledger", "pending", "cache", "blacklist", "shard", "register"},
+		[]string{"ledger", "pending", "cache", "blacklist", "access", "shard", "register"},
 		"requests are served by instances, and instances do not decide failovers",
 	},
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
-		"api", "ledger", "pending", "cache", "blacklist", "shard", "register", "failover", "client", "migrations",
-	}, "bench drives what cmd has wired, it does not wire"},
+		"api", "ledger", "pending", "cache", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
+	}, "bench drives what internal/instance has wired, it does not wire"},
 }
 
 // scope says which packages may import a module (or a package of ours); tests may import anything.

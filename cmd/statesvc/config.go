@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/providers/structs"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/statesvc/statesvc/internal/instance"
+)
+
+// config is the configuration of one instance. Flags go before STATESVC_… variables, these before the file, the file
+// before the defaults. Names that do not exist are errors.
+type config struct {
+	Instance string        `koanf:"instance"` // unique in the cluster
+	Listen   string        `koanf:"listen"`
+	Register string        `koanf:"register"` // file shared by all instances on this machine
+	Shards   []shardConfig `koanf:"shards"`
+	Redis    string        `koanf:"redis"` // host:port of the coordination role; empty: work without
+	Lanes    int           `koanf:"lanes"` // per shard; 0: the default of the engine
+	Queue    int           `koanf:"queue"` // operations waiting per lane
+	Batch    int           `koanf:"batch"` // most operations in one transaction
+
+	SweepEvery   time.Duration `koanf:"sweep_every"`   // pause between sweeps of expired holds; 0: no sweeper
+	DrainDelay   time.Duration `koanf:"drain_delay"`   // between "not ready" and the end of listening at shutdown
+	LogLevel     string        `koanf:"log_level"`     // debug, info, warn, error
+	LogOwners    bool          `koanf:"log_owners"`    // owners in clear, not hashed
+	LogRequests  bool          `koanf:"log_requests"`  // a line per request; refused ones are always logged
+	OTLPEndpoint string        `koanf:"otlp_endpoint"` // URL of a trace collector; empty: no traces
+	TraceRatio   float64       `koanf:"trace_ratio"`   // share of requests that are traced
+}
+
+type shardConfig struct {
+	Name string `koanf:"name"`
+	DSN  string `koanf:"dsn"`  // MariaDB: user:password@tcp(host:port)/schema
+	File string `koanf:"file"` // SQLite, for trying
+}
+
+func defaults() config {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "instance"
+	}
+	return config{
+		Instance:   fmt.Sprintf("%s-%d", host, os.Getpid()),
+		Listen:     "127.0.0.1:8080",
+		Register:   filepath.Join("data", "register"),
+		SweepEvery: 5 * time.Second,
+		DrainDelay: 5 * time.Second,
+		LogLevel:   "info",
+		TraceRatio: 0.01,
+	}
+}
+
+// configFlags declares the flags that override the file.
+func configFlags(f *pflag.FlagSet) {
+	d := defaults()
+	f.String("config", "", "YAML file; every name below may stand in it, and `shards: [{name, dsn}]`")
+	f.String("instance", "", "name of this instance, unique in the cluster (default: host and process id)")
+	f.String("listen", d.Listen, "address of the HTTP listener")
+	f.String("register", d.Register, "file of the register, shared by all instances on this machine")
+	f.String("redis", "", "host:port of Redis, for leases on background work; without it instances sweep side by side")
+	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
+	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
+	f.Int("batch", 0, "most operations in one transaction (default 256)")
+	f.Duration("sweep_every", d.SweepEvery, "pause between sweeps of expired holds; 0: none, expiry stays exact")
+	f.Duration("drain_delay", d.DrainDelay, "time between not ready and the end of listening at shutdown")
+	f.String("log_level", d.LogLevel, "debug, info, warn or error")
+	f.Bool("log_owners", false, "write owners to the log in clear, not hashed")
+	f.Bool("log_requests", false, "log every request, not only refused ones")
+	f.String("otlp_endpoint", "", "URL of an OTLP trace collector, e.g. http://127.0.0.1:4318")
+	f.Float64("trace_ratio", d.TraceRatio, "share of requests that are traced")
+	f.Bool("print-config", false, "print the resulting configuration, without passwords, and exit")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "print-config" {
+			return "print-config"
+		}
+		return pflag.NormalizedName(strings.ReplaceAll(name, "-", "_"))
+	})
+}
+
+const envPrefix = "STATESVC_"
+
+// loadConfig merges defaults, file, environment and flags.
+func loadConfig(flags *pflag.FlagSet, environ []string) (config, error) {
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(defaults(), "koanf"), nil); err != nil {
+		return config{}, fmt.Errorf("defaults: %w", err)
+	}
+	known := map[string]bool{}
+	for _, key := range k.Keys() {
+		known[strings.SplitN(key, ".", 2)[0]] = true
+	}
+	known["shards"] = true
+	if path, _ := flags.GetString("config"); path != "" {
+		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+			return config{}, fmt.Errorf("read %s: %w", path, err)
+		}
+	}
+	if err := k.Load(env.Provider(".", env.Opt{
+		Prefix: envPrefix, EnvironFunc: func() []string { return environ },
+		TransformFunc: func(name, value string) (string, any) {
+			return strings.ToLower(strings.TrimPrefix(name, envPrefix)), value
+		},
+	}), nil); err != nil {
+		return config{}, fmt.Errorf("read the environment: %w", err)
+	}
+	if err := k.Load(posflag.ProviderWithFlag(flags, ".", k, func(f *pflag.Flag) (string, any) {
+		if !f.Changed || f.Name == "config" || f.Name == "print-config" {
+			return "", nil
+		}
+		return f.Name, posflag.FlagVal(flags, f)
+	}), nil); err != nil {
+		return config{}, fmt.Errorf("read the flags: %w", err)
+	}
+	var unknown []error
+	for _, key := range k.Keys() {
+		if top := strings.SplitN(key, ".", 2)[0]; !known[top] {
+			unknown = append(unknown, fmt.Errorf("there is no setting %q; see `statesvc serve --help`", top))
+		}
+	}
+	var c config
+	if err := errors.Join(unknown...); err != nil {
+		return c, err
+	}
+	if err := k.Unmarshal("", &c); err != nil {
+		return c, fmt.Errorf("read the configuration: %w", err)
+	}
+	return c, c.validate()
+}
+
+func (c *config) validate() error {
+	var errs []error
+	for i, s := range c.Shards {
+		if (s.DSN == "") == (s.File == "") {
+			errs = append(errs, fmt.Errorf("shard %d (%q) needs a dsn or a file, and not both", i+1, s.Name))
+		}
+	}
+	if len(c.Shards) == 0 {
+		errs = append(errs, errors.New("no shards are configured; write `shards: [{name: s1, dsn: user:password@tcp(host:3306)/schema}]` "+
+			"into a file and pass it with --config"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *config) shards() []instance.Shard {
+	shards := make([]instance.Shard, len(c.Shards))
+	for i, s := range c.Shards {
+		shards[i] = instance.Shard{Name: s.Name, DSN: s.DSN, File: s.File}
+	}
+	return shards
+}
+
+// redacted is the configuration without what must not be shown.
+func (c config) redacted() config {
+	shards := make([]shardConfig, len(c.Shards))
+	for i, s := range c.Shards {
+		if at := strings.LastIndexByte(s.DSN, '@'); at >= 0 {
+			user, _, _ := strings.Cut(s.DSN[:at], ":")
+			s.DSN = user + ":***" + s.DSN[at:]
+		}
+		shards[i] = s
+	}
+	c.Shards = shards
+	return c
+}

@@ -1,0 +1,33 @@
+//go:build failpoints
+
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/statesvc/statesvc/shard/failpoint"
+)
+
+// failPoints kills the process at the n-th passing of a point named in STATESVC_FAILPOINT, e.g. "before-commit:7". Only tests
+// build this file.
+func failPoints() failpoint.Points {
+	name, count, ok := strings.Cut(os.Getenv("STATESVC_FAILPOINT"), ":")
+	if !ok {
+		return nil
+	}
+	n, err := strconv.ParseInt(count, 10, 64)
+	if err != nil {
+		panic("STATESVC_FAILPOINT is not point:number")
+	}
+	var passed atomic.Int64
+	return func(at string) {
+		if at == name && passed.Add(1) == n {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // until the signal arrives
+		}
+	}
+}

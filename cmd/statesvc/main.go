@@ -1,0 +1,56 @@
+// Command statesvc is the state service behind a checkout: coupons, red-packet money and the holds over them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set at link time.
+var version = "development"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "statesvc:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the whole program. Tests call it with their own arguments and environment.
+func run(ctx context.Context, args, env []string, out io.Writer) error {
+	root := &cobra.Command{
+		Use:           "statesvc",
+		Short:         "The state service behind a checkout: coupons, red packets and holds that are never wrong",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(out)
+	root.SetErr(out)
+	root.SetArgs(args)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	p := &program{env: env, out: out}
+	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.bench())
+	err := root.ExecuteContext(ctx)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil // stopped by a signal, after a clean end
+	}
+	return err
+}
+
+// program is what every command shares.
+type program struct {
+	env []string
+	out io.Writer
+}
+
+func (p *program) printf(format string, args ...any) { fmt.Fprintf(p.out, format, args...) }
