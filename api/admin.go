@@ -285,8 +285,6 @@ func (s *server) Locate(ctx context.Context, r gen.LocateRequestObject) (gen.Loc
 			ID: r.Params.ID, Kind: word, MintedAt: parsed.Time().UTC(), BornOn: int(parsed.Placement()),
 		}
 		bucket = shard.Bucket(parsed.Bucket())
-	case !shard.ValidOwner(r.Params.Owner):
-		return nil, invalid("owner", "is no owner")
 	default:
 		body = gen.Location{Owner: owner(ctx, r.Params.Owner)}
 		bucket = shard.BucketOf(r.Params.Owner)

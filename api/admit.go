@@ -18,6 +18,7 @@ import (
 
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api/strictjson"
+	"github.com/statesvc/statesvc/shard"
 )
 
 const (
@@ -184,12 +185,31 @@ func checkQuery(raw, names string) error {
 			return invalid(name, "appears twice")
 		case all[0] == "":
 			return invalid(name, "is empty; leave it out")
-		case strings.ContainsFunc(all[0], unicode.IsControl) || !utf8.ValidString(all[0]):
-			return invalid(name, "has a control character, or is not UTF-8")
+		case !wellFormed(name, all[0]):
+			return invalid(name, "has a character that does not belong there, or too many")
 		}
 	}
 	return nil
 }
+
+// wellFormed says whether a parameter looks as openapi.yaml wants it. Values that are read, such as numbers, times and cursors,
+// are judged where they are read.
+func wellFormed(name, value string) bool {
+	switch name {
+	case "owner", "campaign_id", "id":
+		return shard.ValidOwner(value)
+	case "order_id":
+		return shard.ValidOwner(strings.NewReplacer("/", "-", "+", "-", "=", "-", "#", "-").Replace(value))
+	case "holder":
+		return validKey(value)
+	case "currency":
+		return len(value) == 3 && strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+	}
+	return len(value) <= valueMax && utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
+}
+
+// valueMax is enough for the longest value of a parameter, the reason of an administrator.
+const valueMax = 4 * 500
 
 // parameterError turns an error of the generated code into ours. It says which parameter in words only; a test holds it to them.
 func parameterError(err error) error {

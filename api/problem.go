@@ -71,12 +71,12 @@ var problems = []problem{
 		"failover-in-progress", 503, retryable, "The shard has no primary at the moment",
 		[]error{shard.ErrFailover, shard.ErrStaleRoute, blacklist.ErrStale},
 	},
-	{"key-reused", 422, terminal, "The Idempotency-Key belongs to another request", []error{ledger.ErrKeyReused}},
+	{"key-reused", 422, terminal, "The key or the reference belongs to another request", []error{ledger.ErrKeyReused}},
 	{
 		"not-found", 404, terminal, "There is nothing with this id", // a wrong MAC says the same as a missing row
 		[]error{errNotFound, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged},
 	},
-	{"superseded", 409, terminal, "The reference names something else", []error{ledger.ErrSuperseded}},
+	{"superseded", 409, terminal, "Another hold has taken its place", []error{ledger.ErrSuperseded}},
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},

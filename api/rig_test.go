@@ -1,0 +1,266 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/statesvc/statesvc/access"
+	"github.com/statesvc/statesvc/api"
+	"github.com/statesvc/statesvc/api/apitest"
+	"github.com/statesvc/statesvc/internal/instance"
+	"github.com/statesvc/statesvc/ledger"
+	"github.com/statesvc/statesvc/register"
+)
+
+// rig is a whole instance over SQLite, behind the handler and the check of the contract.
+type rig struct {
+	*instance.Instance
+	config api.Config
+	tokens map[access.Scopes]string
+}
+
+// shared is the instance of all tests. Each of them has owners of its own.
+var shared = sync.OnceValues(func() (*rig, error) {
+	folder, err := os.MkdirTemp("", "statesvc-api-")
+	if err != nil {
+		return nil, err
+	}
+	sharedFolder = folder
+	return openRig(folder)
+})
+
+var sharedFolder string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if sharedFolder != "" {
+		if r, err := shared(); err == nil {
+			_ = r.Close(context.Background())
+		}
+		_ = os.RemoveAll(sharedFolder)
+	}
+	os.Exit(code)
+}
+
+func openRig(folder string) (*rig, error) {
+	ctx := context.Background()
+	reg, err := register.OpenFile(filepath.Join(folder, "register"))
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{tokens: map[access.Scopes]string{}}
+	shards := []instance.Shard{
+		{Name: "s1", File: filepath.Join(folder, "s1.db")}, {Name: "s2", File: filepath.Join(folder, "s2.db")},
+	}
+	if err := instance.Bootstrap(ctx, reg, shards, time.Now, func(string) {}); err != nil {
+		return nil, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	if r.Instance, err = instance.Open(ctx, instance.Config{Name: "test", Register: reg, Shards: shards, Now: time.Now, Log: log}); err != nil {
+		return nil, err
+	}
+	for _, scopes := range []access.Scopes{access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeAdmin} {
+		spec := access.Spec{Name: "test", Scopes: scopes, Rate: access.Rate{PerSecond: 1_000_000, Burst: 1_000_000}}
+		if _, r.tokens[scopes], err = r.Keys.Create(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	r.config = api.Config{
+		Ledger: r.Ledger, Blacklist: r.Blacklist, Keys: r.Keys, Routes: r.Routes, Resolver: r.Resolver, Codec: r.Codec,
+		CursorKey: r.CursorKey, Now: time.Now, Log: log, Meter: noop.Meter{}, Depth: r.Store.Depth, Ready: r.Ready,
+	}
+	return r, nil
+}
+
+// sharedRig returns the instance that most tests share.
+func sharedRig(t testing.TB) *rig {
+	t.Helper()
+	r, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// client sends the requests of one test.
+type client struct {
+	t       testing.TB
+	rig     *rig
+	handler http.Handler // behind the check of the contract
+	bare    http.Handler
+	owner   string
+}
+
+var numbers atomic.Int64
+
+// newClient returns a client with an owner that nobody else has. change may alter the configuration of the handler.
+func newClient(t testing.TB, r *rig, change func(*api.Config)) *client {
+	t.Helper()
+	config := r.config
+	if change != nil {
+		change(&config)
+	}
+	handler, err := api.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &client{t, r, apitest.Check(t, handler), handler, fmt.Sprintf("owner-%d", numbers.Add(1))}
+}
+
+// with returns a client for another test function or owner.
+func (c *client) with(t testing.TB, owner string) *client {
+	return &client{t, c.rig, c.handler, c.bare, owner}
+}
+
+// answer is a reply, read.
+type answer struct {
+	t      testing.TB
+	status int
+	header http.Header
+	body   string
+}
+
+// newKey is an idempotency key that nobody has used.
+func newKey() string { return fmt.Sprintf("key-%d", numbers.Add(1)) }
+
+// header is a header of a request; an empty value removes what send would set.
+type header struct{ name, value string }
+
+// send sends a request with what it needs: the token by its path, a new idempotency key, a media type. headers change that.
+func (c *client) send(method, path, body string, headers ...header) answer {
+	c.t.Helper()
+	r := httptest.NewRequestWithContext(c.t.Context(), method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+c.rig.tokens[scopeOf(method, path)])
+	if method != http.MethodGet {
+		r.Header.Set("Idempotency-Key", newKey())
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		if r.Header.Del(h.name); h.value != "" {
+			r.Header.Set(h.name, h.value)
+		}
+	}
+	recorder := httptest.NewRecorder()
+	c.handler.ServeHTTP(recorder, r)
+	return answer{c.t, recorder.Code, recorder.Header(), recorder.Body.String()}
+}
+
+// scopeOf guesses the scope of an operation in other words than routes.go.
+func scopeOf(method, path string) access.Scopes {
+	switch {
+	case strings.HasPrefix(path, "/v1/admin/"):
+		return access.ScopeAdmin
+	case method == http.MethodGet:
+		return access.ScopeRead
+	case strings.HasPrefix(path, "/v1/campaigns/"), strings.HasSuffix(path, "/lots"):
+		return access.ScopeIssue
+	}
+	return access.ScopeHold
+}
+
+func (c *client) get(path string) answer { c.t.Helper(); return c.send(http.MethodGet, path, "") }
+
+func (c *client) post(path, body string, headers ...header) answer {
+	c.t.Helper()
+	return c.send(http.MethodPost, path, body, headers...)
+}
+
+// is fails the test unless the reply has the status.
+func (a answer) is(status int) answer {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	return a
+}
+
+// refused fails the test unless the reply is a problem document with the status and the code.
+func (a answer) refused(status int, code string) problem {
+	a.t.Helper()
+	a.is(status)
+	p := read[problem](a)
+	if p.Code != code || p.Type != "/problems/"+code {
+		a.t.Fatalf("code %q and type %q, want %q: %s", p.Code, p.Type, code, a.body)
+	}
+	return p
+}
+
+// at fails the test unless the document has a part with this pointer, and returns its detail.
+func (p problem) at(t testing.TB, pointer string) string {
+	t.Helper()
+	for _, part := range p.Errors {
+		if part.Pointer == pointer {
+			return part.Detail
+		}
+	}
+	t.Fatalf("no error at %q: %+v", pointer, p)
+	return ""
+}
+
+// problem is a problem document as callers see it.
+type problem struct {
+	Type, Title, Detail, Code, Outcome string
+	Status                             int
+	Retryable                          bool
+	RetryAt                            time.Time `json:"retry_at"`
+	RequestID                          string    `json:"request_id"`
+	Asked, Have                        *int64
+	HoldID                             string `json:"hold_id"`
+	Errors                             []struct{ Pointer, Code, Detail string }
+}
+
+func read[T any](a answer) (body T) {
+	a.t.Helper()
+	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
+		a.t.Fatalf("%v: %s", err, a.body)
+	}
+	return body
+}
+
+func in(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
+
+// money credits the owner with a lot of CNY.
+func (c *client) money(amount int) ledger.LotReply {
+	c.t.Helper()
+	body := fmt.Sprintf(`{"issue_ref":"ref-%d","source":"test","amount":{"amount":%d,"currency":"CNY"},"expires_at":%q}`,
+		numbers.Add(1), amount, in(time.Hour))
+	return read[ledger.LotReply](c.post("/v1/owners/"+c.owner+"/lots", body).is(http.StatusCreated))
+}
+
+// coupon issues a coupon to the owner.
+func (c *client) coupon(discount string) ledger.Coupon {
+	c.t.Helper()
+	body := fmt.Sprintf(`{"owner":%q,"issue_ref":"ref-%d","discount":%s,"expires_at":%q}`, c.owner, numbers.Add(1), discount, in(time.Hour))
+	return read[ledger.CouponReply](c.post("/v1/campaigns/spring/issues", body).is(http.StatusCreated)).Coupon
+}
+
+// hold asks for a hold with these items, as JSON.
+func (c *client) hold(order, items string, headers ...header) answer {
+	c.t.Helper()
+	return c.post("/v1/holds", fmt.Sprintf(`{"owner":%q,"order_id":%q,"items":[%s]}`, c.owner, order, items), headers...)
+}
+
+// held is hold that must be done.
+func (c *client) held(order, items string) ledger.HoldBody {
+	c.t.Helper()
+	return read[ledger.HoldReply](c.hold(order, items).is(http.StatusCreated)).Hold
+}
+
+func cny(amount int) string {
+	return fmt.Sprintf(`{"kind":"money","amount":{"amount":%d,"currency":"CNY"}}`, amount)
+}
+
+func (c *client) ofOwner() string { return fmt.Sprintf(`{"owner":%q}`, c.owner) }
