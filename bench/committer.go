@@ -149,7 +149,8 @@ func (r *rig) seed(ctx context.Context) error {
 min_spend, valid_from, expires_at, issued_at, changed_at) SELECT %s, %s, UNHEX(LPAD(HEX(o.seq*4294967296+n.seq),32,'0')), 'bench',
 CONCAT('b-',n.seq), 'AVAILABLE', 1, 'FIXED', '%s', 500, 0, 0, 0, 0, %d, 0, 0 FROM %s o JOIN %s n`
 	statements := []string{
-		fmt.Sprintf("INSERT INTO owners (bucket, owner, ver, entry_seq, head, changed_at) SELECT %s, %s, 1, 0, REPEAT('\\0',32), 0 FROM %s o",
+		fmt.Sprintf("INSERT INTO owners (bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at) "+
+			"SELECT %s, %s, 1, 0, REPEAT('\\0',32), 0, 0, 0 FROM %s o",
 			b, ownerOf, from),
 		fmt.Sprintf(`INSERT INTO lots (bucket, owner, lot_id, issue_ref, source, tag, currency, live, issued, available, held, spent, expired,
 revoked, ver, expires_at, issued_at, changed_at) SELECT %s, %s, UNHEX(LPAD(HEX(o.seq),32,'0')), 'b', 'bench', '', '%s', 1, %d, %d, 0, 0, 0, 0, 1,

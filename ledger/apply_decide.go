@@ -85,6 +85,7 @@ func (s *state) end(o *ownerRow, h *holdRow, e Event) error {
 	h.state, _ = next(h.state, e)
 	h.decidedAt = s.now
 	s.changeHold(h)
+	o.holdEnded()
 	s.addEntry(o, entryOf[e], h.id, s.closeChanges(b))
 	return nil
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,8 +11,18 @@ import (
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// hold takes all items or none. The checks stand in the order of the codes.
+// hold takes all items or none. If it cannot, that may be because its order has made the hold before, which a batch does not
+// look up at first (see Machine.NewBatch).
 func (s *state) hold(o *ownerRow, op *holdOp) shard.Reply {
+	r := s.tryHold(o, op)
+	if r.Verdict != shard.Done && !s.lookedUp && !errors.Is(r.Err, shard.ErrInternal) {
+		return shard.Reply{Err: shard.ErrLookUp}
+	}
+	return r
+}
+
+// tryHold has its checks in the order of the codes.
+func (s *state) tryHold(o *ownerRow, op *holdOp) shard.Reply {
 	p := &s.plan
 	p.reset(s, o, op)
 	s.settleAssets(o, op.moneyCurrency(), p.coupons...)
@@ -84,6 +95,7 @@ func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
 	}
 	s.addHold(h)
 	s.changeHold(h)
+	o.holdMade(h)
 	s.touch(o)
 	return done(s.holdReply(o, h, op.moneyCurrency(), false))
 }

@@ -19,7 +19,21 @@ func (s *state) settle(o *ownerRow) error {
 			return err
 		}
 	}
+	if o.dueAt != 0 && o.dueAt <= s.now && o.dueLoaded { // a clock that steps back may have kept it from being loaded
+		s.correctDue(o)
+	}
 	return nil
+}
+
+// correctDue finds the next expiry after dueAt has come and what was due is settled.
+func (s *state) correctDue(o *ownerRow) {
+	o.dueAt = o.nextDue
+	for _, h := range o.live {
+		if h.state == Held && (o.dueAt == 0 || h.expiresAt < o.dueAt) {
+			o.dueAt = h.expiresAt
+		}
+	}
+	s.writeOwner(o)
 }
 
 // due returns the owner's expired holds, and forgets those that were decided since they were loaded.

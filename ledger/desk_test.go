@@ -35,7 +35,9 @@ func newDesk(tb testing.TB) *desk {
 	codec := testCodec()
 	minter := id.NewMinter(codec, func() time.Time { return epoch })
 	minter.Use(id.Grant{Node: 5, Mark: epoch.Add(time.Hour)})
-	return &desk{state: newState(codec, 16), tb: tb, at: epoch, minter: minter}
+	d := &desk{state: newState(codec, 16), tb: tb, at: epoch, minter: minter}
+	d.lookedUp = true
+	return d
 }
 
 func (d *desk) mint(kind id.Kind, owner string) id.ID {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/statesvc/statesvc/shard"
@@ -14,14 +15,18 @@ import (
 // rows of an owner are changed only under the lock of its row in owners, and at READ COMMITTED a query that starts after the
 // lock was taken sees all that earlier holders of the lock have committed.
 const (
-	selectOwners = "SELECT bucket, owner, ver, entry_seq, head FROM owners"
+	selectOwners = "SELECT bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s) FROM owners"
 	whereOwner   = " WHERE (bucket, owner) IN"
 
-	selectHolds   = "SELECT bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc FROM holds"
-	selectDecided = "SELECT bucket, hold_id, owner, order_id, attempt, request_hash, state, created_at, expires_at, decided_at, doc " +
-		"FROM decided_holds"
-	whereHold  = " WHERE (bucket, hold_id) IN"
-	whereOrder = " WHERE (bucket, owner, order_id, attempt) IN"
+	selectHolds = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.created_at, h.expires_at, h.doc " +
+		"FROM holds h"
+	selectDecided = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.state, h.created_at, " +
+		"h.expires_at, h.decided_at, h.doc FROM decided_holds h"
+	whereHold = " WHERE (bucket, hold_id) IN"
+
+	// The holds of orders, and the next expiry of owners.
+	ofOrders      = " JOIN orders o ON h.bucket=o.bucket AND h.hold_id=o.hold_id WHERE (o.bucket, o.owner, o.order_id, o.attempt) IN"
+	selectNextDue = "SELECT bucket, owner, MIN(expires_at) FROM holds"
 
 	selectCoupons = "SELECT owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
 		"min_spend, valid_from, expires_at, hold_id, held_until, issued_at FROM coupons"
@@ -60,8 +65,9 @@ func (q *selection) end(suffix string) {
 	}
 }
 
-// Load adds the queries of a round. Round 0 has everything that the operations name; round 1 has what only its rows could tell,
-// which is what loaded holds have taken; there is no other.
+// Load adds the queries of a round. Round 0 has everything that the operations name. The others have what only loaded
+// rows could tell: round 1 what the holds have that are confirmed or cancelled, and the expired holds of owners who have
+// any, round 2 what those have.
 func (b *batch) Load(p *shard.Packet, round int) {
 	switch round {
 	case 0:
@@ -71,12 +77,15 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadCoupons(p)
 		b.loadLots(p)
 	case 1:
+		b.loadDue(p)
+		b.loadTaken(p)
+	case 2:
 		b.loadTaken(p)
 	}
 }
 
 func (b *batch) loadOwners(p *shard.Packet) {
-	q := keys(p, selectOwners+p.Index("PRIMARY")+whereOwner, b.scanOwner)
+	q := keys(p, fmt.Sprintf(selectOwners, p.Now())+p.Index("PRIMARY")+whereOwner, b.scanOwner)
 	for _, op := range b.ops {
 		if b.owners[op.Owner] == nil {
 			b.listed = append(b.listed, b.owner(op.Bucket, op.Owner))
@@ -90,30 +99,49 @@ func (b *batch) scanOwner(r *shard.Row) error {
 	o := b.owner(shard.Bucket(r.Int()), r.Str())
 	o.ver, o.entrySeq = r.Int(), r.Int()
 	copy(o.head[:], r.Bytes())
-	o.stored = true
+	o.liveHolds, o.dueAt = r.Int(), r.Int()
+	o.stored, o.dueLoaded = true, r.Int() != 0
+	if o.dueLoaded {
+		b.due = append(b.due, o)
+	}
 	return nil
 }
 
-// loadHolds reads the live holds that operations name, by id and by order, and those that have expired.
+// loadHolds reads the live holds that operations name, by id and by order.
 func (b *batch) loadHolds(p *shard.Packet) {
 	byID := keys(p, selectHolds+p.Index("PRIMARY")+whereHold, b.scanHold)
 	b.holdIDs(byID)
 	byID.end("")
-	byOrder := keys(p, selectHolds+p.Index("holds_order")+whereOrder, b.scanHold)
+	byOrder := keys(p, selectHolds+ofOrders, b.scanHold)
 	b.holdOrders(byOrder)
 	byOrder.end("")
-	expired := keys(p, selectHolds+p.Index("holds_order")+whereOwner, b.scanExpired)
-	for _, o := range b.listed {
+}
+
+// loadDue reads the expired holds of the owners who may have some, and when the next one of theirs expires.
+func (b *batch) loadDue(p *shard.Packet) {
+	expired := keys(p, selectHolds+p.Index("holds_owner")+whereOwner, b.scanExpired)
+	for _, o := range b.due {
 		expired.row(o.bucket).ASCII(o.name)
 	}
 	expired.end(" AND expires_at<=" + p.Now())
+	next := keys(p, selectNextDue+p.Index("holds_owner")+whereOwner, b.scanNextDue)
+	for _, o := range b.due {
+		next.row(o.bucket).ASCII(o.name)
+	}
+	next.end(" AND expires_at>" + p.Now() + " GROUP BY bucket, owner")
+}
+
+func (b *batch) scanNextDue(r *shard.Row) error {
+	o := b.owner(shard.Bucket(r.Int()), r.Str())
+	o.nextDue = r.Int()
+	return nil
 }
 
 func (b *batch) loadDecided(p *shard.Packet) {
 	byID := keys(p, selectDecided+p.Index("PRIMARY")+whereHold, b.scanDecided)
 	b.holdIDs(byID)
 	byID.end("")
-	byOrder := keys(p, selectDecided+p.Index("decided_holds_order")+whereOrder, b.scanDecided)
+	byOrder := keys(p, selectDecided+ofOrders, b.scanDecided)
 	b.holdOrders(byOrder)
 	byOrder.end("")
 }
@@ -139,9 +167,12 @@ func namedHold(op *shard.Op) id.ID {
 	return id.ID{}
 }
 
-// holdOrders adds the holds that operations name by order.
+// holdOrders adds the holds that operations name by order. New holds look for their order only in the second run.
 func (b *batch) holdOrders(q *selection) {
 	for _, op := range b.ops {
+		if _, fresh := op.Body.(*holdOp); fresh && !b.lookedUp {
+			continue
+		}
 		if orderID, attempt := namedOrder(op); orderID != "" {
 			q.row(op.Bucket).ASCII(op.Owner).ASCII(orderID).Int(int64(attempt))
 		}

@@ -14,8 +14,13 @@ type Machine struct{ codec *id.Codec }
 func NewMachine(codec *id.Codec) *Machine { return &Machine{codec} }
 
 // NewBatch starts the work on ops.
-func (m *Machine) NewBatch(ops []*shard.Op) shard.Batch {
-	return &batch{state: newState(m.codec, len(ops)), ops: ops}
+//
+// That an order has no hold yet is nearly always true, so it is not looked up: the row in orders is inserted, and if that
+// meets a duplicate key, the batch runs again and looks. A hold that is not made looks, too, before it is refused.
+func (m *Machine) NewBatch(ops []*shard.Op, collided bool) shard.Batch {
+	b := &batch{state: newState(m.codec, len(ops)), ops: ops}
+	b.lookedUp = collided
+	return b
 }
 
 // batch is one transaction of a shard: what it loads is in load.go, what it decides in apply*.go, what it writes in write.go.
@@ -24,6 +29,7 @@ type batch struct {
 	ops    []*shard.Op
 	listed []*ownerRow // owners of the operations, in their order
 	wanted []*holdRow  // live holds that will be decided or settled
+	due    []*ownerRow // owners whose due_at has come: they may have expired holds
 }
 
 // Apply decides operation i.

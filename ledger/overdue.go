@@ -8,10 +8,10 @@ import (
 	"github.com/statesvc/statesvc/shard"
 )
 
-// overdueSQL reads the index of expiries, which is the pending ledger in the order of its ends. It takes no locks.
-const overdueSQL = `SELECT owner FROM holds WHERE expires_at <= ? GROUP BY owner ORDER BY MIN(expires_at) LIMIT ?`
+// overdueSQL reads an index in the order of its keys. It takes no locks.
+const overdueSQL = `SELECT owner FROM owners WHERE due_at > 0 AND due_at <= ? ORDER BY due_at LIMIT ?`
 
-// Overdue lists owners of a shard who have holds that expired before now, the longest overdue first. It is for the
+// Overdue lists owners of a shard who may have holds that expired before now, the longest overdue first. It is for the
 // sweeper: whoever is missing is settled by his next operation.
 func Overdue(ctx context.Context, db *shard.DB, now time.Time, limit int) ([]string, error) {
 	rows, err := db.SQL().QueryContext(ctx, overdueSQL, now.UnixMicro(), limit)

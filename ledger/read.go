@@ -81,6 +81,9 @@ func (l *Ledger) findHold(tx *gorm.DB, hold id.ID, at time.Time) (HoldBody, erro
 	return decided.body(l.cfg.Codec)
 }
 
+// holdsOfOrder finds holds, live or decided, by the table that remembers them for ever.
+const holdsOfOrder = "hold_id IN (SELECT hold_id FROM orders WHERE bucket = ? AND owner = ? AND order_id = ?)"
+
 // Holds lists the holds of an owner that are not decided yet, the oldest first; with an order, those of that order, decided or
 // not. It shows at most MaxPage of them.
 func (l *Ledger) Holds(ctx context.Context, owner, orderID string) ([]HoldBody, error) {
@@ -89,7 +92,7 @@ func (l *Ledger) Holds(ctx context.Context, owner, orderID string) ([]HoldBody, 
 		if orderID == "" {
 			q.db = q.db.Where("expires_at > ?", q.at.UnixMicro())
 		} else {
-			q.db = q.db.Where("order_id = ?", orderID).Session(&gorm.Session{})
+			q.db = q.db.Where(holdsOfOrder, shard.BucketOf(owner), owner, orderID).Session(&gorm.Session{})
 		}
 		live, _, err := list[holdRecord](q, "hold_id", id.ID{})
 		if err != nil {

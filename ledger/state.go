@@ -17,13 +17,14 @@ type state struct {
 	codec *id.Codec
 	now   int64 // microseconds; of the batch
 
-	owners  map[string]*ownerRow
-	coupons map[id.ID]*couponRow
-	issues  map[issueRef]*couponRow
-	lots    map[id.ID]*lotRow
-	credits map[creditRef]*lotRow
-	holds   map[id.ID]*holdRow
-	orders  map[orderRef]*holdRow
+	lookedUp bool // the holds of all orders that the operations name are loaded
+	owners   map[string]*ownerRow
+	coupons  map[id.ID]*couponRow
+	issues   map[issueRef]*couponRow
+	lots     map[id.ID]*lotRow
+	credits  map[creditRef]*lotRow
+	holds    map[id.ID]*holdRow
+	orders   map[orderRef]*holdRow
 
 	changed struct {
 		owners  []*ownerRow
@@ -67,11 +68,15 @@ type ownerRow struct {
 	ver       int64
 	entrySeq  int64
 	head      [sha256.Size]byte
+	liveHolds int64
+	dueAt     int64 // no live hold expires earlier; 0: none is live
 	changedAt int64
 
-	stored  bool // there is a row in the table
-	dirty   bool
-	touched bool // the operation under way has changed something: its ver is counted
+	dueLoaded bool  // all holds that had expired when the batch began are loaded, and nextDue
+	nextDue   int64 // the earliest expiry of the live holds that had not expired then; 0: there are none
+	stored    bool  // there is a row in the table
+	dirty     bool
+	touched   bool // the operation under way has changed something: its ver is counted
 
 	live       []*holdRow // holds that are HELD; some were decided since
 	lots       []*lotRow  // earliest expiry first, ties by id, as they are spent (R7)
@@ -83,7 +88,7 @@ type ownerRow struct {
 func (s *state) owner(b shard.Bucket, name string) *ownerRow {
 	o := s.owners[name]
 	if o == nil {
-		o = &ownerRow{bucket: b, name: name}
+		o = &ownerRow{bucket: b, name: name, dueLoaded: true}
 		s.owners[name] = o
 	}
 	return o
@@ -97,9 +102,29 @@ func (s *state) touch(o *ownerRow) {
 	o.touched = true
 	o.ver++
 	o.changedAt = s.now
+	s.writeOwner(o)
+}
+
+// writeOwner makes a change of the row durable that is no change of the owner.
+func (s *state) writeOwner(o *ownerRow) {
 	if !o.dirty {
 		o.dirty = true
 		s.changed.owners = append(s.changed.owners, o)
+	}
+}
+
+// holdMade and holdEnded keep the owner's row in step with its live holds. dueAt may be too early after a hold has ended
+// that was not the last one, never too late: settle corrects it when it comes.
+func (o *ownerRow) holdMade(h *holdRow) {
+	o.liveHolds++
+	if o.dueAt == 0 || h.expiresAt < o.dueAt {
+		o.dueAt = h.expiresAt
+	}
+}
+
+func (o *ownerRow) holdEnded() {
+	if o.liveHolds--; o.liveHolds == 0 {
+		o.dueAt = 0
 	}
 }
 

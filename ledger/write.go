@@ -16,6 +16,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeCoupons(p)
 	b.writeLots(p)
 	b.writeHolds(p)
+	b.writeOrders(p)
 	b.writeEntries(p)
 }
 
@@ -49,23 +50,27 @@ func (b *batch) writeOwners(p *shard.Packet) {
 	changed := b.changed.owners
 	slices.SortFunc(changed, (*ownerRow).compare)
 	added := rows{open: func() *shard.Values {
-		return p.Insert("owners", "bucket, owner, ver, entry_seq, head, changed_at")
+		return p.Insert("owners", "bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at")
 	}}
 	for _, o := range changed {
 		if !o.stored {
-			added.row().Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.changedAt)
+			o.values(added.row())
 		}
 	}
 	added.end()
 	updated := rows{open: func() *shard.Values {
-		return p.Update("owners", []string{"bucket", "owner"}, []string{"ver", "entry_seq", "head", "changed_at"})
+		return p.Update("owners", []string{"bucket", "owner"}, []string{"ver", "entry_seq", "head", "live_holds", "due_at", "changed_at"})
 	}}
 	for _, o := range changed {
 		if o.stored {
-			updated.row().Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.changedAt)
+			o.values(updated.row())
 		}
 	}
 	updated.end()
+}
+
+func (o *ownerRow) values(v *shard.Values) {
+	v.Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.liveHolds).Int(o.dueAt).Int(o.changedAt)
 }
 
 func (b *batch) writeCoupons(p *shard.Packet) {
@@ -183,6 +188,17 @@ func (b *batch) writeHolds(p *shard.Packet) {
 		}
 	}
 	decided.end()
+}
+
+// writeOrders adds the references of new holds. A duplicate key says that an order has its hold already.
+func (b *batch) writeOrders(p *shard.Packet) {
+	added := rows{open: func() *shard.Values { return p.Insert("orders", "bucket, owner, order_id, attempt, hold_id") }}
+	for _, h := range b.changed.holds {
+		if !h.stored && h.orderID != "" {
+			added.row().Bucket(h.bucket).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).Binary(h.id[:])
+		}
+	}
+	added.end()
 }
 
 // order adds order_id and attempt.

@@ -21,26 +21,27 @@ type operation struct {
 
 // transaction is one attempt at one batch: what it loaded, what it decided.
 type transaction struct {
-	d       *Dialect
-	clock   string
-	epoch   uint64 // of the route; the fence row must agree
-	now     time.Time
-	calls   []*call
-	domain  Batch
-	serving map[Bucket]int64 // bucket → era base, of the buckets that this shard serves
-	seen    map[opKey]*operation
-	written []*operation
-	replies []Reply
-	fence   int64
+	d        *Dialect
+	clock    string
+	epoch    uint64 // of the route; the fence row must agree
+	now      time.Time
+	calls    []*call
+	domain   Batch
+	collided bool             // see Machine.NewBatch
+	serving  map[Bucket]int64 // bucket → era base, of the buckets that this shard serves
+	seen     map[opKey]*operation
+	written  []*operation
+	replies  []Reply
+	fence    int64
 }
 
-func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Machine) *transaction {
+func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Machine, collided bool) *transaction {
 	ops := make([]*Op, len(calls))
 	for i, c := range calls {
 		ops[i] = c.op
 	}
 	return &transaction{
-		d: d, clock: clock, epoch: epoch, calls: calls, domain: m.NewBatch(ops),
+		d: d, clock: clock, epoch: epoch, calls: calls, domain: m.NewBatch(ops, collided), collided: collided,
 		serving: make(map[Bucket]int64, len(calls)),
 		seen:    make(map[opKey]*operation, len(calls)),
 		replies: make([]Reply, len(calls)),

@@ -36,7 +36,7 @@ type counterBatch struct {
 	rows map[string]*counterRow
 }
 
-func (counters) NewBatch(ops []*shard.Op) shard.Batch {
+func (counters) NewBatch(ops []*shard.Op, _ bool) shard.Batch {
 	return &counterBatch{ops: ops, rows: map[string]*counterRow{}}
 }
 

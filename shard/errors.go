@@ -27,6 +27,9 @@ var (
 	// ErrInternal: the operation violates a constraint that the rules should have kept. It was rolled back alone; this
 	// is a bug and is logged as one.
 	ErrInternal = errors.New("the operation violates an invariant and was rolled back")
+	// ErrLookUp is a domain's reply to an operation that it cannot decide without what it has not looked up, because its
+	// batch has not collided (see Machine.NewBatch). The lane runs such operations again, by themselves; no caller sees it.
+	ErrLookUp = errors.New("the operation needs rows that were not loaded")
 	// ErrClosed: the committer is shutting down and takes no new operations.
 	ErrClosed = fmt.Errorf("shutting down: %w", ErrOverloaded)
 )

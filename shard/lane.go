@@ -32,7 +32,7 @@ func (l *lane) run() {
 			return
 		}
 		if live := l.alive(calls); len(live) > 0 {
-			l.decide(live)
+			l.decide(live, false)
 		}
 	}
 }
@@ -58,12 +58,14 @@ func (l *lane) alive(calls []*call) []*call {
 }
 
 // decide runs calls as one transaction until each has its answer. Trouble that other instances cause is met by running the
-// batch again, trouble of our own by splitting it until the guilty operation is alone.
-func (l *lane) decide(calls []*call) {
+// batch again, trouble of our own by splitting it until the guilty operation is alone. For collided see Machine.NewBatch.
+func (l *lane) decide(calls []*call, collided bool) {
 	for range maxBatchRetries {
-		t, err := l.transact(calls)
+		t, err := l.transact(calls, collided)
 		if err == nil {
-			l.answer(t)
+			if again := l.answer(t); len(again) > 0 {
+				l.decide(again, true)
+			}
 			return
 		}
 		if errors.Is(err, errUndecided) {
@@ -74,9 +76,10 @@ func (l *lane) decide(calls []*call) {
 		l.cfg.Metrics.retried(l.cfg.Shard, f)
 		switch {
 		case isRetryable(f):
+			collided = collided || f == faultDuplicate
 			continue
 		case f == faultBug:
-			l.split(calls, err)
+			l.split(calls, collided, err)
 			return
 		case f == faultStale:
 			l.refuse(calls, fmt.Errorf("%w: %w", ErrStaleRoute, err))
@@ -85,26 +88,26 @@ func (l *lane) decide(calls []*call) {
 		l.refuse(calls, fmt.Errorf("%w: %w", ErrFailover, err))
 		return
 	}
-	l.exhausted(calls)
+	l.exhausted(calls, collided)
 }
 
 // exhausted ends a batch that lost every race. A duplicate key that comes again and again is no race, so the batch is
 // split to find it; a single operation is handed back.
-func (l *lane) exhausted(calls []*call) {
+func (l *lane) exhausted(calls []*call, collided bool) {
 	err := fmt.Errorf("lost %d races for its rows", maxBatchRetries)
 	if len(calls) > 1 {
-		l.split(calls, err)
+		l.split(calls, collided, err)
 		return
 	}
 	l.refuse(calls, fmt.Errorf("%w: %w", ErrOverloaded, err))
 }
 
 // split runs the halves of a batch that violated a constraint as transactions of their own.
-func (l *lane) split(calls []*call, err error) {
+func (l *lane) split(calls []*call, collided bool, err error) {
 	if len(calls) > 1 {
 		half := len(calls) / 2
-		l.decide(calls[:half])
-		l.decide(calls[half:])
+		l.decide(calls[:half], collided)
+		l.decide(calls[half:], collided)
 		return
 	}
 	op := calls[0].op
@@ -120,18 +123,24 @@ func (l *lane) refuse(calls []*call, err error) {
 	}
 }
 
-func (l *lane) answer(t *transaction) {
+// answer returns the calls that were not decided, because the domain has to look up more for them.
+func (l *lane) answer(t *transaction) (again []*call) {
 	for i, c := range t.calls {
+		if !t.collided && errors.Is(t.replies[i].Err, ErrLookUp) {
+			again = append(again, c)
+			continue
+		}
 		c.answer(t.replies[i])
 	}
+	return again
 }
 
 // transact runs one attempt. Its error is errUndecided if and only if COMMIT may have been executed; any other error
 // means that the transaction left no trace.
-func (l *lane) transact(calls []*call) (t *transaction, err error) {
+func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error) {
 	start := l.cfg.Now()
 	l.cfg.FailPoints.Hit(failpoint.BeforeBegin)
-	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.cfg.Epoch, calls, l.cfg.Machine)
+	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.cfg.Epoch, calls, l.cfg.Machine, collided)
 	if err := l.loadWithRetry(t); err != nil {
 		l.rollback(err)
 		return nil, fmt.Errorf("load a batch of %d: %w", len(calls), err)
@@ -161,7 +170,7 @@ func (l *lane) loadWithRetry(t *transaction) error {
 		return err
 	}
 	l.dropConn()
-	*t = *newTransaction(t.d, t.clock, t.epoch, t.calls, l.cfg.Machine)
+	*t = *newTransaction(t.d, t.clock, t.epoch, t.calls, l.cfg.Machine, t.collided)
 	return l.loadRounds(t)
 }
 
@@ -236,7 +245,7 @@ func (l *lane) undecided(calls []*call) {
 		c.answer(Reply{Err: ErrOutcomeUnknown})
 	}
 	if len(again) > 0 {
-		l.decide(again)
+		l.decide(again, false)
 	}
 }
 

@@ -38,8 +38,11 @@ CREATE TABLE IF NOT EXISTS owners (
   ver        BIGINT NOT NULL CHECK (ver > 0),          -- +1 with every write of the owner
   entry_seq  BIGINT NOT NULL CHECK (entry_seq >= 0),   -- sequence of the newest entry
   head       BINARY(32) NOT NULL,                      -- hash of the newest entry; zeros before the first
+  live_holds BIGINT NOT NULL CHECK (live_holds >= 0),  -- rows in holds
+  due_at     BIGINT NOT NULL,                          -- no live hold expires earlier; 0: none is live
   changed_at BIGINT NOT NULL,
-  PRIMARY KEY (bucket, owner)
+  PRIMARY KEY (bucket, owner),
+  KEY owners_due (due_at)                              -- what the sweeper reads
 ) ENGINE=InnoDB;
 
 CREATE TABLE IF NOT EXISTS coupons (
@@ -109,8 +112,7 @@ CREATE TABLE IF NOT EXISTS holds (
   expires_at   BIGINT NOT NULL,
   doc          MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, -- items, split over lots, discount per line
   PRIMARY KEY (bucket, hold_id),
-  UNIQUE KEY holds_order (bucket, owner, order_id, attempt),
-  KEY holds_expiry (expires_at),
+  KEY holds_owner (bucket, owner, expires_at),
   CONSTRAINT holds_time CHECK (expires_at > created_at)
 ) ENGINE=InnoDB;
 
@@ -127,8 +129,17 @@ CREATE TABLE IF NOT EXISTS decided_holds (
   expires_at   BIGINT NOT NULL,
   decided_at   BIGINT NOT NULL,
   doc          MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-  PRIMARY KEY (bucket, hold_id),                  -- I3: one terminal state per hold
-  UNIQUE KEY decided_holds_order (bucket, owner, order_id, attempt)
+  PRIMARY KEY (bucket, hold_id)                   -- I3: one terminal state per hold
+) ENGINE=InnoDB;
+
+-- Which hold an order's attempt has made, live or decided, for ever.
+CREATE TABLE IF NOT EXISTS orders (
+  bucket   SMALLINT UNSIGNED NOT NULL,
+  owner    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  order_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  attempt  INT NOT NULL,
+  hold_id  BINARY(16) NOT NULL,
+  PRIMARY KEY (bucket, owner, order_id, attempt)
 ) ENGINE=InnoDB;
 
 -- The decided ledger: append-only, a hash chain per owner. seq has no gaps.
@@ -146,6 +157,7 @@ CREATE TABLE IF NOT EXISTS entries (
 
 -- +goose Down
 DROP TABLE IF EXISTS entries;
+DROP TABLE IF EXISTS orders;
 DROP TABLE IF EXISTS decided_holds;
 DROP TABLE IF EXISTS holds;
 DROP TABLE IF EXISTS lots;

@@ -38,9 +38,13 @@ CREATE TABLE IF NOT EXISTS owners (
   ver        INTEGER NOT NULL CHECK (ver > 0),          -- +1 with every write of the owner
   entry_seq  INTEGER NOT NULL CHECK (entry_seq >= 0),   -- sequence of the newest entry
   head       BLOB NOT NULL,                      -- hash of the newest entry; zeros before the first
+  live_holds INTEGER NOT NULL CHECK (live_holds >= 0),  -- rows in holds
+  due_at     INTEGER NOT NULL,                          -- no live hold expires earlier; 0: none is live
   changed_at INTEGER NOT NULL,
   PRIMARY KEY (bucket, owner)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS owners_due ON owners (due_at); -- what the sweeper reads
 
 CREATE TABLE IF NOT EXISTS coupons (
   bucket       INTEGER NOT NULL,
@@ -114,8 +118,7 @@ CREATE TABLE IF NOT EXISTS holds (
   CONSTRAINT holds_time CHECK (expires_at > created_at)
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX IF NOT EXISTS holds_order ON holds (bucket, owner, order_id, attempt);
-CREATE INDEX IF NOT EXISTS holds_expiry ON holds (expires_at);
+CREATE INDEX IF NOT EXISTS holds_owner ON holds (bucket, owner, expires_at);
 
 -- What became of each hold. A tombstone (a cancel that came before its hold) has no document.
 CREATE TABLE IF NOT EXISTS decided_holds (
@@ -133,7 +136,15 @@ CREATE TABLE IF NOT EXISTS decided_holds (
   PRIMARY KEY (bucket, hold_id)   -- I3: one terminal state per hold
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX IF NOT EXISTS decided_holds_order ON decided_holds (bucket, owner, order_id, attempt);
+-- Which hold an order's attempt has made, live or decided, for ever.
+CREATE TABLE IF NOT EXISTS orders (
+  bucket   INTEGER NOT NULL,
+  owner    TEXT NOT NULL,
+  order_id TEXT NOT NULL,
+  attempt  INTEGER NOT NULL,
+  hold_id  BLOB NOT NULL,
+  PRIMARY KEY (bucket, owner, order_id, attempt)
+) STRICT, WITHOUT ROWID;
 
 -- The decided ledger: append-only, a hash chain per owner. seq has no gaps.
 CREATE TABLE IF NOT EXISTS entries (
@@ -150,6 +161,7 @@ CREATE TABLE IF NOT EXISTS entries (
 
 -- +goose Down
 DROP TABLE IF EXISTS entries;
+DROP TABLE IF EXISTS orders;
 DROP TABLE IF EXISTS decided_holds;
 DROP TABLE IF EXISTS holds;
 DROP TABLE IF EXISTS lots;

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/statesvc/statesvc/migrations"
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// TestBatchesChangeNothing runs one random workload three times: on rows in memory, on SQLite one operation per batch, and on
+// SQLite in large batches. Replies and tables must be the same: what is loaded is enough, what is written is all, and what
+// else is in a batch makes no difference.
+func TestBatchesChangeNothing(t *testing.T) {
+	for seed := range 4 {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := &walk{desk: newDesk(t)}
+			steps := rapid.Custom(func(t *rapid.T) []step { return drawSteps(t, w) }).Example(seed)
+			want := make([]shard.Reply, len(steps))
+			for i, s := range steps {
+				w.at = s.at
+				want[i] = w.do(s.owner, s.body)
+			}
+			tables := w.tables()
+			for _, size := range []int{1, 40} {
+				db := newLiteDB(t)
+				for i, got := range db.run(steps, size) {
+					if got.Verdict != want[i].Verdict || !bytes.Equal(got.Body, want[i].Body) || fmt.Sprint(got.Err) != fmt.Sprint(want[i].Err) {
+						t.Fatalf("batches of %d, step %d, %T %+v:\n got %v %s %v\nwant %v %s %v", size, i, steps[i].body, steps[i].body,
+							got.Verdict, got.Body, got.Err, want[i].Verdict, want[i].Body, want[i].Err)
+					}
+				}
+				db.compare(tables)
+			}
+		})
+	}
+}
+
+type step struct {
+	at    time.Time
+	owner string
+	body  any
+}
+
+func drawSteps(t *rapid.T, w *walk) []step {
+	steps := make([]step, 300)
+	for i := range steps {
+		owner, body := w.draw(t)
+		steps[i] = step{w.at, owner, body}
+	}
+	return steps
+}
+
+// tables are the rows in memory as the database must have them.
+func (d *desk) tables() map[string][]string {
+	tables := map[string][]string{}
+	add := func(table, format string, args ...any) {
+		tables[table] = append(tables[table], fmt.Sprintf(format, args...))
+	}
+	for _, o := range d.owners {
+		if o.ver > 0 {
+			add("owners", "%s %d %d %x %d %d", o.name, o.ver, o.entrySeq, o.head, o.liveHolds, o.dueAt)
+		}
+	}
+	for _, c := range d.coupons {
+		add("coupons", "%s %s %s %d %s %d %d", c.owner.name, c.id, c.state, c.ver, hexOrNull(c.holdID), c.heldUntil, c.validFrom)
+	}
+	for _, l := range d.lots {
+		add("lots", "%s %s %d %d %d %d %d %d", l.owner.name, l.id, l.Available, l.Held, l.Spent, l.Expired, l.ver, l.expiresAt)
+	}
+	for _, h := range d.holds {
+		if h.state == Held {
+			add("holds", "%s %s %s %d %x %d %s", h.owner, h.id, h.orderID, h.attempt, h.hash, h.expiresAt, h.doc)
+		} else {
+			add("decided_holds", "%s %s %s %d %x %s %d %s", h.owner, h.id, h.orderID, h.attempt, h.hash, h.state, h.decidedAt, h.doc)
+		}
+	}
+	for r, h := range d.orders {
+		add("orders", "%s %s %d %s", r.owner, r.orderID, r.attempt, h.id)
+	}
+	for _, e := range d.changed.entries {
+		add("entries", "%s %d %s %d %s %s %x", e.owner.name, e.seq, e.kind, e.at, hexOrNull(e.holdID), e.doc, e.hash)
+	}
+	for _, rows := range tables {
+		slices.Sort(rows)
+	}
+	return tables
+}
+
+func hexOrNull(i id.ID) string {
+	if i == (id.ID{}) {
+		return ""
+	}
+	return i.String()
+}
+
+// tableSQL selects what tables shows.
+var tableSQL = map[string]string{
+	"owners":  "SELECT owner || ' ' || ver || ' ' || entry_seq || ' ' || lower(hex(head)) || ' ' || live_holds || ' ' || due_at FROM owners",
+	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||coalesce(lower(hex(hold_id)),'')||' '||coalesce(held_until,0)||' '||valid_from FROM coupons",
+	"lots":    "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||ver||' '||expires_at FROM lots",
+	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||lower(hex(request_hash))||' '||expires_at||' '||doc " +
+		"FROM holds",
+	"decided_holds": "SELECT owner||' '||lower(hex(hold_id))||' '||coalesce(order_id,'')||' '||coalesce(attempt,0)||' '||" +
+		"lower(hex(request_hash))||' '||state||' '||decided_at||' '||doc FROM decided_holds",
+	"orders":  "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id)) FROM orders",
+	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||doc||' '||lower(hex(hash)) FROM entries",
+}
+
+// liteDB is a shard on SQLite whose clock is the test's.
+type liteDB struct {
+	*testing.T
+	db        *shard.DB
+	committer *shard.Committer
+
+	at      time.Time
+	gated   atomic.Bool
+	entered chan struct{} // a batch is about to begin …
+	release chan struct{} // … and now it may
+}
+
+func newLiteDB(t *testing.T) *liteDB {
+	t.Helper()
+	l := &liteDB{T: t, entered: make(chan struct{}), release: make(chan struct{})}
+	db, err := shard.OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), func() time.Time {
+		if l.gated.Load() {
+			l.entered <- struct{}{} // the lane asks for the time when it begins a batch
+			<-l.release
+		}
+		return l.at
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrations.Up(t.Context(), db.SQL(), db.Dialect.String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.TakeBuckets(t.Context(), 0, shard.Buckets-1); err != nil {
+		t.Fatal(err)
+	}
+	l.db = db
+	l.committer = shard.NewCommitter(shard.Config{
+		Shard: 1, Epoch: 1, DB: db, Machine: NewMachine(testCodec()), Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	t.Cleanup(func() {
+		if err := l.committer.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		_ = db.Close()
+	})
+	return l
+}
+
+// run submits the steps in batches of at most size, each batch at one time.
+func (l *liteDB) run(steps []step, size int) []shard.Reply {
+	replies := make([]shard.Reply, 0, len(steps))
+	for start := 0; start < len(steps); {
+		end := start + 1
+		for end < len(steps) && end-start < size && steps[end].at.Equal(steps[start].at) {
+			end++
+		}
+		replies = append(replies, l.batch(steps[start:end], start)...)
+		start = end
+	}
+	return replies
+}
+
+// batch holds the lane up with an operation of its own until all steps wait behind it, in their order.
+func (l *liteDB) batch(steps []step, first int) []shard.Reply {
+	l.at = steps[0].at
+	l.gated.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.committer.Submit(l.Context(), liteOp("somebody", "", expireOp{})) })
+	<-l.entered
+	replies := make([]shard.Reply, len(steps))
+	for i, s := range steps {
+		key := fmt.Sprintf("key-%d", first+i)
+		if _, background := s.body.(expireOp); background {
+			key = ""
+		}
+		wg.Go(func() { replies[i] = l.committer.Submit(l.Context(), liteOp(s.owner, key, s.body)) })
+		l.waitFor(i + 1)
+	}
+	l.gated.Store(false)
+	l.release <- struct{}{}
+	wg.Wait()
+	return replies
+}
+
+// waitFor waits until the lane has taken its operation and n others wait.
+func (l *liteDB) waitFor(n int) {
+	deadline := time.Now().Add(10 * time.Second)
+	for l.committer.Depth()[0] != n {
+		if time.Now().After(deadline) {
+			l.Fatalf("%d operations wait, not %d", l.committer.Depth()[0], n)
+		}
+		time.Sleep(20 * time.Microsecond)
+	}
+}
+
+func liteOp(owner, key string, body any) *shard.Op {
+	return &shard.Op{Owner: owner, Bucket: shard.BucketOf(owner), Key: key, Fingerprint: []byte{1}, Kind: "test", Body: body}
+}
+
+func (l *liteDB) compare(want map[string][]string) {
+	l.Helper()
+	for table, query := range tableSQL {
+		rows, err := l.db.SQL().QueryContext(l.Context(), query)
+		if err != nil {
+			l.Fatal(err)
+		}
+		var got []string
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				l.Fatal(err)
+			}
+			got = append(got, text)
+		}
+		if err := rows.Err(); err != nil {
+			l.Fatal(err)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want[table]) {
+			l.Errorf("%s:\n got %s\nwant %s", table, strings.Join(got, "\n"), strings.Join(want[table], "\n"))
+		}
+	}
+}
