@@ -97,8 +97,8 @@ func (s *server) ListUndecided(ctx context.Context, _ gen.ListUndecidedRequestOb
 	body := gen.UndecidedList{Undecided: make([]gen.Undecided, len(found))}
 	for i, u := range found {
 		body.Undecided[i] = gen.Undecided{
-			Shard: int(u.Shard), Key: recordName(&u), Owner: u.Owner, OperationKey: u.Key, Epoch: int64(u.Epoch), //nolint:gosec // an epoch counts failovers
-			Instance: u.Instance, At: u.At.UTC(),
+			Shard: int(u.Shard), Key: recordName(&u), Owner: u.Owner, OperationKey: u.Key, Instance: u.Instance, At: u.At.UTC(),
+			Epoch: int64(u.Epoch), //nolint:gosec // an epoch counts failovers
 		}
 	}
 	return shown(http.StatusOK, body, nil)
@@ -260,7 +260,8 @@ func (s *server) shardBody(one shard.NamedShard, queued []int) gen.Shard {
 	if !ok {
 		return body
 	}
-	body.Phase, body.Epoch, body.Primary = string(record.Phase), int64(record.Epoch), record.Primary //nolint:gosec // an epoch counts failovers
+	body.Phase, body.Primary = string(record.Phase), record.Primary
+	body.Epoch = int64(record.Epoch) //nolint:gosec // an epoch counts failovers
 	for _, name := range slices.Sorted(maps.Keys(record.Nodes)) {
 		body.Nodes = append(body.Nodes, gen.Node{Name: name, Address: record.Nodes[name].Address})
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -69,6 +70,7 @@ func BenchmarkBareGin(b *testing.B) {
 }
 
 func quickClient(b *testing.B) *client {
+	b.Helper()
 	return newEdge(b, func(context.Context, *shard.Op) shard.Reply {
 		return shard.Reply{Verdict: shard.Done, Body: fixedReply}
 	}, nil)
@@ -78,9 +80,10 @@ func quickClient(b *testing.B) *client {
 func benchmark(b *testing.B, handler http.Handler, path, body, token string) {
 	b.Helper()
 	b.Run("handler", func(b *testing.B) {
+		base := &url.URL{Path: path}
 		b.ReportAllocs()
 		for b.Loop() {
-			r := newRequest(path, body, token)
+			r := newRequest(base, body, token)
 			w := &discard{header: http.Header{}}
 			handler.ServeHTTP(w, r)
 			if w.status >= 300 {
@@ -91,12 +94,15 @@ func benchmark(b *testing.B, handler http.Handler, path, body, token string) {
 	b.Run("socket", func(b *testing.B) {
 		server := httptest.NewServer(handler)
 		defer server.Close()
+		base, err := url.Parse(server.URL + path)
+		if err != nil {
+			b.Fatal(err)
+		}
 		transport := &http.Transport{MaxIdleConnsPerHost: 64}
 		b.SetParallelism(16)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				r := newRequest(server.URL+path, body, token)
-				r.RequestURI = ""
+				r := newRequest(base, body, token)
 				reply, err := transport.RoundTrip(r)
 				if err != nil || reply.StatusCode >= 300 {
 					b.Error(err, reply.StatusCode)
@@ -109,12 +115,14 @@ func benchmark(b *testing.B, handler http.Handler, path, body, token string) {
 	})
 }
 
-func newRequest(url, body, token string) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, url, strings.NewReader(body))
-	r.Header = http.Header{
-		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + token}, "Idempotency-Key": {"018bcfe5-6800-7000-8000-000000000001"},
+func newRequest(base *url.URL, body, token string) *http.Request {
+	return &http.Request{
+		Method: http.MethodPost, URL: base, Host: base.Host, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type": {"application/json"}, "Authorization": {"Bearer " + token}, "Idempotency-Key": {"018bcfe5-6800-7000-8000-000000000001"},
+		},
 	}
-	return r
 }
 
 // discard is a reply that nobody reads.

@@ -45,8 +45,7 @@ func TestCheckout(t *testing.T) {
 	if owner.Coupons != 0 || owner.LiveHolds != 0 || owner.Version < 4 {
 		t.Errorf("the owner is %+v", owner)
 	}
-	var history struct{ Entries []ledger.Entry }
-	history = read[struct{ Entries []ledger.Entry }](c.get("/v1/owners/" + c.owner + "/entries").is(200))
+	history := read[struct{ Entries []ledger.Entry }](c.get("/v1/owners/" + c.owner + "/entries").is(200))
 	if n := len(history.Entries); n != 3 || history.Entries[2].Kind != "CONFIRMED" || history.Entries[2].HoldID != hold.HoldID {
 		t.Errorf("the history is %+v", history)
 	}
@@ -66,9 +65,9 @@ func TestReplay(t *testing.T) {
 		status     int
 	}{
 		"issue": {"/v1/campaigns/x/issues", fmt.Sprintf(`{"owner":%q,"issue_ref":"r","discount":{"kind":"PERCENT","basis_points":1500,`+
-			`"cap":{"amount":3000,"currency":"CNY"}},"expires_at":%q}`, c.owner, in(time.Hour)), 201},
+			`"cap":{"amount":3000,"currency":"CNY"}},"expires_at":%q}`, c.owner, inAnHour()), 201},
 		"credit": {"/v1/owners/" + c.owner + "/lots", fmt.Sprintf(`{"issue_ref":"r","source":"s","tag":"t",`+
-			`"amount":{"amount":1,"currency":"USD"},"expires_at":%q}`, in(time.Hour)), 201},
+			`"amount":{"amount":1,"currency":"USD"},"expires_at":%q}`, inAnHour()), 201},
 		"hold":    {"/v1/holds", fmt.Sprintf(`{"owner":%q,"order_id":"o","items":[%s]}`, c.owner, cny(10)), 201},
 		"confirm": {"/v1/holds/" + spent.HoldID + "/confirm", c.ofOwner(), 200},
 		"cancel":  {"/v1/holds/cancel", fmt.Sprintf(`{"owner":%q,"order_id":"never"}`, c.owner), 200},
@@ -96,7 +95,7 @@ func TestAlreadyExists(t *testing.T) {
 	if !read[ledger.HoldReply](c.hold("o", cny(10)).is(http.StatusOK)).AlreadyExists {
 		t.Error("the second hold is a new one")
 	}
-	c.hold("o", cny(11)).refused(422, "key-reused").at(t, "/order_id") // the order names a hold with other content
+	c.hold("o", cny(11)).refused(422, "key-reused").at("/order_id") // the order names a hold with other content
 }
 
 func TestC19KeyReused(t *testing.T) {
@@ -106,8 +105,8 @@ func TestC19KeyReused(t *testing.T) {
 	key := header{"Idempotency-Key", newKey()}
 	c.hold("o", cny(10), key).is(201)
 	p := c.hold("other", cny(11), key).refused(422, "key-reused")
-	p.at(t, "/order_id")
-	p.at(t, "/items")
+	p.at("/order_id")
+	p.at("/items")
 	if len(p.Errors) != 2 || p.Retryable {
 		t.Errorf("%+v", p)
 	}
@@ -176,7 +175,8 @@ func TestExpiry(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)
 	c.money(1000)
-	hold := read[ledger.HoldReply](c.post("/v1/holds", fmt.Sprintf(`{"owner":%q,"order_id":"o","ttl_ms":1000,"items":[%s]}`, c.owner, cny(1000)))).Hold
+	body := fmt.Sprintf(`{"owner":%q,"order_id":"o","ttl_ms":1000,"items":[%s]}`, c.owner, cny(1000))
+	hold := read[ledger.HoldReply](c.post("/v1/holds", body)).Hold
 	time.Sleep(time.Until(hold.ExpiresAt)) // the shard's clock cannot be moved, and no shorter hold can be asked for
 	c.post("/v1/holds/"+hold.HoldID+"/confirm", c.ofOwner()).refused(409, "hold-expired")
 	c.held("p", cny(1000))
@@ -206,7 +206,8 @@ func TestOperations(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	seal := func(key string) string {
-		return read[ledger.OperationBody](c.post("/v1/owners/"+c.owner+"/operations/"+key+"/seal", "", header{"Idempotency-Key", ""}).is(200)).Status
+		path := "/v1/owners/" + c.owner + "/operations/" + key + "/seal"
+		return read[ledger.OperationBody](c.post(path, "", header{"Idempotency-Key", ""}).is(200)).Status
 	}
 	if got := seal(unseen) + seal(unseen) + seal(done); got != "SEALEDSEALEDDONE" {
 		t.Error(got)
@@ -271,6 +272,6 @@ func TestPages(t *testing.T) {
 		"/v1/owners/other/coupons?cursor=" + cursor, owner + "/coupons?cursor=" + cursor[1:], owner + "/coupons?cursor=x" + cursor[1:],
 		owner + "/coupons?cursor=!", owner + "/coupons?cursor=" + strings.Repeat("A", 1<<20),
 	} {
-		c.get(path).refused(400, "invalid-request").at(t, "cursor")
+		c.get(path).refused(400, "invalid-request").at("cursor")
 	}
 }

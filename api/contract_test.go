@@ -110,9 +110,8 @@ func TestWireFormat(t *testing.T) {
 		"Owner": ledger.OwnerBody{}, "Operation": ledger.OperationBody{}, "Verification": ledger.VerifyBody{},
 	} {
 		var members, required []string
-		typ := reflect.TypeOf(body)
-		for i := range typ.NumField() {
-			member, options, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range reflect.TypeOf(body).Fields() {
+			member, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 			members = append(members, member)
 			if options == "" {
 				required = append(required, member)

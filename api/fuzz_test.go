@@ -27,7 +27,10 @@ var writes = []struct{ method, path, body string }{
 			`"min_spend":{"amount":1,"currency":"CNY"}},"valid_from":"2026-01-01T00:00:00Z","expires_at":"2030-01-01T00:00:00Z"}`,
 	},
 	{http.MethodPut, "/v1/admin/blocks/owner/fuzz", `{"reason":"a","public_reason":"b","until_removed":true}`},
-	{http.MethodPatch, "/v1/admin/keys/0123456789abcdef", `{"name":"a","scopes":["read","hold"],"rate":{"per_second":1,"burst":2},"never_expires":true}`},
+	{
+		http.MethodPatch, "/v1/admin/keys/0123456789abcdef",
+		`{"name":"a","scopes":["read","hold"],"rate":{"per_second":1,"burst":2},"never_expires":true}`,
+	},
 }
 
 // FuzzContract: whatever the service accepts, the contract accepts too. The check of package apitest is what fails, so the

@@ -35,7 +35,7 @@ func (c *client) imported(body string, headers ...header) gen.ImportResult {
 func TestImportCSV(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)
-	until := in(time.Hour)
+	until := inAnHour()
 	file := "issue_ref,owner,kind,currency,amount,basis_points,cap,min_spend,expires_at\n" +
 		"r1," + c.owner + ",FIXED,CNY,1000,,,5000," + until + "\n" +
 		"r2," + c.owner + ",PERCENT,CNY,,1500,3000,," + until + "\r\n" +
@@ -76,8 +76,8 @@ func TestImportAgain(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)
 	row := func(ref, amount string) string {
-		return fmt.Sprintf(`{"owner":%q,"issue_ref":%q,"discount":{"kind":"FIXED","amount":{"amount":%s,"currency":"CNY"}},"expires_at":"2030-01-01T00:00:00Z"}`+"\n",
-			c.owner, ref, amount)
+		return fmt.Sprintf(`{"owner":%q,"issue_ref":%q,"discount":{"kind":"FIXED","amount":{"amount":%s,"currency":"CNY"}},`+
+			`"expires_at":"2030-01-01T00:00:00Z"}`+"\n", c.owner, ref, amount)
 	}
 	file := row("a", "1") + "\n  \n" + row("b", "2")
 	key := header{"Idempotency-Key", newKey()}
@@ -106,11 +106,11 @@ func TestImportRefuses(t *testing.T) {
 	c := newClient(t, sharedRig(t), nil)
 	c.post(imports, "x").refused(415, "unsupported-media-type")
 	c.post(imports, "x", header{"Content-Type", "text/csv; charset=latin1"}).refused(415, "unsupported-media-type")
-	c.post(imports, "", csvFile()).refused(400, "invalid-request").at(t, "header")
-	c.post(imports, "owner,issue_ref,kind\n", csvFile()).refused(400, "invalid-request").at(t, "header")
-	c.post(imports, "owner,owner,issue_ref,kind,expires_at\n", csvFile()).refused(400, "invalid-request").at(t, "header")
-	c.post(imports, "owner,issue_ref,kind,expires_at,colour\n", csvFile()).refused(400, "invalid-request").at(t, "header")
-	c.post(imports, "", csvFile(), header{"Idempotency-Key", ""}).refused(400, "invalid-request").at(t, "Idempotency-Key")
+	c.post(imports, "", csvFile()).refused(400, "invalid-request").at("header")
+	c.post(imports, "owner,issue_ref,kind\n", csvFile()).refused(400, "invalid-request").at("header")
+	c.post(imports, "owner,owner,issue_ref,kind,expires_at\n", csvFile()).refused(400, "invalid-request").at("header")
+	c.post(imports, "owner,issue_ref,kind,expires_at,colour\n", csvFile()).refused(400, "invalid-request").at("header")
+	c.post(imports, "", csvFile(), header{"Idempotency-Key", ""}).refused(400, "invalid-request").at("Idempotency-Key")
 	if got := counts(c.imported("", jsonFile())); got != "rows 0 issued 0 existed 0 failed 0" {
 		t.Error(got)
 	}
@@ -161,7 +161,8 @@ func TestImportRetries(t *testing.T) {
 	}, nil)
 	var file strings.Builder
 	for i := range 1000 {
-		fmt.Fprintf(&file, `{"owner":"o%d","issue_ref":"r","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},"expires_at":"2030-01-01T00:00:00Z"}`+"\n", i)
+		fmt.Fprintf(&file, `{"owner":"o%d","issue_ref":"r","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},`+
+			`"expires_at":"2030-01-01T00:00:00Z"}`+"\n", i)
 	}
 	result := c.imported(file.String(), jsonFile(), header{"Deadline-Ms", "300"})
 	if got := counts(result); got != "rows 1000 issued 900 existed 0 failed 100" || result.Errors[0].Code != "failover-in-progress" {

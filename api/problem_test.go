@@ -206,12 +206,18 @@ func TestDocuments(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	two, one := int64(2000), int64(1500)
 	rich := map[string]error{
-		"invalid-request": &ledger.Invalid{Problems: []ledger.FieldProblem{{Pointer: "/a", Detail: "is bad"}, {Pointer: "/b", Detail: "is worse"}}},
-		"blocked":         fmt.Errorf("hold: %w", &blacklist.BlockedError{Grain: "owner", ID: "alice", Holder: "undecided", Reason: "wait", RetryAt: at}),
-		"key-reused":      &ledger.KeyReused{Fields: []string{"items", "ttl_ms"}},
-		"not-found":       invalidOf(errNotFound, "hold_id", "names nothing"),
-		"held-by-other":   &ledger.Refusal{Reason: ledger.ErrHeldByOther, Code: "held-by-other", Detail: "in another hold", RetryAt: at, HoldID: "hold_x", Pointer: "/items/0"},
-		"insufficient":    &ledger.Refusal{Reason: ledger.ErrInsufficient, Code: "insufficient", Detail: "too little", Asked: &two, Have: &one, Pointer: "/items/1"},
+		"invalid-request": &ledger.Invalid{Problems: []ledger.FieldProblem{{Pointer: "/a", Detail: "is bad"}, {Pointer: "/b", Detail: "is bad"}}},
+		"blocked": fmt.Errorf("hold: %w", &blacklist.BlockedError{
+			Grain: "owner", ID: "alice", Holder: "undecided", Reason: "wait", RetryAt: at,
+		}),
+		"key-reused": &ledger.KeyReused{Fields: []string{"items", "ttl_ms"}},
+		"not-found":  invalidOf(errNotFound, "hold_id", "names nothing"),
+		"held-by-other": &ledger.Refusal{
+			Reason: ledger.ErrHeldByOther, Code: "held-by-other", Detail: "in another hold", RetryAt: at, HoldID: "hold_x", Pointer: "/items/0",
+		},
+		"insufficient": &ledger.Refusal{
+			Reason: ledger.ErrInsufficient, Code: "insufficient", Detail: "too little", Asked: &two, Have: &one, Pointer: "/items/1",
+		},
 		"internal":        errors.New("connection to 10.0.0.7 refused"),
 		"outcome-unknown": fmt.Errorf("hold of alice: %w", shard.ErrOutcomeUnknown),
 	}

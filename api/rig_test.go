@@ -69,7 +69,8 @@ func openRig(folder string) (*rig, error) {
 		return nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
-	if r.Instance, err = instance.Open(ctx, instance.Config{Name: "test", Register: reg, Shards: shards, Now: time.Now, Log: log}); err != nil {
+	r.Instance, err = instance.Open(ctx, instance.Config{Name: "test", Register: reg, Shards: shards, Now: time.Now, Log: log})
+	if err != nil {
 		return nil, err
 	}
 	for _, scopes := range []access.Scopes{access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeAdmin} {
@@ -120,10 +121,8 @@ func newClient(t testing.TB, r *rig, change func(*api.Config)) *client {
 	return &client{t, r, apitest.Check(t, handler), handler, fmt.Sprintf("owner-%d", numbers.Add(1))}
 }
 
-// with returns a client for another test function or owner.
-func (c *client) with(t testing.TB, owner string) *client {
-	return &client{t, c.rig, c.handler, c.bare, owner}
-}
+// with returns a client for another owner.
+func (c *client) with(owner string) *client { return &client{c.t, c.rig, c.handler, c.bare, owner} }
 
 // answer is a reply, read.
 type answer struct {
@@ -192,26 +191,28 @@ func (a answer) refused(status int, code string) problem {
 	a.t.Helper()
 	a.is(status)
 	p := read[problem](a)
+	p.t = a.t
 	if p.Code != code || p.Type != "/problems/"+code {
 		a.t.Fatalf("code %q and type %q, want %q: %s", p.Code, p.Type, code, a.body)
 	}
 	return p
 }
 
-// at fails the test unless the document has a part with this pointer, and returns its detail.
-func (p problem) at(t testing.TB, pointer string) string {
-	t.Helper()
+// at fails the test unless the document has a part with this pointer.
+func (p problem) at(pointer string) {
+	p.t.Helper()
 	for _, part := range p.Errors {
 		if part.Pointer == pointer {
-			return part.Detail
+			return
 		}
 	}
-	t.Fatalf("no error at %q: %+v", pointer, p)
-	return ""
+	p.t.Fatalf("no error at %q: %+v", pointer, p)
 }
 
 // problem is a problem document as callers see it.
 type problem struct {
+	t testing.TB
+
 	Type, Title, Detail, Code, Outcome string
 	Status                             int
 	Retryable                          bool
@@ -230,20 +231,20 @@ func read[T any](a answer) (body T) {
 	return body
 }
 
-func in(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
+func inAnHour() string { return time.Now().Add(time.Hour).UTC().Format(time.RFC3339) }
 
 // money credits the owner with a lot of CNY.
 func (c *client) money(amount int) ledger.LotReply {
 	c.t.Helper()
 	body := fmt.Sprintf(`{"issue_ref":"ref-%d","source":"test","amount":{"amount":%d,"currency":"CNY"},"expires_at":%q}`,
-		numbers.Add(1), amount, in(time.Hour))
+		numbers.Add(1), amount, inAnHour())
 	return read[ledger.LotReply](c.post("/v1/owners/"+c.owner+"/lots", body).is(http.StatusCreated))
 }
 
 // coupon issues a coupon to the owner.
 func (c *client) coupon(discount string) ledger.Coupon {
 	c.t.Helper()
-	body := fmt.Sprintf(`{"owner":%q,"issue_ref":"ref-%d","discount":%s,"expires_at":%q}`, c.owner, numbers.Add(1), discount, in(time.Hour))
+	body := fmt.Sprintf(`{"owner":%q,"issue_ref":"ref-%d","discount":%s,"expires_at":%q}`, c.owner, numbers.Add(1), discount, inAnHour())
 	return read[ledger.CouponReply](c.post("/v1/campaigns/spring/issues", body).is(http.StatusCreated)).Coupon
 }
 
