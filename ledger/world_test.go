@@ -26,6 +26,7 @@ type world struct {
 	db      *shard.DB
 	codec   *id.Codec
 	ledgers []*ledger.Ledger
+	configs []ledger.Config
 	numbers atomic.Int64 // of owners and keys
 }
 
@@ -62,7 +63,9 @@ func newWorld(t testing.TB, e engine) *world {
 	w := &world{db: db, codec: must(id.NewCodec(map[uint8][]byte{1: []byte(idKey)}, 1))}
 	routes := newRoutes(t)
 	for node := range e.instances {
-		w.ledgers = append(w.ledgers, w.instance(t, routes, open, uint16(node)))
+		cfg := w.instance(t, routes, open, uint16(node))
+		w.configs = append(w.configs, cfg)
+		w.ledgers = append(w.ledgers, ledger.New(cfg))
 	}
 	return w
 }
@@ -84,8 +87,8 @@ func newRoutes(t testing.TB) *shard.Routes {
 	return routes
 }
 
-// instance is a ledger with a store, lanes and an id node of its own.
-func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16) *ledger.Ledger {
+// instance is what makes a ledger with a store, lanes and an id node of its own.
+func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16) ledger.Config {
 	t.Helper()
 	store := shard.NewStore(shard.StoreConfig{
 		Routes: routes,
@@ -105,7 +108,7 @@ func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard
 	})
 	minter := id.NewMinter(w.codec, time.Now)
 	minter.Use(id.Grant{Node: node, Mark: time.Now().Add(time.Hour)})
-	return ledger.New(ledger.Config{Store: store, Codec: w.codec, Minter: minter, Now: time.Now})
+	return ledger.Config{Store: store, Codec: w.codec, Minter: minter, Now: time.Now}
 }
 
 func must[T any](v T, err error) T {
@@ -299,4 +302,43 @@ func code(err error) string {
 		return refusal.Code
 	}
 	return err.Error()
+}
+
+// audits are questions that have no answer while every invariant holds.
+var audits = map[string]string{
+	"I2: money that does not sum up": "SELECT lot_id FROM lots WHERE issued<>available+held+spent+expired+revoked",
+	"a live hold without its order":  "SELECT hold_id FROM holds h WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.bucket=h.bucket AND o.hold_id=h.hold_id)",
+	"I3: a hold live and decided":    "SELECT h.hold_id FROM holds h JOIN decided_holds d ON d.bucket=h.bucket AND d.hold_id=h.hold_id",
+	"a held coupon without a hold": "SELECT coupon_id FROM coupons c WHERE state='HELD' AND NOT EXISTS " +
+		"(SELECT 1 FROM holds h WHERE h.bucket=c.bucket AND h.hold_id=c.hold_id AND h.expires_at=c.held_until)",
+	"a used coupon without a confirmed hold": "SELECT coupon_id FROM coupons c WHERE state='USED' AND NOT EXISTS " +
+		"(SELECT 1 FROM decided_holds d WHERE d.bucket=c.bucket AND d.hold_id=c.hold_id AND d.state='CONFIRMED')",
+	"live holds counted wrongly": "SELECT owner FROM owners o WHERE live_holds<>" +
+		"(SELECT COUNT(*) FROM holds h WHERE h.bucket=o.bucket AND h.owner=o.owner)",
+	"an expiry that nobody would see": "SELECT owner FROM owners o WHERE EXISTS (SELECT 1 FROM holds h WHERE h.bucket=o.bucket " +
+		"AND h.owner=o.owner AND (o.due_at=0 OR h.expires_at<o.due_at))",
+	"a gap in a history": "SELECT owner FROM owners o WHERE entry_seq<>(SELECT COUNT(*) FROM entries e WHERE e.bucket=o.bucket " +
+		"AND e.owner=o.owner)",
+	"an owner's row in another bucket": "SELECT owner FROM owners WHERE bucket<>(SELECT MIN(bucket) FROM orders o WHERE o.owner=owners.owner)",
+}
+
+// audit fails the test if the tables break an invariant.
+func (w *world) audit(t testing.TB) {
+	t.Helper()
+	for wrong, question := range audits {
+		rows, err := w.db.SQL().QueryContext(context.Background(), question)
+		if err != nil {
+			t.Fatalf("%s: %v", wrong, err)
+		}
+		for rows.Next() {
+			var what []byte
+			if err := rows.Scan(&what); err != nil {
+				t.Fatal(err)
+			}
+			t.Errorf("%s: %x %q", wrong, what, what)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
