@@ -39,6 +39,11 @@ var sessionVariables = map[string]string{
 	"sql_mode":     "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
 	// A long IN list must stay a range over the key: as a subquery it would take its locks in another order.
 	"in_predicate_conversion_threshold": "0",
+	// A lock wait must end before the round trip it is in, so that it is told apart from a dead server and tried again.
+	"innodb_lock_wait_timeout": "1",
+	// An instance that stops between its round trips loses its rows. idle_write_transaction_timeout is not enough: a
+	// transaction that has only locked rows, as after round trip 1, does not count as a writing one.
+	"idle_transaction_timeout": "3",
 }
 
 // OpenMariaDB opens the pools of a MariaDB shard. dsn is "user:password@tcp(host:port)/schema"; every other setting is
@@ -48,7 +53,15 @@ func OpenMariaDB(dsn string, now func() time.Time) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(MariaDB, "mysql", cfg.FormatDSN(), now, func(db *sql.DB) gorm.Dialector {
+	// A connector and not a DSN, which would lose the logger.
+	pool := func() (*sql.DB, error) {
+		connector, err := my.NewConnector(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return sql.OpenDB(connector), nil
+	}
+	return open(MariaDB, pool, now, func(db *sql.DB) gorm.Dialector {
 		return mysql.New(mysql.Config{Conn: db, SkipInitializeWithVersion: true})
 	})
 }
@@ -81,19 +94,20 @@ func mariaConfig(dsn string) (*my.Config, error) {
 // OpenSQLite opens a shard in a file. synchronous=FULL makes a commit durable before it is answered.
 func OpenSQLite(path string, now func() time.Time) (*DB, error) {
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(2000)", "foreign_keys(OFF)"}}
-	return open(SQLite, "sqlite", "file:"+path+"?"+pragmas.Encode(), now, func(db *sql.DB) gorm.Dialector {
+	pool := func() (*sql.DB, error) { return sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()) }
+	return open(SQLite, pool, now, func(db *sql.DB) gorm.Dialector {
 		return &lite.Dialector{Conn: db}
 	})
 }
 
-func open(d *Dialect, driver, dsn string, now func() time.Time, dial func(*sql.DB) gorm.Dialector) (*DB, error) {
-	writes, err := sql.Open(driver, dsn)
+func open(d *Dialect, pool func() (*sql.DB, error), now func() time.Time, dial func(*sql.DB) gorm.Dialector) (*DB, error) {
+	writes, err := pool()
 	if err != nil {
 		return nil, fmt.Errorf("open a shard: %w", err)
 	}
 	writes.SetMaxOpenConns(maxWriteConns)
 	writes.SetMaxIdleConns(maxWriteConns)
-	reads, err := sql.Open(driver, dsn)
+	reads, err := pool()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), writes.Close())
 	}
