@@ -25,7 +25,7 @@ var fixedReply = []byte(`{"hold":{},"balances":[],"version":1` + strings.Repeat(
 
 func BenchmarkHold(b *testing.B) {
 	c := quickClient(b)
-	benchmark(b, c.bare, "/v1/holds", holdBody, c.rig.tokens[scopeOf(http.MethodPost, "/v1/holds")])
+	benchmark(b, c.bare, "/v1/holds", holdBody, c.rig.Tokens[scopeOf(http.MethodPost, "/v1/holds")])
 }
 
 func BenchmarkConfirm(b *testing.B) {
@@ -35,7 +35,7 @@ func BenchmarkConfirm(b *testing.B) {
 		b.Fatal(err)
 	}
 	path := "/v1/holds/" + ids[0] + "/confirm"
-	benchmark(b, c.bare, path, `{"owner":"user-1"}`, c.rig.tokens[scopeOf(http.MethodPost, path)])
+	benchmark(b, c.bare, path, `{"owner":"user-1"}`, c.rig.Tokens[scopeOf(http.MethodPost, path)])
 }
 
 func BenchmarkBareGin(b *testing.B) {

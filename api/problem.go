@@ -90,7 +90,7 @@ var problems = []problem{
 	{"asset-expired", 409, terminal, "The asset has expired", []error{ledger.ErrAssetExpired}},
 	{"insufficient", 409, terminal, "There is less than was asked for", []error{ledger.ErrInsufficient}},
 	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}}, // the same key only
-	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal}},
+	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},   // no caller sees the second
 }
 
 // internal is the last row.

@@ -4,42 +4,31 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/metric/noop"
-
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/api/apitest"
-	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/ledger"
-	"github.com/statesvc/statesvc/register"
 )
 
-// rig is a whole instance over SQLite, behind the handler and the check of the contract.
-type rig struct {
-	*instance.Instance
-	config api.Config
-	tokens map[access.Scopes]string
-}
+// rig is a whole instance over SQLite. Each test has owners of its own in it.
+type rig = apitest.Service
 
-// shared is the instance of all tests. Each of them has owners of its own.
 var shared = sync.OnceValues(func() (*rig, error) {
 	folder, err := os.MkdirTemp("", "statesvc-api-")
 	if err != nil {
 		return nil, err
 	}
 	sharedFolder = folder
-	return openRig(folder)
+	return apitest.Open(folder)
 })
 
 var sharedFolder string
@@ -53,37 +42,6 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(sharedFolder)
 	}
 	os.Exit(code)
-}
-
-func openRig(folder string) (*rig, error) {
-	ctx := context.Background()
-	reg, err := register.OpenFile(filepath.Join(folder, "register"))
-	if err != nil {
-		return nil, err
-	}
-	r := &rig{tokens: map[access.Scopes]string{}}
-	shards := []instance.Shard{
-		{Name: "s1", File: filepath.Join(folder, "s1.db")}, {Name: "s2", File: filepath.Join(folder, "s2.db")},
-	}
-	if err := instance.Bootstrap(ctx, reg, shards, time.Now, func(string) {}); err != nil {
-		return nil, err
-	}
-	log := slog.New(slog.DiscardHandler)
-	r.Instance, err = instance.Open(ctx, instance.Config{Name: "test", Register: reg, Shards: shards, Now: time.Now, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	for _, scopes := range []access.Scopes{access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeAdmin} {
-		spec := access.Spec{Name: "test", Scopes: scopes, Rate: access.Rate{PerSecond: 1_000_000, Burst: 1_000_000}}
-		if _, r.tokens[scopes], err = r.Keys.Create(ctx, spec); err != nil {
-			return nil, err
-		}
-	}
-	r.config = api.Config{
-		Ledger: r.Ledger, Blacklist: r.Blacklist, Keys: r.Keys, Routes: r.Routes, Resolver: r.Resolver, Codec: r.Codec,
-		CursorKey: r.CursorKey, Now: time.Now, Log: log, Meter: noop.Meter{}, Depth: r.Store.Depth, Ready: r.Ready,
-	}
-	return r, nil
 }
 
 // sharedRig returns the instance that most tests share.
@@ -110,7 +68,7 @@ var numbers atomic.Int64
 // newClient returns a client with an owner that nobody else has. change may alter the configuration of the handler.
 func newClient(t testing.TB, r *rig, change func(*api.Config)) *client {
 	t.Helper()
-	config := r.config
+	config := r.Config
 	if change != nil {
 		change(&config)
 	}
@@ -142,7 +100,7 @@ type header struct{ name, value string }
 func (c *client) send(method, path, body string, headers ...header) answer {
 	c.t.Helper()
 	r := httptest.NewRequestWithContext(c.t.Context(), method, path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer "+c.rig.tokens[scopeOf(method, path)])
+	r.Header.Set("Authorization", "Bearer "+c.rig.Tokens[scopeOf(method, path)])
 	if method != http.MethodGet {
 		r.Header.Set("Idempotency-Key", newKey())
 		r.Header.Set("Content-Type", "application/json")

@@ -44,7 +44,7 @@ func TestWho(t *testing.T) {
 	r := sharedRig(t)
 	c := newClient(t, r, nil)
 	path := "/v1/owners/" + c.owner
-	token := r.tokens[access.ScopeRead]
+	token := r.Tokens[access.ScopeRead]
 	for _, value := range []string{
 		"", "Bearer", "Bearer ", token, "Basic " + token, "Bearer ss_0_0", "Bearer " + token + "0", "Bearer " + strings.ToUpper(token),
 	} {
@@ -55,7 +55,7 @@ func TestWho(t *testing.T) {
 		}
 	}
 	c.send(http.MethodGet, path, "", header{"Authorization", "bearer " + token}).is(200)
-	c.send(http.MethodGet, path, "", header{"Authorization", "Bearer " + r.tokens[access.ScopeAdmin]}).refused(403, "forbidden")
+	c.send(http.MethodGet, path, "", header{"Authorization", "Bearer " + r.Tokens[access.ScopeAdmin]}).refused(403, "forbidden")
 	key, dead, err := r.Keys.Create(t.Context(), access.Spec{Name: "x", Scopes: access.ScopeRead, Rate: access.Rate{PerSecond: 1, Burst: 1}})
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestIdempotencyKey(t *testing.T) {
 		c.hold("o", cny(1), header{"Idempotency-Key", key}).refused(400, "invalid-request").at("Idempotency-Key")
 	}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/holds", strings.NewReader("{}"))
-	r.Header = http.Header{"Idempotency-Key": {"a", "b"}, "Authorization": {"Bearer " + c.rig.tokens[access.ScopeHold]}}
+	r.Header = http.Header{"Idempotency-Key": {"a", "b"}, "Authorization": {"Bearer " + c.rig.Tokens[access.ScopeHold]}}
 	recorder := httptest.NewRecorder()
 	c.handler.ServeHTTP(recorder, r)
 	answer{t, recorder.Code, recorder.Header(), recorder.Body.String()}.refused(400, "invalid-request").at("Idempotency-Key")
@@ -374,7 +374,7 @@ func TestDeadline(t *testing.T) {
 	body := strings.NewReader(`{"owner":"o","order_id":"o","items":[` + cny(1) + `]}`)
 	r := httptest.NewRequestWithContext(gone, http.MethodPost, "/v1/holds", body)
 	r.Header = http.Header{
-		"Idempotency-Key": {"a"}, "Content-Type": {"application/json"}, "Authorization": {"Bearer " + c.rig.tokens[access.ScopeHold]},
+		"Idempotency-Key": {"a"}, "Content-Type": {"application/json"}, "Authorization": {"Bearer " + c.rig.Tokens[access.ScopeHold]},
 	}
 	got = 0
 	c.handler.ServeHTTP(httptest.NewRecorder(), r)
@@ -399,7 +399,7 @@ func TestLog(t *testing.T) {
 		c.post("/v1/holds", "{}").is(400)
 		c.get("/v1/owners/" + c.owner).is(503)
 		c.send(http.MethodGet, "/v1/owners/"+c.owner, "", header{"Authorization", "Bearer x"}).is(401)
-		c.send(http.MethodGet, "/v1/admin/keys", "", header{"Authorization", "Bearer " + c.rig.tokens[access.ScopeRead]}).is(403)
+		c.send(http.MethodGet, "/v1/admin/keys", "", header{"Authorization", "Bearer " + c.rig.Tokens[access.ScopeRead]}).is(403)
 		var lines []string
 		for line := range strings.Lines(log.String()) {
 			var l struct {
