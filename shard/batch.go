@@ -128,7 +128,7 @@ func (t *transaction) decideOne(i int, op *Op) Reply {
 		return t.domain.Apply(i, t.now)
 	}
 	o := t.seen[opKey{op.Owner, op.Key}]
-	if o != nil && (o.verdict != Aborted || !bytes.Equal(o.fingerprint, op.Fingerprint)) {
+	if o != nil && !o.aborted(op) {
 		return replay(o, op)
 	}
 	r := Reply{Verdict: Sealed}
@@ -139,6 +139,13 @@ func (t *transaction) decideOne(i int, op *Op) Reply {
 		t.record(o, op, r)
 	}
 	return r
+}
+
+// aborted reports whether the key holds nothing but a tombstone that op may take over: that of the same request, or, for a
+// seal, that of any request.
+func (o *operation) aborted(op *Op) bool {
+	_, seal := op.Body.(SealOp)
+	return o.verdict == Aborted && (seal || bytes.Equal(o.fingerprint, op.Fingerprint))
 }
 
 // replay answers a key that was decided before. A seal takes any request's answer; every other repeat must be the same

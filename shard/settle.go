@@ -36,7 +36,7 @@ func (db *DB) Settle(ctx context.Context, epoch uint64, us []Unsettled) ([]Settl
 	defer conn.Close()
 	var settled []Settled
 	err = conn.Raw(func(c any) error {
-		s := &settling{db: db, epoch: epoch, us: us, found: make(map[opKey]Settled, len(us)), serving: map[Bucket]bool{}}
+		s := &settling{db: db, epoch: epoch, us: us, found: make(map[opKey]*operation, len(us)), serving: map[Bucket]bool{}}
 		if err := s.run(ctx, c.(driver.Conn)); err != nil {
 			return s.abandon(ctx, c.(driver.Conn), err)
 		}
@@ -55,7 +55,7 @@ type settling struct {
 	us      []Unsettled
 	fence   uint64
 	serving map[Bucket]bool
-	found   map[opKey]Settled
+	found   map[opKey]*operation
 }
 
 func (s *settling) run(ctx context.Context, c driver.Conn) error {
@@ -120,24 +120,22 @@ func (s *settling) read(p *Packet) {
 
 func (s *settling) scan(r *Row) error {
 	k := opKey{r.Str(), r.Str()}
-	fingerprint, verdict, body := r.Bytes(), parseVerdict(r.Str()), r.Bytes()
-	for _, u := range s.us {
-		if u.Owner == k.owner && u.Key == k.key && !bytes.Equal(u.Fingerprint, fingerprint) {
-			verdict, body = Aborted, nil // another request has the key: this one did not happen
-		}
-	}
-	s.found[k] = Settled{Verdict: verdict, Body: body}
+	s.found[k] = &operation{fingerprint: r.Bytes(), verdict: parseVerdict(r.Str()), reply: r.Bytes()}
 	return nil
 }
 
 func (s *settling) answers() ([]Settled, error) {
 	out := make([]Settled, len(s.us))
 	for i, u := range s.us {
-		found, ok := s.found[opKey{u.Owner, u.Key}]
-		if !ok {
+		found := s.found[opKey{u.Owner, u.Key}]
+		switch {
+		case found == nil:
 			return nil, fmt.Errorf("a tombstone of bucket %d was not read back: %w", u.Bucket, ErrInternal)
+		case !bytes.Equal(u.Fingerprint, found.fingerprint):
+			out[i] = Settled{Verdict: Aborted} // another request has the key: this one did not happen
+		default:
+			out[i] = Settled{Verdict: found.verdict, Body: found.reply}
 		}
-		out[i] = found
 	}
 	return out, nil
 }
