@@ -38,6 +38,7 @@ type config struct {
 	LogRequests  bool          `koanf:"log_requests"`  // a line per request; refused ones are always logged
 	OTLPEndpoint string        `koanf:"otlp_endpoint"` // URL of a trace collector; empty: no traces
 	TraceRatio   float64       `koanf:"trace_ratio"`   // share of requests that are traced
+	Pprof        string        `koanf:"pprof"`         // address of this machine for profiles; empty: none
 }
 
 type shardConfig struct {
@@ -80,6 +81,7 @@ func configFlags(f *pflag.FlagSet) {
 	f.Bool("log_requests", false, "log every request, not only refused ones")
 	f.String("otlp_endpoint", "", "URL of an OTLP trace collector, e.g. http://127.0.0.1:4318")
 	f.Float64("trace_ratio", d.TraceRatio, "share of requests that are traced")
+	f.String("pprof", "", "address of this machine, such as 127.0.0.1:6060, that serves profiles to whoever asks; empty: none")
 	f.Bool("print-config", false, "print the resulting configuration, without passwords, and exit")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "print-config" {

@@ -55,6 +55,13 @@ func (p *program) serve() *cobra.Command {
 				return err
 			}
 			defer reg.Close()
+			if cfg.Pprof != "" {
+				profiler, err := startProfiler(cmd.Context(), cfg.Pprof)
+				if err != nil {
+					return err
+				}
+				defer profiler.close()
+			}
 			s, err := p.start(cmd.Context(), cfg, reg)
 			if err != nil {
 				return err
