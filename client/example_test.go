@@ -1,0 +1,360 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/statesvc/statesvc/api"
+	"github.com/statesvc/statesvc/api/apitest"
+	"github.com/statesvc/statesvc/client"
+)
+
+// The examples run against a whole instance over SQLite. Together they call every operation of openapi.yaml; TestMain fails
+// if one is missing.
+
+// c is the client of all examples; its key may do everything.
+var c *client.Client
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	folder, err := os.MkdirTemp("", "statesvc-client-")
+	must(err)
+	defer func() { must(os.RemoveAll(folder)) }()
+	service, err := apitest.Open(folder)
+	must(err)
+	defer func() { must(service.Close(context.Background())) }()
+	handler, err := api.New(service.Config)
+	must(err)
+	calls := newCalls()
+	server := httptest.NewServer(calls.note(handler))
+	defer server.Close()
+	c, err = client.New(client.Options{BaseURL: server.URL, Token: service.Tokens[apitest.All]})
+	must(err)
+	code := m.Run()
+	if missing := calls.missing(); code == 0 && flag.Lookup("test.run").Value.String() == "" && len(missing) > 0 {
+		log.Println("no example calls", missing)
+		return 1
+	}
+	return code
+}
+
+// must ends the program: an example has no test to fail.
+func must(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func value[T any](v T, err error) T {
+	must(err)
+	return v
+}
+
+// calls remembers which operations of openapi.yaml were called.
+type calls struct {
+	mu         sync.Mutex
+	operations map[string]*regexp.Regexp // "METHOD path" → what requests look like
+	seen       map[string]bool
+}
+
+func newCalls() *calls {
+	var document struct {
+		Paths map[string]map[string]yaml.Node
+	}
+	must(yaml.Unmarshal(value(os.ReadFile("../openapi.yaml")), &document))
+	found := &calls{operations: map[string]*regexp.Regexp{}, seen: map[string]bool{}}
+	parameter := regexp.MustCompile(`\{\w+\}`)
+	for path, methods := range document.Paths {
+		for method := range methods {
+			if method != "parameters" {
+				name := strings.ToUpper(method) + " " + path
+				found.operations[name] = regexp.MustCompile("^" + parameter.ReplaceAllString(name, "[^/]+") + "$")
+			}
+		}
+	}
+	return found
+}
+
+// note remembers every request. A template that fits is the longest, for /v1/holds/{hold_id} fits /v1/holds/cancel too.
+func (f *calls) note(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		for name, pattern := range f.operations {
+			exact := f.operations[r.Method+" "+r.URL.Path] != nil
+			if pattern.MatchString(r.Method+" "+r.URL.Path) && (!exact || name == r.Method+" "+r.URL.Path) {
+				f.seen[name] = true
+			}
+		}
+		f.mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (f *calls) missing() (names []string) {
+	for name := range f.operations {
+		if !f.seen[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// credit gives an owner 20 yuan.
+func credit(ctx context.Context, owner string) {
+	value(c.CreditLot(ctx, client.NewKey(), owner, client.CreditRequest{
+		IssueRef: "gift", Source: "spring-2026", Amount: client.Money{Amount: 2000, Currency: "CNY"}, ExpiresAt: time.Now().Add(24 * time.Hour),
+	}))
+}
+
+// five takes five yuan for an order.
+func five(owner, order string) client.HoldRequest {
+	return client.HoldRequest{Owner: owner, OrderID: order, Items: []client.HoldItemRequest{
+		{Kind: client.MoneyItem, Amount: client.Money{Amount: 500, Currency: "CNY"}},
+	}}
+}
+
+// A whole checkout: a coupon of 10 and all the money that is left to pay, held for an order, then spent.
+func Example() {
+	ctx := context.Background()
+	until := time.Now().Add(24 * time.Hour)
+	coupon := value(c.IssueCoupon(ctx, client.NewKey(), "spring-2026", client.IssueRequest{
+		Owner: "alice", IssueRef: "welcome", ExpiresAt: until,
+		Discount: client.DiscountRequest{
+			Kind: client.Fixed, Amount: client.Money{Amount: 1000, Currency: "CNY"}, MinSpend: client.Money{Amount: 5000, Currency: "CNY"},
+		},
+	}))
+	credit(ctx, "alice")
+
+	key := client.NewKey() // stored with the order before the first attempt
+	reply := value(c.Hold(ctx, key, client.HoldRequest{
+		Owner: "alice", OrderID: "order-1",
+		Lines: []client.LineRequest{{LineID: "1", Amount: client.Money{Amount: 5999, Currency: "CNY"}}},
+		Items: []client.HoldItemRequest{
+			{Kind: client.CouponItem, CouponID: coupon.Coupon.CouponID},
+			{Kind: client.MoneyItem, All: true, Currency: "CNY"},
+		},
+	}))
+	fmt.Println("left to pay:", reply.Hold.Payable.Amount)
+
+	confirmed := value(c.Confirm(ctx, client.NewKey(), "alice", reply.Hold.HoldID))
+	fmt.Println(confirmed.Hold.State, "with", confirmed.Balances[0].Available, "left")
+	// Output:
+	// left to pay: 2999
+	// CONFIRMED with 0 left
+}
+
+// The same key gets the same reply, however often it is sent.
+func ExampleClient_Hold() {
+	ctx := context.Background()
+	credit(ctx, "bob")
+	key := client.NewKey()
+	first := value(c.Hold(ctx, key, five("bob", "order-1")))
+	again := value(c.Hold(ctx, key, five("bob", "order-1")))
+	fmt.Println(first.Hold.HoldID == again.Hold.HoldID, again.Balances[0].Held)
+
+	_, err := c.Hold(ctx, key, five("bob", "order-2"))
+	problem, _ := errors.AsType[*client.Problem](err)
+	fmt.Println(errors.Is(err, client.ErrKeyReused), problem.Errors[0].Pointer)
+	// Output:
+	// true 500
+	// true /order_id
+}
+
+func ExampleClient_GetHold() {
+	ctx := context.Background()
+	credit(ctx, "carol")
+	made := value(c.Hold(ctx, client.NewKey(), five("carol", "order-1")))
+	hold := value(c.GetHold(ctx, made.Hold.HoldID))
+	fmt.Println(hold.State, hold.Items[0].Amount.Amount, "of", len(hold.Items[0].Lots), "lot")
+	fmt.Println(len(value(c.Holds(ctx, "carol", ""))), "live,", len(value(c.Holds(ctx, "carol", "order-2"))), "for order-2")
+	// Output:
+	// HELD 500 of 1 lot
+	// 1 live, 0 for order-2
+}
+
+func ExampleClient_Cancel() {
+	ctx := context.Background()
+	credit(ctx, "dora")
+	made := value(c.Hold(ctx, client.NewKey(), five("dora", "order-1")))
+	cancelled := value(c.Cancel(ctx, client.NewKey(), "dora", made.Hold.HoldID))
+	fmt.Println(cancelled.Hold.State, cancelled.Balances[0].Available)
+	_, err := c.Confirm(ctx, client.NewKey(), "dora", made.Hold.HoldID)
+	fmt.Println(errors.Is(err, client.ErrAlreadyCancelled))
+	// Output:
+	// CANCELLED 2000
+	// true
+}
+
+// A caller who knows the order only confirms and cancels by it. A cancel that comes first leaves a tombstone.
+func ExampleClient_CancelOrder() {
+	ctx := context.Background()
+	credit(ctx, "emil")
+	value(c.Hold(ctx, client.NewKey(), five("emil", "order-1")))
+	confirmed := value(c.ConfirmOrder(ctx, client.NewKey(), client.OrderRequest{Owner: "emil", OrderID: "order-1"}))
+	cancelled := value(c.CancelOrder(ctx, client.NewKey(), client.OrderRequest{Owner: "emil", OrderID: "order-2"}))
+	fmt.Println(confirmed.Hold.State, cancelled.Hold.Tombstone)
+	_, err := c.Hold(ctx, client.NewKey(), five("emil", "order-2"))
+	fmt.Println(errors.Is(err, client.ErrAlreadyCancelled))
+	// Output:
+	// CONFIRMED true
+	// true
+}
+
+// An id that is minted in advance lets a caller cancel, whatever happened to the hold.
+func ExampleClient_MintIDs() {
+	ctx := context.Background()
+	credit(ctx, "fritz")
+	ids := value(c.MintIDs(ctx, "fritz", 2))
+	request := five("fritz", "order-1")
+	request.HoldID = ids[0]
+	made := value(c.Hold(ctx, client.NewKey(), request))
+	fmt.Println(len(ids), made.Hold.HoldID == ids[0])
+	// Output:
+	// 2 true
+}
+
+// What became of a key, and how to make sure that it never happens.
+func ExampleClient_Seal() {
+	ctx := context.Background()
+	credit(ctx, "greta")
+	done, lost := client.NewKey(), client.NewKey()
+	value(c.Hold(ctx, done, five("greta", "order-1")))
+	fmt.Println(value(c.Operation(ctx, "greta", done)).Status, value(c.Operation(ctx, "greta", lost)).Status)
+	fmt.Println(value(c.Seal(ctx, "greta", done)).Status, value(c.Seal(ctx, "greta", lost)).Status)
+	_, err := c.Hold(ctx, lost, five("greta", "order-2"))
+	fmt.Println(errors.Is(err, client.ErrKeyReused))
+	// Output:
+	// DONE NOT_SEEN
+	// DONE SEALED
+	// true
+}
+
+func ExampleClient_Owner() {
+	ctx := context.Background()
+	credit(ctx, "hans")
+	value(c.Hold(ctx, client.NewKey(), five("hans", "order-1")))
+	owner := value(c.Owner(ctx, "hans"))
+	fmt.Println(owner.Balances[0], owner.LiveHolds, owner.Version)
+	for lot, err := range c.Lots(ctx, "hans", client.LotFilter{State: "LIVE", Currency: "CNY"}) {
+		must(err)
+		same := value(c.GetLot(ctx, lot.LotID))
+		fmt.Println(lot.IssueRef, lot.Available, lot.Held, same.Issued)
+	}
+	// Output:
+	// {1500 CNY 500} 1 2
+	// gift 1500 500 2000
+}
+
+// Lists are iterated; the next page is fetched when it is needed.
+func ExampleClient_Entries() {
+	ctx := context.Background()
+	credit(ctx, "ida")
+	made := value(c.Hold(ctx, client.NewKey(), five("ida", "order-1")))
+	value(c.Confirm(ctx, client.NewKey(), "ida", made.Hold.HoldID))
+	for entry, err := range c.Entries(ctx, "ida", client.EntryFilter{From: time.Now().Add(-time.Hour)}) {
+		must(err)
+		fmt.Println(entry.Seq, entry.Kind)
+	}
+	fmt.Println(value(c.Verify(ctx, "ida")).Intact)
+	// Output:
+	// 1 CREDITED
+	// 2 CONFIRMED
+	// true
+}
+
+// Every row of a file is issued once, however often the file is sent.
+func ExampleClient_ImportCoupons() {
+	ctx := context.Background()
+	file := []byte("owner,issue_ref,kind,currency,amount,expires_at\n" +
+		"jan,winter,FIXED,CNY,100,2030-01-01T00:00:00Z\n" +
+		"kim,winter,FIXED,CNY,nothing,2030-01-01T00:00:00Z\n")
+	for range 2 {
+		result := value(c.ImportCoupons(ctx, client.NewKey(), "winter", client.CSV, file))
+		fmt.Println(result.Issued, result.AlreadyExisted, result.Failed, result.Errors[0].Detail)
+	}
+	for coupon, err := range c.Coupons(ctx, "jan", client.CouponFilter{CampaignID: "winter"}) {
+		must(err)
+		fmt.Println(value(c.GetCoupon(ctx, coupon.CouponID)).State)
+	}
+	// Output:
+	// 1 0 1 /amount: must be a whole number from 1 on
+	// 0 1 1 /amount: must be a whole number from 1 on
+	// AVAILABLE
+}
+
+func ExampleClient_Block() {
+	ctx := context.Background()
+	value(c.Block(ctx, "owner", "lena", client.BlockRequest{Reason: "case 4711", UntilRemoved: true}))
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	_, err := c.Hold(short, client.NewKey(), five("lena", "order-1"))
+	fmt.Println(errors.Is(err, client.ErrBlocked))
+	fmt.Println(len(value(c.Blocks(ctx, client.BlockFilter{Grain: "owner", ID: "lena"}))))
+	must(c.Unblock(ctx, "owner", "lena", "solved"))
+	for change, err := range c.BlockAudit(ctx) {
+		must(err)
+		fmt.Println(change.Action, change.ID, change.Reason)
+	}
+	// Output:
+	// true
+	// 1
+	// unblock lena solved
+	// block lena case 4711
+}
+
+func ExampleClient_CreateKey() {
+	ctx := context.Background()
+	made := value(c.CreateKey(ctx, client.APIKeyRequest{
+		Name: "checkout", Scopes: []string{"read", "hold"}, Rate: client.Rate{PerSecond: 2000, Burst: 4000},
+	}))
+	fmt.Println(strings.HasPrefix(made.Token, "ss_"+made.Key.KeyID))
+	fmt.Println(value(c.UpdateKey(ctx, made.Key.KeyID, client.APIKeyChange{Scopes: []string{"read"}})).Scopes)
+	fmt.Println(!value(c.RevokeKey(ctx, made.Key.KeyID)).RevokedAt.IsZero())
+	fmt.Println(slices.ContainsFunc(value(c.Keys(ctx)), func(k client.APIKey) bool { return k.KeyID == made.Key.KeyID }))
+	// Output:
+	// true
+	// [read]
+	// true
+	// true
+}
+
+func ExampleClient_LocateOwner() {
+	ctx := context.Background()
+	at := value(c.LocateOwner(ctx, "user-1"))
+	hold := value(c.MintIDs(ctx, "user-1", 1))[0]
+	same := value(c.LocateID(ctx, hold))
+	fmt.Println(at.Bucket, same.Kind, same.Bucket == at.Bucket)
+	fmt.Println(len(value(c.Map(ctx)).Shards), value(c.Shards(ctx))[0].Phase)
+	// Output:
+	// 12720 hold true
+	// 2 SERVING
+}
+
+func ExampleClient_ListUndecided() {
+	ctx := context.Background()
+	fmt.Println(len(value(c.ListUndecided(ctx))))
+	_, err := c.ResolveUndecided(ctx, client.Undecided{Shard: 1, Key: "bm9ib2R5.a2V5"})
+	fmt.Println(errors.Is(err, client.ErrNotFound))
+	// Output:
+	// 0
+	// true
+}

@@ -1,0 +1,58 @@
+package client
+
+import "github.com/statesvc/statesvc/client/gen"
+
+// The types of openapi.yaml, by the names that callers use.
+type (
+	Money           = gen.Money
+	Balance         = gen.Balance
+	Hold            = gen.Hold
+	HoldReply       = gen.HoldReply
+	HoldRequest     = gen.HoldRequest
+	HoldItem        = gen.HoldItem
+	HoldItemRequest = gen.HoldItemRequest
+	LineRequest     = gen.LineRequest
+	OrderRequest    = gen.OrderRequest
+	Coupon          = gen.Coupon
+	CouponReply     = gen.CouponReply
+	IssueRequest    = gen.IssueRequest
+	DiscountRequest = gen.DiscountRequest
+	ImportResult    = gen.ImportResult
+	Lot             = gen.Lot
+	LotReply        = gen.LotReply
+	CreditRequest   = gen.CreditRequest
+	Entry           = gen.Entry
+	Owner           = gen.Owner
+	Operation       = gen.Operation
+	Verification    = gen.Verification
+	Block           = gen.Block
+	BlockRequest    = gen.BlockRequest
+	BlockChange     = gen.BlockChange
+	Undecided       = gen.Undecided
+	APIKey          = gen.APIKey
+	APIKeyRequest   = gen.APIKeyRequest
+	APIKeyChange    = gen.APIKeyChange
+	NewAPIKey       = gen.NewAPIKey
+	Rate            = gen.Rate
+	ShardMap        = gen.ShardMap
+	Shard           = gen.Shard
+	Location        = gen.Location
+)
+
+// The kinds of items and discounts.
+const (
+	CouponItem = "coupon"
+	MoneyItem  = "money"
+	Fixed      = "FIXED"
+	Percent    = "PERCENT"
+)
+
+// What can have become of a key.
+const (
+	StatusDone       = "DONE"
+	StatusRefused    = "REFUSED"
+	StatusSealed     = "SEALED"
+	StatusAborted    = "ABORTED"
+	StatusInProgress = "IN_PROGRESS"
+	StatusNotSeen    = "NOT_SEEN"
+)
