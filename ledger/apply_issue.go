@@ -26,7 +26,7 @@ func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
 	if !op.ValidFrom.IsZero() {
 		c.validFrom = op.ValidFrom.UnixMicro()
 	}
-	s.addCoupon(c)
+	s.addIssue(c)
 	s.changeCoupon(c)
 	s.addEntry(o, entryIssued, id.ID{}, s.closeChanges(s.appendCouponChange(s.openChanges(), c, "")))
 	return done(s.couponReply(c, false))
@@ -62,7 +62,7 @@ func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {
 		owner: o, id: op.id, issueRef: op.IssueRef, source: op.Source, tag: op.Tag, currency: op.Amount.Currency,
 		issued: op.Amount.Amount, LotCounters: LotCounters{Available: op.Amount.Amount}, expiresAt: expiresAt, issuedAt: s.now,
 	}
-	s.addLot(l)
+	s.addCredit(l)
 	s.changeLot(l)
 	s.addEntry(o, entryCredited, id.ID{}, s.closeChanges(s.appendLotChange(s.openChanges(), l, nil)))
 	return done(s.lotReply(l, false))

@@ -3,8 +3,6 @@ package ledger
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/statesvc/statesvc/shard/id"
@@ -99,65 +97,4 @@ func (s *state) expireCoupon(b []byte, o *ownerRow, c *couponRow) []byte {
 	s.changeCoupon(c)
 	c.state = couponExpired
 	return s.appendCouponChange(b, c, couponAvailable)
-}
-
-// takes is what a hold has, each coupon and each lot once.
-type takes struct {
-	currency string // of its money; empty: it has none
-	coupons  []id.ID
-	lots     []lotTake
-}
-
-type lotTake struct {
-	id     id.ID
-	amount int64
-}
-
-// takesOf reads what a hold has from its document.
-func (s *state) takesOf(h *holdRow) (*takes, error) {
-	if h.takes != nil {
-		return h.takes, nil
-	}
-	var doc struct{ Items []HoldItem }
-	if err := json.Unmarshal(h.doc, &doc); err != nil {
-		return nil, fmt.Errorf("document of hold %s: %w", h.id, err)
-	}
-	t := new(takes)
-	for i := range doc.Items {
-		if err := t.add(s.codec, &doc.Items[i]); err != nil {
-			return nil, fmt.Errorf("document of hold %s, item %d: %w", h.id, i, err)
-		}
-	}
-	h.takes = t
-	return t, nil
-}
-
-func (t *takes) add(codec *id.Codec, it *HoldItem) error {
-	if it.Kind == CouponItem {
-		coupon, err := codec.Parse(id.Coupon, it.CouponID)
-		t.coupons = append(t.coupons, coupon)
-		return err
-	}
-	if it.Amount != nil {
-		t.currency = it.Amount.Currency
-	}
-	for _, share := range it.Lots {
-		lot, err := codec.Parse(id.Lot, share.LotID)
-		if err != nil {
-			return err
-		}
-		t.addLot(lot, share.Amount)
-	}
-	return nil
-}
-
-// addLot sums up the shares of a lot that several items take from.
-func (t *takes) addLot(lot id.ID, amount int64) {
-	for i := range t.lots {
-		if t.lots[i].id == lot {
-			t.lots[i].amount += amount
-			return
-		}
-	}
-	t.lots = append(t.lots, lotTake{lot, amount})
 }

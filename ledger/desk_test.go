@@ -69,7 +69,7 @@ func (d *desk) holdAs(h Hold, as id.ID) shard.Reply {
 	if err := validateHold(Caller{Key: "k"}, &h); err != nil {
 		d.tb.Fatal(err)
 	}
-	return d.do(h.Owner, &holdOp{Hold: h, id: as, hash: requestHash(&h)})
+	return d.do(h.Owner, &holdOp{Hold: h, id: as, hash: requestHash(fingerprintHold(&h))})
 }
 
 func (d *desk) confirm(owner string, hold id.ID) shard.Reply {

@@ -88,10 +88,19 @@ func (s *state) finish(b []byte, o *ownerRow, exists bool) []byte {
 	return s.keep(b)
 }
 
+// keptChunk is how much room for documents and replies is made at once: enough for a few dozen holds, and so that a reply
+// that is still being sent does not hold much else in memory.
+const keptChunk = 16 << 10
+
 // keep returns a copy of b, which is the state's buffer.
 func (s *state) keep(b []byte) []byte {
 	s.buf = b
-	return append(make([]byte, 0, len(b)), b...)
+	if cap(s.kept)-len(s.kept) < len(b) {
+		s.kept = make([]byte, 0, max(len(b), min(keptChunk, s.size*len(b))))
+	}
+	start := len(s.kept)
+	s.kept = append(s.kept, b...)
+	return s.kept[start:len(s.kept):len(s.kept)]
 }
 
 // couponReply writes a CouponReply.

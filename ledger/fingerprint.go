@@ -116,13 +116,11 @@ func fingerprintCredit(r *CreditLot) []byte {
 	return p.money(r.Amount).close().int(r.ExpiresAt.UnixMicro()).close().sum
 }
 
-// requestHash is stored with a hold: a second request for its order answers with it only if it asks for the same. Order and
-// attempt are columns of the hold, and so not in it.
-func requestHash(h *Hold) (hash [16]byte) {
-	p := printer{buf: make([]byte, 0, 512)}
-	p.int(int64(h.TTL)).int(int64(len(h.Lines))).lines(h.Lines).items(h.Items)
-	sum := sha256.Sum256(p.buf)
-	copy(hash[:], sum[:])
+// requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the
+// same order is answered with the hold only if it takes the same; that it may ask for another TTL, as a caller does who
+// counts down, does not matter.
+func requestHash(fingerprint []byte) (hash [2 * printLen]byte) {
+	copy(hash[:], fingerprint[len(fingerprint)-len(hash):])
 	return hash
 }
 

@@ -31,6 +31,7 @@ func (d *desk) invariants() (wrong []string) {
 			complain("document of %s: %v", h.id, err)
 		}
 		wrong = append(wrong, wrongSums(&body)...)
+		wrong = append(wrong, d.wrongTakes(h, &body)...)
 		for _, it := range body.Items {
 			for _, share := range it.Lots {
 				switch h.state {
@@ -81,6 +82,42 @@ func (d *desk) invariants() (wrong []string) {
 		}
 	}
 	return append(wrong, d.wrongHistory()...)
+}
+
+// wrongTakes compares what our decoder reads in a document with what encoding/json has read.
+func (d *desk) wrongTakes(h *holdRow, body *HoldBody) (wrong []string) {
+	got := new(takes)
+	if err := got.read(h.doc); err != nil {
+		return []string{err.Error()}
+	}
+	var coupons []string
+	lots, currency := map[string]int64{}, ""
+	for _, it := range body.Items {
+		if it.Kind == CouponItem {
+			coupons = append(coupons, it.CouponID)
+			continue
+		}
+		currency = it.Amount.Currency
+		for _, share := range it.Lots {
+			lots[share.LotID] += share.Amount
+		}
+	}
+	for _, take := range got.lots {
+		text := d.codec.Text(id.Lot, take.id)
+		if lots[text] != take.amount {
+			wrong = append(wrong, fmt.Sprintf("the decoder reads %d of %s in %s", take.amount, text, h.doc))
+		}
+		delete(lots, text)
+	}
+	for i, coupon := range got.coupons {
+		if len(coupons) != len(got.coupons) || coupons[i] != d.codec.Text(id.Coupon, coupon) {
+			wrong = append(wrong, fmt.Sprintf("the decoder reads coupons %v in %s", got.coupons, h.doc))
+		}
+	}
+	if len(lots) > 0 || got.currency != currency || len(coupons) != len(got.coupons) {
+		wrong = append(wrong, fmt.Sprintf("the decoder reads %+v in %s", got, h.doc))
+	}
+	return wrong
 }
 
 // wrongSums checks a hold's document by itself: shares, lines and totals.
@@ -282,7 +319,7 @@ func (w *walk) drawHold(t *rapid.T, owner string) *holdOp {
 		h.Lines, h.Items = nil, []Item{money(5)}
 	}
 	w.holds = append(w.holds, h)
-	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(&h)}
+	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprintHold(&h))}
 	if op.id == (id.ID{}) {
 		op.id = w.mint(id.Hold, owner)
 	}

@@ -77,11 +77,12 @@ func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
 	if err := validateHold(c, &h); err != nil {
 		return Answer{}, err
 	}
-	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(&h)}
+	print := fingerprintHold(&h)
+	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(print)}
 	if err := l.mint(&op.id, id.Hold, h.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, h.Owner, kindHold, fingerprintHold(&h), op)
+	return l.submit(ctx, c, h.Owner, kindHold, print, op)
 }
 
 // Confirm spends what a hold has, in full (R9). The Body is a HoldReply.

@@ -18,14 +18,20 @@ const (
 	selectOwners = "SELECT bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s) FROM owners"
 	whereOwner   = " WHERE (bucket, owner) IN"
 
-	selectHolds = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.created_at, h.expires_at, h.doc " +
-		"FROM holds h"
+	selectHolds   = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.created_at, h.expires_at, h.doc"
 	selectDecided = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.state, h.created_at, " +
-		"h.expires_at, h.decided_at, h.doc FROM decided_holds h"
-	whereHold = " WHERE (bucket, hold_id) IN"
+		"h.expires_at, h.decided_at, h.doc"
+	fromHolds   = " FROM holds h"
+	fromDecided = " FROM decided_holds h"
+	whereHold   = " WHERE (bucket, hold_id) IN"
 
-	// The holds of orders, and the next expiry of owners.
-	ofOrders      = " JOIN orders o ON h.bucket=o.bucket AND h.hold_id=o.hold_id WHERE (o.bucket, o.owner, o.order_id, o.attempt) IN"
+	// The holds of orders. The join is a left one because then every optimizer begins with the orders; a hold that is in the
+	// other table shows as NULL.
+	fromOrders  = " FROM orders o"
+	joinHolds   = " LEFT JOIN holds h ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
+	joinDecided = " LEFT JOIN decided_holds h ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
+	whereOrder  = " WHERE (o.bucket, o.owner, o.order_id, o.attempt) IN"
+
 	selectNextDue = "SELECT bucket, owner, MIN(expires_at) FROM holds"
 
 	selectCoupons = "SELECT owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
@@ -109,17 +115,17 @@ func (b *batch) scanOwner(r *shard.Row) error {
 
 // loadHolds reads the live holds that operations name, by id and by order.
 func (b *batch) loadHolds(p *shard.Packet) {
-	byID := keys(p, selectHolds+p.Index("PRIMARY")+whereHold, b.scanHold)
+	byID := keys(p, selectHolds+fromHolds+p.Index("PRIMARY")+whereHold, b.scanHold)
 	b.holdIDs(byID)
 	byID.end("")
-	byOrder := keys(p, selectHolds+ofOrders, b.scanHold)
+	byOrder := keys(p, selectHolds+fromOrders+p.Index("PRIMARY")+joinHolds+whereOrder, b.scanHold)
 	b.holdOrders(byOrder)
 	byOrder.end("")
 }
 
 // loadDue reads the expired holds of the owners who may have some, and when the next one of theirs expires.
 func (b *batch) loadDue(p *shard.Packet) {
-	expired := keys(p, selectHolds+p.Index("holds_owner")+whereOwner, b.scanExpired)
+	expired := keys(p, selectHolds+fromHolds+p.Index("holds_owner")+whereOwner, b.scanExpired)
 	for _, o := range b.due {
 		expired.row(o.bucket).ASCII(o.name)
 	}
@@ -138,10 +144,10 @@ func (b *batch) scanNextDue(r *shard.Row) error {
 }
 
 func (b *batch) loadDecided(p *shard.Packet) {
-	byID := keys(p, selectDecided+p.Index("PRIMARY")+whereHold, b.scanDecided)
+	byID := keys(p, selectDecided+fromDecided+p.Index("PRIMARY")+whereHold, b.scanDecided)
 	b.holdIDs(byID)
 	byID.end("")
-	byOrder := keys(p, selectDecided+ofOrders, b.scanDecided)
+	byOrder := keys(p, selectDecided+fromOrders+p.Index("PRIMARY")+joinDecided+whereOrder, b.scanDecided)
 	b.holdOrders(byOrder)
 	byOrder.end("")
 }
@@ -192,7 +198,9 @@ func namedOrder(op *shard.Op) (orderID string, attempt int) {
 }
 
 func (b *batch) scanHold(r *shard.Row) error {
-	b.addHold(scanLive(r))
+	if h := scanLive(r); h.id != (id.ID{}) {
+		b.addHold(h)
+	}
 	return nil
 }
 
@@ -223,10 +231,13 @@ func (b *batch) want(h *holdRow) {
 }
 
 func (b *batch) scanDecided(r *shard.Row) error {
-	b.addHold(&holdRow{
+	h := &holdRow{
 		bucket: shard.Bucket(r.Int()), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
 		state: State(r.Str()), createdAt: r.Int(), expiresAt: r.Int(), decidedAt: r.Int(), doc: r.Bytes(), stored: true,
-	})
+	}
+	if h.id != (id.ID{}) {
+		b.addHold(h)
+	}
 	return nil
 }
 
@@ -245,7 +256,7 @@ func (b *batch) loadCoupons(p *shard.Packet) {
 		}
 	}
 	byID.end("")
-	byRef := keys(p, selectCoupons+p.Index("coupons_ref")+whereIssue, b.scanCoupon)
+	byRef := keys(p, selectCoupons+p.Index("coupons_ref")+whereIssue, b.scanIssue)
 	for _, op := range b.ops {
 		if issue, ok := op.Body.(*issueOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(issue.CampaignID).ASCII(issue.IssueRef)
@@ -255,19 +266,28 @@ func (b *batch) loadCoupons(p *shard.Packet) {
 }
 
 func (b *batch) scanCoupon(r *shard.Row) error {
+	b.addCoupon(b.scannedCoupon(r))
+	return nil
+}
+
+func (b *batch) scanIssue(r *shard.Row) error {
+	b.addIssue(b.scannedCoupon(r))
+	return nil
+}
+
+func (b *batch) scannedCoupon(r *shard.Row) *couponRow {
 	c := &couponRow{owner: b.owners[r.Str()], id: r.Array16(), campaignID: r.Str(), issueRef: r.Str(), state: r.Str(), ver: r.Int()}
 	c.discount = Discount{
 		Kind: DiscountKind(r.Str()), Currency: r.Str(), Amount: r.Int(), BasisPoints: r.Int(), Cap: r.Int(), MinSpend: r.Int(),
 	}
 	c.validFrom, c.expiresAt, c.holdID, c.heldUntil, c.issuedAt = r.Int(), r.Int(), r.Array16(), r.Int(), r.Int()
 	c.stored = true
-	b.addCoupon(c)
-	return nil
+	return c
 }
 
 // loadLots reads the lots that credits name, and the live lots from which holds take and which balances sum up.
 func (b *batch) loadLots(p *shard.Packet) {
-	byRef := keys(p, selectLots+p.Index("lots_ref")+whereCredit, b.scanLot)
+	byRef := keys(p, selectLots+p.Index("lots_ref")+whereCredit, b.scanCredit)
 	for _, op := range b.ops {
 		if credit, ok := op.Body.(*creditOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(credit.IssueRef)
@@ -304,14 +324,23 @@ func (b *batch) wantLots(q *selection, o *ownerRow, currency string) {
 }
 
 func (b *batch) scanLot(r *shard.Row) error {
+	b.addLot(b.scannedLot(r))
+	return nil
+}
+
+func (b *batch) scanCredit(r *shard.Row) error {
+	b.addCredit(b.scannedLot(r))
+	return nil
+}
+
+func (b *batch) scannedLot(r *shard.Row) *lotRow {
 	l := &lotRow{
 		owner: b.owners[r.Str()], id: r.Array16(), issueRef: r.Str(), source: r.Str(), tag: r.Str(), currency: r.Str(), issued: r.Int(),
 	}
 	l.LotCounters = LotCounters{Available: r.Int(), Held: r.Int(), Spent: r.Int(), Expired: r.Int(), Revoked: r.Int()}
 	l.ver, l.expiresAt, l.issuedAt = r.Int(), r.Int(), r.Int()
 	l.stored = true
-	b.addLot(l)
-	return nil
+	return l
 }
 
 // loadTaken reads what the holds have that will be confirmed, cancelled or settled. Held money is live, so the live lots of

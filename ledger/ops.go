@@ -7,8 +7,8 @@ import "github.com/statesvc/statesvc/shard/id"
 type (
 	holdOp struct {
 		Hold
-		id   id.ID    // of the new hold: the caller's own, or minted for it
-		hash [16]byte // see requestHash
+		id   id.ID              // of the new hold: the caller's own, or minted for it
+		hash [2 * printLen]byte // see requestHash
 	}
 	confirmOp struct{ Confirm }
 	cancelOp  struct {

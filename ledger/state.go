@@ -15,6 +15,7 @@ import (
 // and changes it; load fills it and write makes the changes durable.
 type state struct {
 	codec *id.Codec
+	size  int   // operations in the batch
 	now   int64 // microseconds; of the batch
 
 	lookedUp bool // the holds of all orders that the operations name are loaded
@@ -35,7 +36,8 @@ type state struct {
 	}
 
 	plan plan   // of the hold under way; kept for its memory
-	buf  []byte // for documents and replies; what is kept is copied out of it
+	buf  []byte // for documents and replies
+	kept []byte // room for those that are kept; see keep
 }
 
 // The unique references of coupons, lots and holds.
@@ -51,6 +53,7 @@ type (
 func newState(codec *id.Codec, size int) *state {
 	return &state{
 		codec:   codec,
+		size:    size,
 		owners:  make(map[string]*ownerRow, size),
 		coupons: make(map[id.ID]*couponRow, size),
 		issues:  map[issueRef]*couponRow{},
@@ -157,13 +160,18 @@ type couponRow struct {
 	stored, dirty bool
 }
 
-// add makes a loaded or a new coupon known, unless it is already.
-func (s *state) addCoupon(c *couponRow) {
-	if s.coupons[c.id] != nil {
-		return
+// addCoupon makes a loaded or a new coupon known, unless it is already, and returns the one that is.
+func (s *state) addCoupon(c *couponRow) *couponRow {
+	if known := s.coupons[c.id]; known != nil {
+		return known
 	}
 	s.coupons[c.id] = c
-	s.issues[issueRef{c.owner.name, c.campaignID, c.issueRef}] = c
+	return c
+}
+
+// addIssue is addCoupon for a coupon that an operation names by its reference.
+func (s *state) addIssue(c *couponRow) {
+	s.issues[issueRef{c.owner.name, c.campaignID, c.issueRef}] = s.addCoupon(c)
 }
 
 // changeCoupon is called before every change of a coupon.
@@ -195,14 +203,19 @@ type lotRow struct {
 
 func (l *lotRow) live() bool { return l.Available+l.Held > 0 }
 
-func (s *state) addLot(l *lotRow) {
-	if s.lots[l.id] != nil {
-		return
+// addLot and addCredit do for lots what addCoupon and addIssue do for coupons.
+func (s *state) addLot(l *lotRow) *lotRow {
+	if known := s.lots[l.id]; known != nil {
+		return known
 	}
 	s.lots[l.id] = l
-	s.credits[creditRef{l.owner.name, l.issueRef}] = l
 	l.owner.lots = append(l.owner.lots, l)
 	l.owner.unsorted = true
+	return l
+}
+
+func (s *state) addCredit(l *lotRow) {
+	s.credits[creditRef{l.owner.name, l.issueRef}] = s.addLot(l)
 }
 
 func (s *state) changeLot(l *lotRow) {

@@ -99,6 +99,18 @@ func TestParseNeedsTheKeyOfTheFormat(t *testing.T) {
 	}
 }
 
+func TestParseOwnDoesNotAskForTheMAC(t *testing.T) {
+	wrongMAC := holdText[:len(holdText)-1] + "t"
+	if id, err := ParseOwn(Hold, wrongMAC); err != nil || testCodec(t).Text(Hold, id) != wrongMAC {
+		t.Errorf("%v %v", id, err)
+	}
+	for _, text := range []string{"", holdText[1:], "hold_0ihf7yat00g40b3c0020a007ws", "coupon_01hf7yat00g40b3c0020a0045r"} {
+		if _, err := ParseOwn(Hold, text); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestKinds(t *testing.T) {
 	for k := Hold; k.valid(); k++ {
 		if got, ok := KindOf(k.String()); !ok || got != k {

@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/statesvc/statesvc/shard/id"
+)
+
+// takes is what a hold has, each coupon and each lot once.
+type takes struct {
+	currency string // of its money; empty: it has none
+	coupons  []id.ID
+	lots     []lotTake
+}
+
+type lotTake struct {
+	id     id.ID
+	amount int64
+}
+
+// takesOf reads what a hold has from its document.
+func (s *state) takesOf(h *holdRow) (*takes, error) {
+	if h.takes != nil {
+		return h.takes, nil
+	}
+	t := new(takes)
+	if err := t.read(h.doc); err != nil {
+		return nil, fmt.Errorf("document of hold %s: %w", h.id, err)
+	}
+	h.takes = t
+	return t, nil
+}
+
+// read reads the items of a document. Members that it does not know are left to those who do.
+func (t *takes) read(doc []byte) error {
+	d := decoder{rest: doc}
+	d.object(func(member []byte) {
+		if string(member) == "items" {
+			d.array(func() { t.readItem(&d) })
+		} else {
+			d.skip()
+		}
+	})
+	return d.err
+}
+
+func (t *takes) readItem(d *decoder) {
+	d.object(func(member []byte) {
+		switch string(member) {
+		case "coupon_id":
+			t.coupons = append(t.coupons, d.id(id.Coupon))
+		case "amount":
+			d.object(func(member []byte) {
+				if string(member) == "currency" {
+					t.currency = string(d.text())
+				} else {
+					d.skip()
+				}
+			})
+		case "lots":
+			d.array(func() { t.readShare(d) })
+		default:
+			d.skip()
+		}
+	})
+}
+
+func (t *takes) readShare(d *decoder) {
+	var take lotTake
+	d.object(func(member []byte) {
+		switch string(member) {
+		case "lot_id":
+			take.id = d.id(id.Lot)
+		case "amount":
+			take.amount = d.int()
+		default:
+			d.skip()
+		}
+	})
+	t.addLot(take)
+}
+
+// addLot sums up the shares of a lot that several items take from.
+func (t *takes) addLot(take lotTake) {
+	for i := range t.lots {
+		if t.lots[i].id == take.id {
+			t.lots[i].amount += take.amount
+			return
+		}
+	}
+	t.lots = append(t.lots, take)
+}
+
+// decoder reads the JSON that encode.go writes: without blanks, and without escapes in texts. Of every other JSON it says that
+// it is not ours. It is here because a confirm must know what its hold has, and encoding/json would cost more than the rest of
+// the confirm.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+var errNotOurs = errors.New("it is not a document that this service has written")
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.rest = nil
+}
+
+// take reads c if it is next.
+func (d *decoder) take(c byte) bool {
+	if len(d.rest) == 0 || d.rest[0] != c {
+		return false
+	}
+	d.rest = d.rest[1:]
+	return true
+}
+
+func (d *decoder) must(c byte) {
+	if !d.take(c) {
+		d.fail(errNotOurs)
+	}
+}
+
+// object calls member for each member of an object; it must read or skip the value.
+func (d *decoder) object(member func(name []byte)) {
+	d.must('{')
+	for more := !d.take('}'); more && d.err == nil; more = d.more('}') {
+		name := d.text()
+		d.must(':')
+		member(name)
+	}
+}
+
+// array calls element for each element of an array; it must read or skip it.
+func (d *decoder) array(element func()) {
+	d.must('[')
+	for more := !d.take(']'); more && d.err == nil; more = d.more(']') {
+		element()
+	}
+}
+
+func (d *decoder) more(end byte) bool {
+	if d.take(',') {
+		return true
+	}
+	d.must(end)
+	return false
+}
+
+func (d *decoder) text() []byte {
+	d.must('"')
+	end := bytes.IndexByte(d.rest, '"')
+	if end < 0 || bytes.IndexByte(d.rest[:end], '\\') >= 0 {
+		d.fail(errNotOurs)
+		return nil
+	}
+	text := d.rest[:end]
+	d.rest = d.rest[end+1:]
+	return text
+}
+
+// int reads a number that is not negative, as all of ours are.
+func (d *decoder) int() (n int64) {
+	digits := 0
+	for ; digits < len(d.rest) && '0' <= d.rest[digits] && d.rest[digits] <= '9'; digits++ {
+		n = n*10 + int64(d.rest[digits]-'0')
+	}
+	const mostDigits = 18 // of a number that cannot overflow; MaxAmount has 16
+	if digits == 0 || digits > mostDigits {
+		d.fail(errNotOurs)
+		return 0
+	}
+	d.rest = d.rest[digits:]
+	return n
+}
+
+func (d *decoder) id(kind id.Kind) id.ID {
+	parsed, err := id.ParseOwn(kind, string(d.text()))
+	if err != nil {
+		d.fail(err)
+	}
+	return parsed
+}
+
+// skip reads a value of any type.
+func (d *decoder) skip() {
+	switch {
+	case len(d.rest) == 0:
+		d.fail(errNotOurs)
+	case d.rest[0] == '{':
+		d.object(func([]byte) { d.skip() })
+	case d.rest[0] == '[':
+		d.array(d.skip)
+	case d.rest[0] == '"':
+		d.text()
+	default:
+		d.literal()
+	}
+}
+
+// literal skips a number, true, false or null.
+func (d *decoder) literal() {
+	end := bytes.IndexAny(d.rest, ",]}")
+	if end <= 0 {
+		d.fail(errNotOurs)
+		return
+	}
+	d.rest = d.rest[end:]
+}
