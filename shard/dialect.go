@@ -2,6 +2,7 @@ package shard
 
 import (
 	"strconv"
+	"unicode/utf8"
 )
 
 // Dialect is the SQL that differs between MariaDB (also MySQL 8) and SQLite. All differences are in this file.
@@ -13,11 +14,12 @@ type Dialect struct {
 	shareLock  string
 	greatest   string // the function that returns the largest of its arguments
 	now        string // SQL of the server's time in microseconds; empty: the process's own clock
+	deleteOpen string // what stands before and behind the table's name in a DELETE by key
+	deleteFrom string
 	inOpen     string // what opens and closes a list of row values after IN
 	inClose    string
 	multi      bool   // many statements travel in one packet
-	asciiOpen  string // literal of an ASCII string that is compared with a column
-	asciiClose string
+	unicode    string // introduces a literal that is not ASCII
 	driverName string
 
 	resetCount      string // column that sets the count of wrong row counts to 0; see Packet.guard
@@ -27,18 +29,20 @@ type Dialect struct {
 
 // MariaDB speaks to MariaDB 10.11 and later.
 var MariaDB = &Dialect{
-	name:       "mariadb",
-	lanes:      2,
-	begin:      "BEGIN",
-	forUpdate:  " FOR UPDATE",
-	shareLock:  " LOCK IN SHARE MODE",
-	greatest:   "GREATEST",
-	now:        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+	name:      "mariadb",
+	lanes:     2,
+	begin:     "BEGIN",
+	forUpdate: " FOR UPDATE",
+	shareLock: " LOCK IN SHARE MODE",
+	greatest:  "GREATEST",
+	now:       "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+	// In the form of many tables, because in the plain one a list of one key reads, and locks, the whole table.
+	deleteOpen: "DELETE t FROM ",
+	deleteFrom: " t FORCE INDEX (PRIMARY)",
 	inOpen:     "(",
 	inClose:    ")",
 	multi:      true,
-	asciiOpen:  "_ascii'",
-	asciiClose: "' COLLATE ascii_bin",
+	unicode:    "_utf8mb4",
 	driverName: "mysql",
 
 	resetCount:      ", @bad:=0",
@@ -53,10 +57,9 @@ var SQLite = &Dialect{
 	lanes:      1,
 	begin:      "BEGIN IMMEDIATE",
 	greatest:   "MAX",
+	deleteOpen: "DELETE FROM ",
 	inOpen:     "(VALUES ",
 	inClose:    ")",
-	asciiOpen:  "'",
-	asciiClose: "'",
 	driverName: "sqlite",
 
 	ignoreDuplicate: " ON CONFLICT DO NOTHING",
@@ -69,9 +72,21 @@ func (d *Dialect) String() string { return d.name }
 // appendText appends a quoted string literal. MariaDB reads backslash escapes (NO_BACKSLASH_ESCAPES is never set on our
 // connections), SQLite only doubled quotes.
 func (d *Dialect) appendText(b []byte, s string) []byte {
+	if !isASCII(s) {
+		b = append(b, d.unicode...)
+	}
 	b = append(b, '\'')
 	b = d.appendEscaped(b, s)
 	return append(b, '\'')
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *Dialect) appendEscaped(b []byte, s string) []byte {

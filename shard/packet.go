@@ -107,13 +107,13 @@ func (p *Packet) Update(table string, keys, set []string) *Values {
 	p.open(nil, 0)
 	begin := len(p.buf)
 	p.buf = p.d.appendUpdate(p.buf, table, keys, set)
-	return &Values{p: p, open: begin, write: true, counted: true, compared: true, update: &updateOf{table, keys, set}}
+	return &Values{p: p, open: begin, write: true, counted: true, update: &updateOf{table, keys, set}}
 }
 
 // Delete adds a DELETE of many rows by key; columns are the key columns.
 func (p *Packet) Delete(table, columns string) *Values {
 	p.open(nil, 0)
-	p.buf = append(append(append(p.buf, "DELETE FROM "...), table...), " WHERE ("...)
+	p.buf = append(append(append(append(p.buf, p.d.deleteOpen...), table...), p.d.deleteFrom...), " WHERE ("...)
 	p.buf = append(append(append(p.buf, columns...), ") IN "...), p.d.inOpen...)
 	return &Values{p: p, write: true, counted: true, closing: p.d.inClose}
 }
@@ -132,7 +132,6 @@ type Values struct {
 	cols     int   // values in the current row
 	write    bool  // n rows must change
 	counted  bool  // it may change fewer rows than n without an error, so they are counted
-	compared bool  // text literals need the column's collation to be comparable by index
 	closing  string
 	update   *updateOf
 }
@@ -173,12 +172,6 @@ func (v *Values) Bucket(b Bucket) *Values { return v.Int(int64(b)) }
 // ASCII adds a string of an ASCII column: an owner, a key, a state.
 func (v *Values) ASCII(s string) *Values {
 	v.comma()
-	if v.compared {
-		v.p.buf = append(v.p.buf, v.p.d.asciiOpen...)
-		v.p.buf = v.p.d.appendEscaped(v.p.buf, s)
-		v.p.buf = append(v.p.buf, v.p.d.asciiClose...)
-		return v
-	}
 	v.p.buf = v.p.d.appendText(v.p.buf, s)
 	return v
 }
