@@ -56,6 +56,7 @@ var suite = []struct {
 	{"History", testHistory},
 	{"Mint", testMint},
 	{"Blocks", testBlocks},
+	{"Lookups", testLookups},
 }
 
 func testLifecycle(t *testing.T, w *world) {
@@ -676,4 +677,61 @@ func (a as) exec(t testing.TB, statement string) {
 	if _, err := a.db.SQL().ExecContext(context.Background(), statement, a.owner); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// testLookups counts the rows that the database reads for operations on owners of one bucket: every query must go straight to
+// its keys. A query that walks through the bucket would read hundreds.
+func testLookups(t *testing.T, w *world) {
+	if w.db.Dialect != shard.MariaDB {
+		t.Skip("SQLite does not count what it reads")
+	}
+	const owners, each, mostRows = 40, 4, 60
+	bucket := shard.BucketOf("crowd-0")
+	var requests []ledger.Hold
+	for i := 0; len(requests) < owners*each; i++ {
+		a := as{w, w.ledgers[0], fmt.Sprintf("crowd-%d", i)}
+		if shard.BucketOf(a.owner) != bucket {
+			continue
+		}
+		a.credit(t, 1000, time.Hour, "")
+		for range each {
+			requests = append(requests, a.request(a.coupon(a.issue(t, fixed(5), time.Hour)), money(10)))
+		}
+	}
+	ctx := t.Context()
+	order := func(r ledger.Hold) ledger.HoldRef { return ledger.HoldRef{OrderID: r.OrderID, Attempt: 1} }
+	for _, c := range []struct {
+		name string
+		op   func(a as, r ledger.Hold) error
+	}{
+		{"hold", func(a as, r ledger.Hold) error { return second(a.l.Hold(ctx, a.key(), r)) }},
+		{"hold again", func(a as, r ledger.Hold) error { return second(a.l.Hold(ctx, a.key(), r)) }},
+		{"list", func(a as, r ledger.Hold) error { return second(a.l.Holds(ctx, r.Owner, r.OrderID)) }},
+		{"confirm by order", func(a as, r ledger.Hold) error { return a.confirm(ctx, order(r)) }},
+		{"list again", func(a as, r ledger.Hold) error { return second(a.l.Holds(ctx, r.Owner, r.OrderID)) }},
+		{"sum up", func(a as, _ ledger.Hold) error { return second(a.l.Owner(ctx, a.owner)) }},
+	} {
+		before := w.rowsRead(t)
+		for i, r := range requests {
+			if err := c.op(as{w, w.ledgers[0], r.Owner}, r); err != nil {
+				t.Fatalf("%s %d: %v", c.name, i, err)
+			}
+		}
+		if rows := (w.rowsRead(t) - before) / len(requests); rows > mostRows {
+			t.Errorf("%s reads %d rows", c.name, rows)
+		} else {
+			t.Logf("%s reads %d rows", c.name, rows)
+		}
+	}
+}
+
+// rowsRead counts the rows that the server has read, by key or one after the other.
+func (w *world) rowsRead(t testing.TB) (n int) {
+	t.Helper()
+	err := w.db.SQL().QueryRowContext(t.Context(), "SELECT SUM(variable_value) FROM information_schema.global_status "+
+		"WHERE variable_name IN ('Handler_read_key', 'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd_next')").Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
