@@ -19,16 +19,20 @@ import (
 // counters is the smallest domain there can be: one number per owner, never below zero.
 type counters struct{}
 
-// add is its only operation. A poisoned one ignores the rule and so violates the CHECK of the table.
+// add is its only operation. A poisoned one ignores the rule and so violates the CHECK of the table. The others believe in a
+// row that is not there: one updates it, one deletes it.
 type add struct {
 	n      int64
 	poison bool
+	ghost  bool
+	erase  bool
 }
 
 type counterRow struct {
 	n     int64
 	found bool
 	dirty bool
+	erase bool
 }
 
 type counterBatch struct {
@@ -66,7 +70,8 @@ func (b *counterBatch) Apply(i int, _ time.Time) shard.Reply {
 		return shard.Reply{Verdict: shard.Refused, Body: []byte("insufficient")}
 	}
 	row.n += a.n
-	row.dirty = true
+	row.dirty, row.erase = true, a.erase
+	row.found = row.found || a.ghost || a.erase
 	return shard.Reply{Verdict: shard.Done, Body: fmt.Appendf(nil, "%d", row.n)}
 }
 
@@ -84,7 +89,14 @@ func (b *counterBatch) Write(p *shard.Packet) {
 		fresh.End("")
 	}
 	for owner, row := range b.rows {
-		if row.dirty && row.found {
+		if row.erase {
+			gone := p.Delete("counters", "bucket, owner")
+			gone.Row().Bucket(shard.BucketOf(owner)).ASCII(owner)
+			gone.End("")
+		}
+	}
+	for owner, row := range b.rows {
+		if row.dirty && row.found && !row.erase {
 			if changed == nil {
 				changed = p.Update("counters", []string{"bucket", "owner"}, []string{"n"})
 			}

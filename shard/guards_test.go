@@ -182,3 +182,33 @@ func TestBucketLeavesAfterItsBatches(t *testing.T) {
 		t.Errorf("a frozen bucket was written to: %v %v", r.Verdict, r.Err)
 	}
 }
+
+// A write touches fewer rows than apply intended. No constraint would notice; the count does, before COMMIT.
+func TestWrongRowCountIsABug(t *testing.T) {
+	bodies := map[string]add{"update": {n: 1, ghost: true}, "delete": {n: 1, erase: true}}
+	engines(t, func(t *testing.T, db *shard.DB) {
+		var g gate
+		c := start(t, shard.Config{DB: db, Lanes: 1, FailPoints: g.at(failpoint.BeforeBegin)})
+		want(t, submit(t, c, op("a", "k0", 1)), shard.Done, "1")
+		for name, body := range bodies {
+			guilty := op("nobody", name, 1)
+			guilty.Body = body
+			innocent := op("a", name, 0)
+			replies := oneBatch(t, c, &g, guilty, innocent)
+			for range 2 {
+				if r := <-replies; r.Verdict != shard.Done && !errors.Is(r.Err, shard.ErrInternal) {
+					t.Errorf("%s: %v %v", name, r.Verdict, r.Err)
+				}
+			}
+			if r := submit(t, c, guilty); !errors.Is(r.Err, shard.ErrInternal) {
+				t.Errorf("%s of a row that is not there: %v %v", name, r.Verdict, r.Err)
+			}
+			if again := submit(t, c, innocent); again.Verdict != shard.Done || !again.Replayed {
+				t.Errorf("%s: the innocent operation was not done: %+v", name, again)
+			}
+		}
+		if got := total(t, db); got != 1 {
+			t.Errorf("the counters hold %d, want 1", got)
+		}
+	})
+}

@@ -270,8 +270,9 @@ func (p *Packet) guardCount() {
 	p.close()
 }
 
-// guard makes the packet fail with error 1242 (a subquery with two rows) before COMMIT if any count was wrong.
-func (p *Packet) guard() { p.exec("DO IF(@bad=0,0,(SELECT 1 UNION SELECT 2))") }
+// guard makes the packet fail with error 1242 (a subquery with two rows) before COMMIT if any count was wrong. It is a SET,
+// because DO passes over the errors of its expressions.
+func (p *Packet) guard() { p.exec("SET @bad=IF(@bad=0,0,(SELECT 1 UNION SELECT 2))") }
 
 // text is the packet as one string. It stays valid only until the packet grows.
 func (p *Packet) text() string { return unsafe.String(unsafe.SliceData(p.buf), len(p.buf)) }
