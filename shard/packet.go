@@ -176,7 +176,7 @@ func (v *Values) ASCII(s string) *Values {
 	return v
 }
 
-// Text adds a string of a UTF-8 column. It must be valid UTF-8.
+// Text adds a string of a UTF-8 column. It must be valid UTF-8 and have no NUL, which no JSON text has.
 func (v *Values) Text(s []byte) *Values {
 	v.comma()
 	v.p.buf = v.p.d.appendText(v.p.buf, unsafe.String(unsafe.SliceData(s), len(s)))

@@ -115,6 +115,9 @@ func TestAnswerOfCommitLost(t *testing.T) {
 		})
 		want(t, submit(t, c.Committer, op("a", fmt.Sprint("k", i+1), 1)), shard.Done, fmt.Sprint(i+2))
 		c.proxy.Heal()
+		for submit(t, c.Committer, op("a", "probe", 0)).Err != nil { // until the proxy lets connections pass again
+			time.Sleep(time.Millisecond)
+		}
 	}
 	if c.undecided.Load() != 3 {
 		t.Errorf("%d undecided outcomes, want 3", c.undecided.Load())
