@@ -1,0 +1,77 @@
+/**
+ * Issue, hold, confirm and read the history, against a running service:
+ *
+ *   STATESVC_URL=http://127.0.0.1:8080 STATESVC_KEY=ss_… npm test
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Client, newKey, Problem } from "../src/client.js";
+
+const baseUrl = process.env["STATESVC_URL"];
+const token = process.env["STATESVC_KEY"];
+const skip = baseUrl && token ? false : "STATESVC_URL and STATESVC_KEY are not set";
+
+const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
+const cny = (amount: number) => ({ amount, currency: "CNY" });
+
+test("keys are UUIDv7 and ascend", () => {
+  const key = newKey();
+  assert.match(key, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.ok(Math.abs(parseInt(key.replace("-", "").slice(0, 12), 16) - Date.now()) < 60_000);
+});
+
+test("a checkout", { skip }, async () => {
+  const client = new Client({ baseUrl: baseUrl!, token: token! });
+  const owner = `ts-${newKey()}`;
+  const { coupon } = await client.issueCoupon(newKey(), "typescript", {
+    owner,
+    issue_ref: "welcome",
+    discount: { kind: "FIXED", amount: cny(1000) },
+    expires_at: tomorrow,
+  });
+  await client.creditLot(newKey(), owner, { issue_ref: "gift", source: "typescript", amount: cny(2000), expires_at: tomorrow });
+
+  const key = newKey();
+  const request = {
+    owner,
+    order_id: "order-1",
+    lines: [{ line_id: "1", amount: cny(5999) }],
+    items: [
+      { kind: "coupon", coupon_id: coupon.coupon_id },
+      { kind: "money", all: true, currency: "CNY" },
+    ],
+  };
+  const { hold } = await client.hold(key, request);
+  assert.equal(hold.state, "HELD");
+  assert.equal(hold.payable?.amount, 2999);
+  assert.deepEqual((await client.hold(key, request)).hold, hold, "the same key gets the same hold");
+  assert.equal((await client.operation(owner, key)).status, "DONE");
+
+  const confirmed = await client.confirm(newKey(), owner, hold.hold_id);
+  assert.equal(confirmed.hold.state, "CONFIRMED");
+  assert.equal((await client.getHold(hold.hold_id)).state, "CONFIRMED");
+  assert.equal((await client.owner(owner)).live_holds, 0);
+
+  const kinds: string[] = [];
+  for await (const entry of client.entries(owner)) {
+    kinds.push(entry.kind);
+  }
+  assert.deepEqual(kinds, ["ISSUED", "CREDITED", "CONFIRMED"]);
+});
+
+test("refusals", { skip }, async () => {
+  const client = new Client({ baseUrl: baseUrl!, token: token! });
+  const owner = `ts-${newKey()}`;
+  const poor = { owner, order_id: "order-1", items: [{ kind: "money", amount: cny(1) }] };
+  await assert.rejects(client.hold(newKey(), poor), (error) => {
+    assert.ok(error instanceof Problem);
+    assert.equal(error.code, "insufficient");
+    assert.equal(error.document.have, 0);
+    return true;
+  });
+  const { hold } = await client.cancelOrder(newKey(), { owner, order_id: "order-2" });
+  assert.equal(hold.tombstone, true);
+  const sealed = newKey();
+  assert.equal((await client.seal(owner, sealed)).status, "SEALED");
+  await assert.rejects(client.hold(sealed, poor), { code: "key-reused" });
+});
