@@ -42,7 +42,7 @@ var suite = []struct {
 	{"C06RefusedHoldLeavesNothing", testC06},
 	{"C07CancelAndHoldAtOnce", testC07},
 	{"C08CancelAfterConfirm", testC08},
-	{"C16AllOrNothingAtOnce", testC16},
+	{"AllOrNothingAtOnce", testAllOrNothing},
 	{"C17CancelsAndSweeper", testC17},
 	{"C19AnotherBody", testC19},
 	{"C20RefusalsStay", testC20},
@@ -52,6 +52,7 @@ var suite = []struct {
 	{"NewOwnerAtOnce", testNewOwnerAtOnce},
 	{"Tombstones", testTombstones},
 	{"Operations", testOperations},
+	{"AbortedKeys", testAbortedKeys},
 	{"Lists", testLists},
 	{"History", testHistory},
 	{"Mint", testMint},
@@ -216,8 +217,8 @@ func testC08(t *testing.T, w *world) {
 	a.wantMoney(t, 0, 0)
 }
 
-// testC16 lets holds of one coupon race: who does not get it gets nothing.
-func testC16(t *testing.T, w *world) {
+// testAllOrNothing lets holds of one coupon race: who does not get it gets nothing.
+func testAllOrNothing(t *testing.T, w *world) {
 	a := w.fresh()
 	a.credit(t, 100, time.Hour, "")
 	item := a.coupon(a.issue(t, fixed(30), time.Hour))
@@ -463,6 +464,38 @@ func testOperations(t *testing.T, w *world) {
 	if err != nil || body.Status != "DONE" || fmt.Sprintf("%s", body.Reply) != string(answer.Body) {
 		t.Errorf("%+v %v", body, err)
 	}
+}
+
+// testAbortedKeys: a key whose outcome was unknown and turned out not to have happened may be used by the same request, or be
+// sealed, but not by another request.
+func testAbortedKeys(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 100, time.Hour, "")
+	abort := func(c ledger.Caller) {
+		t.Helper()
+		statement := "UPDATE operations SET verdict='ABORTED', reply=x'' WHERE owner=? AND op_key='" + c.Key + "'"
+		a.exec(t, statement)
+	}
+	again, other, sealed := a.key(), a.key(), a.key()
+	request := a.request(money(120))
+	for _, c := range []ledger.Caller{again, other, sealed} {
+		wantError(t, second(a.l.Hold(t.Context(), c, request)), ledger.ErrInsufficient)
+		abort(c)
+	}
+	if body := must(a.l.Operation(t.Context(), a.owner, again.Key)); body.Status != "ABORTED" {
+		t.Errorf("%+v", body)
+	}
+	if body := must(a.l.Seal(t.Context(), sealed, a.owner)); body.Status != "SEALED" {
+		t.Errorf("%+v", body)
+	}
+	a.credit(t, 100, time.Hour, "")
+	answer, err := a.l.Hold(t.Context(), again, request)
+	if err != nil || answer.Replayed || !answer.Created {
+		t.Errorf("%+v %v", answer, err)
+	}
+	request.Lines = nil
+	wantReused(t, second(a.l.Hold(t.Context(), other, request)), "lines")
+	a.wantMoney(t, 80, 120)
 }
 
 func testLists(t *testing.T, w *world) {

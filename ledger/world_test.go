@@ -113,7 +113,7 @@ func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard
 
 func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err)
+		panic(err.Error())
 	}
 	return v
 }
