@@ -33,8 +33,8 @@ var writes = []struct{ method, path, body string }{
 	},
 }
 
-// FuzzContract: whatever the service accepts, the contract accepts too. The check of package apitest is what fails, so the
-// build tag contract is needed. No operation gets to a shard.
+// FuzzContract: whatever the service accepts, the contract accepts too. The check of package apitest is what fails. No
+// operation gets to a shard.
 func FuzzContract(f *testing.F) {
 	for i, w := range writes {
 		f.Add(uint8(i), w.body)

@@ -3,6 +3,5 @@
 //
 // Production does not check requests against the document: the strict reader and the ledger do so by hand, faster, and the
 // tests that run behind Check prove that they let nothing pass which the contract forbids, and that every reply is one that
-// the contract promises. The check is kin-openapi's, which shares no code with ours. It needs the build tag contract, because
-// its own dependencies are not those of the service.
+// the contract promises. The check is kin-openapi's, which shares no code with ours.
 package apitest

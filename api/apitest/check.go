@@ -1,11 +1,10 @@
-//go:build contract
-
 package apitest
 
 import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -20,9 +19,6 @@ import (
 
 	"github.com/statesvc/statesvc/api/gen"
 )
-
-// On says whether Check checks.
-const On = true
 
 // contract is openapi.yaml, ready to check with.
 type contract struct {
@@ -60,9 +56,7 @@ func Check(t testing.TB, next http.Handler) http.Handler {
 		recorder := httptest.NewRecorder()
 		next.ServeHTTP(recorder, r)
 		c.check(t, r, body, recorder)
-		for name, values := range recorder.Header() {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), recorder.Header())
 		w.WriteHeader(recorder.Code)
 		_, _ = w.Write(recorder.Body.Bytes())
 	})
