@@ -201,22 +201,22 @@ func (p *plan) checkItem(s *state, op *holdOp, i int) error {
 func (p *plan) itemRefusal(s *state, op *holdOp, i int, reason error) *Refusal {
 	r := refusal(reason, itemPointer(i, "coupon_id"), "")
 	c := p.coupons[i]
-	switch reason { //nolint:errorlint // the sentinels themselves
-	case ErrNotStarted:
+	switch {
+	case errors.Is(reason, ErrNotStarted):
 		r.Detail = "the coupon is valid from " + instant(c.validFrom).Format(time.RFC3339Nano)
-	case ErrCurrencyMismatch:
+	case errors.Is(reason, ErrCurrencyMismatch):
 		r.Detail = "the hold is in " + p.currency
 		if c == nil {
 			r.Pointer = currencyPointer(&op.Items[i], i)
 		}
-	case ErrMinSpend:
+	case errors.Is(reason, ErrMinSpend):
 		r.Detail = fmt.Sprintf("the coupon needs an order of %d, the lines sum up to %d", c.discount.MinSpend, p.total)
 		r.Asked, r.Have = new(c.discount.MinSpend), new(p.total)
-	case ErrHeldByOther:
+	case errors.Is(reason, ErrHeldByOther):
 		r.Detail, r.RetryAt, r.HoldID = "another hold has the coupon", instant(c.heldUntil), s.codec.Text(id.Hold, c.holdID)
-	case ErrSpent:
+	case errors.Is(reason, ErrSpent):
 		r.Detail, r.HoldID = "another hold has used the coupon", s.codec.Text(id.Hold, c.holdID)
-	case ErrAssetExpired:
+	case errors.Is(reason, ErrAssetExpired):
 		r.Detail = "the coupon is " + c.state
 	}
 	return r

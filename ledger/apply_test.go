@@ -23,7 +23,7 @@ func TestC04AroundExpiry(t *testing.T) {
 				continue // time does not run backwards
 			}
 			d := newDesk(t)
-			item := d.issue("u1", fixed(30), time.Hour).item()
+			item := d.issue("u1", fixed(30)).item()
 			d.credit("u1", 100, time.Hour, "")
 			first := d.take("u1", item, money(100))
 			wantDone[HoldReply](t, d.hold(first))
@@ -33,7 +33,7 @@ func TestC04AroundExpiry(t *testing.T) {
 				var r shard.Reply
 				switch event {
 				case 0:
-					r = d.confirm("u1", first.HoldID)
+					r = d.confirm(first.HoldID)
 					confirmed = confirmed || r.Verdict == shard.Done
 					if refused := refusalOf(t, r); at[i] >= 0 && r.Verdict == shard.Done {
 						t.Errorf("confirmed at expires_at or later: %s", r.Body)
@@ -41,7 +41,7 @@ func TestC04AroundExpiry(t *testing.T) {
 						t.Errorf("expired before expires_at")
 					}
 				case 1:
-					r = d.cancel("u1", first.HoldID)
+					r = d.cancel(first.HoldID)
 				case 2:
 					r = d.hold(d.take("u1", item, money(100)))
 					free := at[i] >= 0 && !confirmed || strings.Contains(story, "cancel DONE")
@@ -167,8 +167,8 @@ func TestC27BalancesDoNotOverflow(t *testing.T) {
 // The members that are left out when they are empty are left out in our encoder, too, and the others are not.
 func TestEncodersAgreeOnWhatIsLeftOut(t *testing.T) {
 	d := newDesk(t)
-	plain := d.issue("u1", fixed(1), time.Hour)
-	rich := d.issue("u1", Discount{Kind: Percent, Currency: "CNY", BasisPoints: 1, Cap: 2, MinSpend: 3}, time.Hour)
+	plain := d.issue("u1", fixed(1))
+	rich := d.issue("u1", Discount{Kind: Percent, Currency: "CNY", BasisPoints: 1, Cap: 2, MinSpend: 3})
 	untagged, tagged := d.credit("u1", 1, time.Hour, ""), d.credit("u1", 1, time.Hour, "x")
 	for _, body := range [][]byte{d.couponReply(plain, false), d.couponReply(rich, true)} {
 		sameAsJSON[CouponReply](t, body)
@@ -177,13 +177,13 @@ func TestEncodersAgreeOnWhatIsLeftOut(t *testing.T) {
 		sameAsJSON[LotReply](t, body)
 	}
 	h := d.take("u1", rich.item(), money(1))
-	for _, r := range []shard.Reply{d.hold(h), d.hold(h), d.cancel("u1", h.HoldID), d.cancel("u1", d.mint(id.Hold, "u1"))} {
+	for _, r := range []shard.Reply{d.hold(h), d.hold(h), d.cancel(h.HoldID), d.cancel(d.mint(id.Hold, "u1"))} {
 		sameAsJSON[HoldReply](t, r.Body)
 	}
 	h = d.take("u1", rich.item())
 	sameAsJSON[HoldReply](t, d.hold(h).Body) // without money there are no balances
 	sameAsJSON[CouponReply](t, d.couponReply(rich, false))
-	sameAsJSON[HoldReply](t, d.confirm("u1", h.HoldID).Body)
+	sameAsJSON[HoldReply](t, d.confirm(h.HoldID).Body)
 	sameAsJSON[CouponReply](t, d.couponReply(rich, false))
 }
 

@@ -20,10 +20,11 @@ type shelf struct {
 }
 
 func newShelf(b *testing.B) *shelf {
+	b.Helper()
 	s := &shelf{desk: newDesk(b)}
 	for i := range benchBatch {
 		owner := fmt.Sprintf("owner-%d", i)
-		c := s.issue(owner, fixed(30), time.Hour)
+		c := s.issue(owner, fixed(30))
 		s.credit(owner, 1000, time.Hour, "")
 		s.credit(owner, 1000, 2*time.Hour, "")
 		h := s.take(owner, c.item(), money(20))

@@ -67,16 +67,18 @@ func compareUint(a, b uint64) int {
 
 // mulDiv is a×b/c rounded down, with a product of 128 bits. The quotient must fit, as it does if a or b is at most c.
 func mulDiv(a, b, c int64) int64 {
-	high, low := bits.Mul64(uint64(a), uint64(b))
-	quotient, _ := bits.Div64(high, low, uint64(c))
+	high, low := bits.Mul64(unsigned(a), unsigned(b))
+	quotient, _ := bits.Div64(high, low, unsigned(c))
 	return int64(quotient)
 }
 
 // mulMod is the remainder of the same division.
 func mulMod(a, b, c int64) uint64 {
-	high, low := bits.Mul64(uint64(a), uint64(b))
-	return bits.Rem64(high, low, uint64(c))
+	high, low := bits.Mul64(unsigned(a), unsigned(b))
+	return bits.Rem64(high, low, unsigned(c))
 }
+
+func unsigned(n int64) uint64 { return uint64(n) }
 
 // body is d as it is shown.
 func (d *Discount) body() DiscountBody {

@@ -178,7 +178,7 @@ func (s *state) appendDoc(b []byte, op *holdOp) []byte {
 		if op.Items[i].Kind == CouponItem {
 			b = s.appendCouponItem(b, op, &p.items[i])
 		} else {
-			b = s.appendMoneyItem(b, op, &op.Items[i], &p.items[i])
+			b = s.appendMoneyItem(b, &op.Items[i], &p.items[i])
 		}
 	}
 	b = append(b, ']')
@@ -207,7 +207,7 @@ func (s *state) appendCouponItem(b []byte, op *holdOp, it *planItem) []byte {
 	return append(b, '}')
 }
 
-func (s *state) appendMoneyItem(b []byte, op *holdOp, asked *Item, it *planItem) []byte {
+func (s *state) appendMoneyItem(b []byte, asked *Item, it *planItem) []byte {
 	b = appendMoney(append(b, `{"kind":"money",`...), "amount", it.amount, s.plan.currency)
 	if asked.Tag != "" {
 		b = appendText(append(b, ','), "tag", asked.Tag)

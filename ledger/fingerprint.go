@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 
 	"github.com/statesvc/statesvc/shard/id"
 )
@@ -39,7 +38,7 @@ var printFields = [...][]string{
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
 type printer struct {
 	sum []byte
-	buf []byte // of the field under way; strings have their length in front, so that no two lists of values look alike
+	buf []byte // of the field under way
 }
 
 func newPrinter(kind byte) *printer {
@@ -49,13 +48,12 @@ func newPrinter(kind byte) *printer {
 }
 
 func (p *printer) str(s string) *printer {
-	p.buf = binary.BigEndian.AppendUint32(p.buf, uint32(len(s)))
-	p.buf = append(p.buf, s...)
+	p.buf = appendSized(p.buf, s)
 	return p
 }
 
 func (p *printer) int(n int64) *printer {
-	p.buf = binary.BigEndian.AppendUint64(p.buf, uint64(n))
+	p.buf = appendNumber(p.buf, n)
 	return p
 }
 

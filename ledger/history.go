@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -44,16 +43,9 @@ type entryRow struct {
 // bytes for the previous hash. No two entries have the same bytes, so an entry cannot be changed, moved or left out unnoticed
 // as long as the head in owners is what it was.
 func appendHashed(b, previous []byte, owner string, seq int64, kind string, at int64, holdID id.ID, doc []byte) []byte {
-	b = append(b, previous...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(owner)))
-	b = append(b, owner...)
-	b = binary.BigEndian.AppendUint64(b, uint64(seq))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(kind)))
-	b = append(b, kind...)
-	b = binary.BigEndian.AppendUint64(b, uint64(at))
-	b = append(b, holdID[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(doc)))
-	return append(b, doc...)
+	b = appendNumber(appendSized(append(b, previous...), owner), seq)
+	b = appendNumber(appendSized(b, kind), at)
+	return appendSized(append(b, holdID[:]...), doc)
 }
 
 // EntryFilter narrows an owner's history.

@@ -77,12 +77,12 @@ func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
 	if err := validateHold(c, &h); err != nil {
 		return Answer{}, err
 	}
-	print := fingerprintHold(&h)
-	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(print)}
+	fingerprint := fingerprintHold(&h)
+	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprint)}
 	if err := l.mint(&op.id, id.Hold, h.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, h.Owner, kindHold, print, op)
+	return l.submit(ctx, c, h.Owner, kindHold, fingerprint, op)
 }
 
 // Confirm spends what a hold has, in full (R9). The Body is a HoldReply.
@@ -195,13 +195,13 @@ func (l *Ledger) mint(to *id.ID, kind id.Kind, owner string) error {
 	return nil
 }
 
-func (l *Ledger) submit(ctx context.Context, c Caller, owner, kind string, print []byte, body any) (Answer, error) {
+func (l *Ledger) submit(ctx context.Context, c Caller, owner, kind string, fingerprint []byte, body any) (Answer, error) {
 	bucket := shard.BucketOf(owner)
 	if err := l.cfg.Blocks(owner, bucket); err != nil {
 		return Answer{}, err
 	}
 	r := l.cfg.Store.Submit(ctx, &shard.Op{
-		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: print, Body: body,
+		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: fingerprint, Body: body,
 	})
 	if r.Err != nil {
 		return Answer{}, submitError(kind, owner, r.Err)

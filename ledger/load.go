@@ -41,7 +41,7 @@ const (
 
 	selectLots = "SELECT owner, lot_id, issue_ref, source, tag, currency, issued, available, held, spent, expired, revoked, ver, " +
 		"expires_at, issued_at FROM lots"
-	whereCredit = " WHERE (bucket, owner, issue_ref) IN"
+	whereLotRef = " WHERE (bucket, owner, issue_ref) IN"
 	whereLive   = " WHERE (bucket, owner, live, currency) IN"
 )
 
@@ -102,7 +102,7 @@ func (b *batch) loadOwners(p *shard.Packet) {
 }
 
 func (b *batch) scanOwner(r *shard.Row) error {
-	o := b.owner(shard.Bucket(r.Int()), r.Str())
+	o := b.owner(bucketIn(r), r.Str())
 	o.ver, o.entrySeq = r.Int(), r.Int()
 	copy(o.head[:], r.Bytes())
 	o.liveHolds, o.dueAt = r.Int(), r.Int()
@@ -138,7 +138,7 @@ func (b *batch) loadDue(p *shard.Packet) {
 }
 
 func (b *batch) scanNextDue(r *shard.Row) error {
-	o := b.owner(shard.Bucket(r.Int()), r.Str())
+	o := b.owner(bucketIn(r), r.Str())
 	o.nextDue = r.Int()
 	return nil
 }
@@ -166,9 +166,9 @@ func namedHold(op *shard.Op) id.ID {
 	case *holdOp:
 		return body.HoldID
 	case *confirmOp:
-		return body.Confirm.Hold.HoldID
+		return body.Hold.HoldID
 	case *cancelOp:
-		return body.Cancel.Hold.HoldID
+		return body.Hold.HoldID
 	}
 	return id.ID{}
 }
@@ -190,9 +190,9 @@ func namedOrder(op *shard.Op) (orderID string, attempt int) {
 	case *holdOp:
 		return body.OrderID, body.Attempt
 	case *confirmOp:
-		return body.Confirm.Hold.OrderID, body.Confirm.Hold.Attempt
+		return body.Hold.OrderID, body.Hold.Attempt
 	case *cancelOp:
-		return body.Cancel.Hold.OrderID, body.Cancel.Hold.Attempt
+		return body.Hold.OrderID, body.Hold.Attempt
 	}
 	return "", 0
 }
@@ -212,9 +212,11 @@ func (b *batch) scanExpired(r *shard.Row) error {
 	return nil
 }
 
+func bucketIn(r *shard.Row) shard.Bucket { return shard.Bucket(r.Int()) }
+
 func scanLive(r *shard.Row) *holdRow {
 	return &holdRow{
-		bucket: shard.Bucket(r.Int()), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
+		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
 		state: Held, createdAt: r.Int(), expiresAt: r.Int(), doc: r.Bytes(), stored: true,
 	}
 }
@@ -232,7 +234,7 @@ func (b *batch) want(h *holdRow) {
 
 func (b *batch) scanDecided(r *shard.Row) error {
 	h := &holdRow{
-		bucket: shard.Bucket(r.Int()), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
+		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
 		state: State(r.Str()), createdAt: r.Int(), expiresAt: r.Int(), decidedAt: r.Int(), doc: r.Bytes(), stored: true,
 	}
 	if h.id != (id.ID{}) {
@@ -287,7 +289,7 @@ func (b *batch) scannedCoupon(r *shard.Row) *couponRow {
 
 // loadLots reads the lots that credits name, and the live lots from which holds take and which balances sum up.
 func (b *batch) loadLots(p *shard.Packet) {
-	byRef := keys(p, selectLots+p.Index("lots_ref")+whereCredit, b.scanCredit)
+	byRef := keys(p, selectLots+p.Index("lots_ref")+whereLotRef, b.scanCredit)
 	for _, op := range b.ops {
 		if credit, ok := op.Body.(*creditOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(credit.IssueRef)
@@ -371,9 +373,9 @@ func (b *batch) wantDecided() {
 		var ref HoldRef
 		switch body := op.Body.(type) {
 		case *confirmOp:
-			ref = body.Confirm.Hold
+			ref = body.Hold
 		case *cancelOp:
-			ref = body.Cancel.Hold
+			ref = body.Hold
 		default:
 			continue
 		}

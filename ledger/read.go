@@ -94,13 +94,13 @@ func (l *Ledger) Holds(ctx context.Context, owner, orderID string) ([]HoldBody, 
 		} else {
 			q.db = q.db.Where(holdsOfOrder, shard.BucketOf(owner), owner, orderID).Session(&gorm.Session{})
 		}
-		live, _, err := list[holdRecord](q, "hold_id", id.ID{})
+		live, _, err := list(q, "hold_id", id.ID{}, (*holdRecord).key)
 		if err != nil {
 			return err
 		}
 		var decided []decidedRecord
 		if orderID != "" {
-			if decided, _, err = list[decidedRecord](q, "hold_id", id.ID{}); err != nil {
+			if decided, _, err = list(q, "hold_id", id.ID{}, (*decidedRecord).key); err != nil {
 				return err
 			}
 		}
@@ -164,7 +164,7 @@ func (l *Ledger) Coupons(ctx context.Context, owner string, f CouponFilter) (Pag
 		if f.CampaignID != "" {
 			q.db = q.db.Where("campaign_id = ?", f.CampaignID)
 		}
-		records, next, err := list[couponRecord](q, "coupon_id", f.After)
+		records, next, err := list(q, "coupon_id", f.After, (*couponRecord).key)
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (l *Ledger) Lots(ctx context.Context, owner string, f LotFilter) (Page[Lot]
 		if f.Currency != "" {
 			q.db = q.db.Where("currency = ?", f.Currency)
 		}
-		records, next, err := list[lotRecord](q, "lot_id", f.After)
+		records, next, err := list(q, "lot_id", f.After, (*lotRecord).key)
 		if err != nil {
 			return err
 		}
@@ -372,7 +372,7 @@ func first(db *gorm.DB, record any) error {
 }
 
 // list reads a page of records in the order of their ids, and the id after which the next one starts.
-func list[R interface{ key() id.ID }](q query, column string, after id.ID) ([]R, id.ID, error) {
+func list[R any](q query, column string, after id.ID, key func(*R) id.ID) ([]R, id.ID, error) {
 	if after != (id.ID{}) {
 		q.db = q.db.Where(column+" > ?", after[:])
 	}
@@ -384,5 +384,5 @@ func list[R interface{ key() id.ID }](q query, column string, after id.ID) ([]R,
 		return records, id.ID{}, nil
 	}
 	records = records[:q.limit]
-	return records, records[q.limit-1].key(), nil
+	return records, key(&records[q.limit-1]), nil
 }

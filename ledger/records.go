@@ -98,18 +98,18 @@ type (
 )
 
 // TableName is how gorm learns the table of each record.
-func (ownerRecord) TableName() string     { return "owners" }
-func (couponRecord) TableName() string    { return "coupons" }
-func (lotRecord) TableName() string       { return "lots" }
-func (holdRecord) TableName() string      { return "holds" }
-func (decidedRecord) TableName() string   { return "decided_holds" }
-func (entryRecord) TableName() string     { return "entries" }
-func (operationRecord) TableName() string { return "operations" }
+func (*ownerRecord) TableName() string     { return "owners" }
+func (*couponRecord) TableName() string    { return "coupons" }
+func (*lotRecord) TableName() string       { return "lots" }
+func (*holdRecord) TableName() string      { return "holds" }
+func (*decidedRecord) TableName() string   { return "decided_holds" }
+func (*entryRecord) TableName() string     { return "entries" }
+func (*operationRecord) TableName() string { return "operations" }
 
-func (r couponRecord) key() id.ID  { return toID(r.CouponID) }
-func (r lotRecord) key() id.ID     { return toID(r.LotID) }
-func (r holdRecord) key() id.ID    { return toID(r.HoldID) }
-func (r decidedRecord) key() id.ID { return toID(r.HoldID) }
+func (r *couponRecord) key() id.ID  { return toID(r.CouponID) }
+func (r *lotRecord) key() id.ID     { return toID(r.LotID) }
+func (r *holdRecord) key() id.ID    { return toID(r.HoldID) }
+func (r *decidedRecord) key() id.ID { return toID(r.HoldID) }
 
 // toID is zero for NULL.
 func toID(b []byte) (i id.ID) {

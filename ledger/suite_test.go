@@ -62,8 +62,8 @@ var suite = []struct {
 
 func testLifecycle(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 60, time.Hour, "")
-	a.credit(t, 100, 2*time.Hour, "")
+	a.credit(t, 60, time.Hour)
+	a.credit(t, 100, 2*time.Hour)
 	coupon := a.issue(t, fixed(30), time.Hour)
 	h := a.hold(t, a.request(a.coupon(coupon), money(80)))
 	if h.Hold.State != "HELD" || h.Hold.Payable.Amount != 40 || len(h.Hold.Items[1].Lots) != 2 || h.Version != 4 {
@@ -83,7 +83,7 @@ func testLifecycle(t *testing.T, w *world) {
 
 func testC01(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	ref := a.ref(a.hold(t, a.request(money(100))))
 	got := a.atOnce(t, 50, func(a as, _ int) error { return a.confirm(t.Context(), ref) })
 	wantCounts(t, got, map[string]int{"": 1, "already-confirmed": 49})
@@ -93,7 +93,7 @@ func testC01(t *testing.T, w *world) {
 
 func testC03(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	coupon := a.issue(t, fixed(30), time.Hour)
 	ref := a.ref(a.hold(t, a.request(a.coupon(coupon), money(100))))
 	var mu sync.Mutex
@@ -119,7 +119,7 @@ func testC03(t *testing.T, w *world) {
 
 func testC05(t *testing.T, w *world) {
 	a := w.fresh()
-	lot := a.credit(t, 100, time.Hour, "").Lot
+	lot := a.credit(t, 100, time.Hour).Lot
 	coupon := a.issue(t, fixed(30), time.Hour)
 	short := a.issue(t, fixed(30), 90*time.Second)
 	h := a.hold(t, a.request(a.coupon(coupon), a.coupon(short), money(90)))
@@ -161,7 +161,7 @@ func testC06(t *testing.T, w *world) {
 	_, err := a.l.Hold(t.Context(), a.key(), request)
 	wantError(t, err, ledger.ErrInsufficient)
 	wantError(t, a.confirm(t.Context(), ref), ledger.ErrNotFound)
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	wantError(t, a.confirm(t.Context(), ref), ledger.ErrNotFound)
 	_, err = a.l.HoldByID(t.Context(), request.HoldID)
 	wantError(t, err, ledger.ErrNotFound)
@@ -178,7 +178,7 @@ func testC07(t *testing.T, w *world) {
 	for i := range rounds {
 		all.Go(func() {
 			a := w.fresh()
-			a.credit(t, 100, time.Hour, "")
+			a.credit(t, 100, time.Hour)
 			request := a.request(money(100))
 			ref := ledger.HoldRef{OrderID: request.OrderID, Attempt: 1}
 			if i%2 == 0 {
@@ -203,7 +203,7 @@ func testC07(t *testing.T, w *world) {
 
 func testC08(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	request := a.request(money(100))
 	h := a.hold(t, request)
 	if err := a.confirm(t.Context(), ledger.HoldRef{OrderID: request.OrderID, Attempt: 1}); err != nil {
@@ -220,7 +220,7 @@ func testC08(t *testing.T, w *world) {
 // testAllOrNothing lets holds of one coupon race: who does not get it gets nothing.
 func testAllOrNothing(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	item := a.coupon(a.issue(t, fixed(30), time.Hour))
 	got := a.atOnce(t, 20, func(a as, _ int) error {
 		_, err := a.l.Hold(t.Context(), a.key(), a.request(item, money(5)))
@@ -234,7 +234,7 @@ func testAllOrNothing(t *testing.T, w *world) {
 func testC17(t *testing.T, w *world) {
 	for range 10 {
 		a := w.fresh()
-		a.credit(t, 100, time.Hour, "")
+		a.credit(t, 100, time.Hour)
 		ref := a.ref(a.hold(t, a.request(money(100))))
 		w.advance(t, time.Minute)
 		got := a.atOnce(t, 12, func(a as, i int) error {
@@ -254,7 +254,7 @@ func testC17(t *testing.T, w *world) {
 
 func testC19(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	caller, request := a.key(), a.request(money(10))
 	must(a.l.Hold(t.Context(), caller, request))
 	request.Items[0].Amount.Amount, request.Attempt = 11, 2
@@ -279,7 +279,7 @@ func testC20(t *testing.T, w *world) {
 			t.Errorf("attempt %d: %+v %+v", i, answer, refusal)
 		}
 		if i == 1 {
-			a.credit(t, 100, time.Hour, "")
+			a.credit(t, 100, time.Hour)
 		}
 	}
 	if _, err := a.l.Hold(t.Context(), second, request); err != nil {
@@ -290,7 +290,7 @@ func testC20(t *testing.T, w *world) {
 func testC40(t *testing.T, w *world) {
 	for _, confirm := range []bool{true, false} {
 		a := w.fresh()
-		lot := a.credit(t, 100, 10*time.Second, "").Lot
+		lot := a.credit(t, 100, 10*time.Second).Lot
 		coupon := a.issue(t, fixed(30), 10*time.Second)
 		ref := a.ref(a.hold(t, a.request(a.coupon(coupon), money(60))))
 		w.advance(t, 20*time.Second)
@@ -314,7 +314,7 @@ func testC40(t *testing.T, w *world) {
 // testSameKeyAtOnce sends one request many times at once through all instances: it happens once, and all get its reply.
 func testSameKeyAtOnce(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	caller, request := a.key(), a.request(money(10))
 	var mu sync.Mutex
 	bodies := map[string]int{}
@@ -349,20 +349,18 @@ func testSameReferenceAtOnce(t *testing.T, w *world) {
 		Owner: a.owner, CampaignID: "spring", IssueRef: "once", Discount: fixed(5), ExpiresAt: w.now(t).Add(time.Hour),
 	}
 	request := a.request(money(10))
-	for name, call := range map[string]func(a as) (ledger.Answer, error){
-		"credit": func(a as) (ledger.Answer, error) { return a.l.CreditLot(t.Context(), a.key(), credit) },
-		"issue":  func(a as) (ledger.Answer, error) { return a.l.IssueCoupon(t.Context(), a.key(), issue) },
-		"hold": func(a as) (ledger.Answer, error) {
-			if _, err := a.l.CreditLot(t.Context(), a.key(), credit); err != nil {
-				return ledger.Answer{}, err
-			}
-			return a.l.Hold(t.Context(), a.key(), request)
-		},
+	for _, c := range []struct {
+		name string
+		call func(a as) (ledger.Answer, error)
+	}{
+		{"credit", func(a as) (ledger.Answer, error) { return a.l.CreditLot(t.Context(), a.key(), credit) }},
+		{"issue", func(a as) (ledger.Answer, error) { return a.l.IssueCoupon(t.Context(), a.key(), issue) }},
+		{"hold", func(a as) (ledger.Answer, error) { return a.l.Hold(t.Context(), a.key(), request) }},
 	} {
 		var mu sync.Mutex
 		created := 0
 		got := a.atOnce(t, 20, func(a as, _ int) error {
-			answer, err := call(a)
+			answer, err := c.call(a)
 			mu.Lock()
 			defer mu.Unlock()
 			if answer.Created {
@@ -372,7 +370,7 @@ func testSameReferenceAtOnce(t *testing.T, w *world) {
 		})
 		wantCounts(t, got, map[string]int{"": 20})
 		if created != 1 {
-			t.Errorf("%s: %d were made", name, created)
+			t.Errorf("%s: %d were made", c.name, created)
 		}
 	}
 	a.wantMoney(t, 90, 10)
@@ -403,7 +401,7 @@ func testNewOwnerAtOnce(t *testing.T, w *world) {
 
 func testTombstones(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	request := a.request(money(100))
 	answer, err := a.l.Cancel(t.Context(), a.key(), ledger.Cancel{
 		Owner: a.owner, Hold: ledger.HoldRef{OrderID: request.OrderID, Attempt: 1},
@@ -470,7 +468,7 @@ func testOperations(t *testing.T, w *world) {
 // sealed, but not by another request.
 func testAbortedKeys(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	abort := func(c ledger.Caller) {
 		t.Helper()
 		statement := "UPDATE operations SET verdict='ABORTED', reply=x'' WHERE owner=? AND op_key='" + c.Key + "'"
@@ -488,7 +486,7 @@ func testAbortedKeys(t *testing.T, w *world) {
 	if body := must(a.l.Seal(t.Context(), sealed, a.owner)); body.Status != "SEALED" {
 		t.Errorf("%+v", body)
 	}
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	answer, err := a.l.Hold(t.Context(), again, request)
 	if err != nil || answer.Replayed || !answer.Created {
 		t.Errorf("%+v %v", answer, err)
@@ -502,7 +500,7 @@ func testLists(t *testing.T, w *world) {
 	a := w.fresh()
 	var lots, coupons []string
 	for i := range 7 {
-		lots = append(lots, a.credit(t, int64(i+1), time.Hour, "").Lot.LotID)
+		lots = append(lots, a.credit(t, int64(i+1), time.Hour).Lot.LotID)
 		coupons = append(coupons, a.issue(t, fixed(1), time.Hour).CouponID)
 	}
 	var gotLots, gotCoupons []string
@@ -563,7 +561,7 @@ func second[T any](_ T, err error) error { return err }
 
 func testHistory(t *testing.T, w *world) {
 	a := w.fresh()
-	a.credit(t, 100, time.Hour, "")
+	a.credit(t, 100, time.Hour)
 	w.advance(t, time.Second)
 	h := a.hold(t, a.request(money(60)))
 	if err := a.cancel(t.Context(), a.ref(h)); err != nil {
@@ -673,7 +671,7 @@ func testBlocks(t *testing.T, w *world) {
 	}
 	b := w.fresh()
 	b.l = a.l
-	b.credit(t, 1, time.Hour, "")
+	b.credit(t, 1, time.Hour)
 }
 
 func wantReused(t testing.TB, err error, fields ...string) {
@@ -726,7 +724,7 @@ func testLookups(t *testing.T, w *world) {
 		if shard.BucketOf(a.owner) != bucket {
 			continue
 		}
-		a.credit(t, 1000, time.Hour, "")
+		a.credit(t, 1000, time.Hour)
 		for range each {
 			requests = append(requests, a.request(a.coupon(a.issue(t, fixed(5), time.Hour)), money(10)))
 		}

@@ -11,19 +11,20 @@ import (
 
 // reach brings a hold of everything into a state, at the desk's time or later.
 func reach(d *desk, state State) Hold {
-	c, l := d.issue("u1", fixed(30), time.Hour), d.credit("u1", 100, time.Hour, "")
+	c, l := d.issue("u1", fixed(30)), d.credit("u1", 100, time.Hour, "")
 	h := d.take("u1", c.item(), money(l.issued))
 	if state != None {
 		wantDone[HoldReply](d.tb, d.hold(h))
 	}
 	switch state {
 	case Confirmed:
-		wantDone[HoldReply](d.tb, d.confirm("u1", h.HoldID))
+		wantDone[HoldReply](d.tb, d.confirm(h.HoldID))
 	case Cancelled:
-		wantDone[HoldReply](d.tb, d.cancel("u1", h.HoldID))
+		wantDone[HoldReply](d.tb, d.cancel(h.HoldID))
 	case Expired:
-		d.at = d.at.Add(time.Hour / 2)
-		d.do("u1", expireOp{})
+		if r := d.event(h, EventExpire); r.Verdict != shard.Done {
+			d.tb.Fatalf("%+v", r)
+		}
 	case None, Held:
 	}
 	return h
@@ -34,9 +35,9 @@ func (d *desk) event(h Hold, e Event) shard.Reply {
 	case EventHold:
 		return d.hold(h)
 	case EventConfirm:
-		return d.confirm("u1", h.HoldID)
+		return d.confirm(h.HoldID)
 	case EventCancel:
-		return d.cancel("u1", h.HoldID)
+		return d.cancel(h.HoldID)
 	default:
 		d.at = d.at.Add(time.Hour / 2)
 		return d.do("u1", expireOp{})

@@ -41,11 +41,13 @@ type engine struct {
 
 var engines = []engine{
 	{"mariadb", 3, func(t testing.TB) func() (*shard.DB, error) {
+		t.Helper()
 		server := testdb.MariaDB(t)
 		dsn := server.DSN(server.Schema(t))
 		return func() (*shard.DB, error) { return shard.OpenMariaDB(dsn, time.Now) }
 	}},
 	{"sqlite", 1, func(t testing.TB) func() (*shard.DB, error) {
+		t.Helper()
 		path := filepath.Join(t.TempDir(), "shard.db")
 		return func() (*shard.DB, error) { return shard.OpenSQLite(path, time.Now) }
 	}},
@@ -154,10 +156,10 @@ type as struct {
 
 func (w *world) fresh() as { return as{w, w.ledgers[0], w.owner()} }
 
-func (a as) credit(t testing.TB, amount int64, ttl time.Duration, tag string) ledger.LotReply {
+func (a as) credit(t testing.TB, amount int64, ttl time.Duration) ledger.LotReply {
 	t.Helper()
 	answer, err := a.l.CreditLot(t.Context(), a.key(), ledger.CreditLot{
-		Owner: a.owner, IssueRef: a.key().Key, Source: "spring", Tag: tag, Amount: cny(amount), ExpiresAt: a.now(t).Add(ttl),
+		Owner: a.owner, IssueRef: a.key().Key, Source: "spring", Amount: cny(amount), ExpiresAt: a.now(t).Add(ttl),
 	})
 	return decode[ledger.LotReply](t, answer, err)
 }
