@@ -38,6 +38,7 @@ func HTTP(ctx context.Context, out io.Writer, program string, seconds int) (HTTP
 		err = r.measure(ctx)
 	}
 	if err == nil {
+		r.compareCosts()
 		err = r.verify(ctx)
 	}
 	if err = errors.Join(err, r.close()); err != nil {
@@ -236,12 +237,15 @@ func (r *httpRig) run(ctx context.Context, task LoadTask) (result LoadResult, er
 	return result, json.Unmarshal(output.Bytes(), &result)
 }
 
+// costs are whose CPU time a request costs, in the order of its way.
+var costs = []string{cpuLoad, "service", "database"}
+
 func (r LoadResult) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%6.0f requests/s %6.0f pairs/s  p50 %6.2f ms  p99 %6.2f ms  ", r.perSecond(), r.pairsPerSecond(),
 		float64(r.P50)/1e6, float64(r.P99)/1e6)
 	others := r.CPU[cpuMachine]
-	for _, name := range []string{cpuLoad, "service", "database"} {
+	for _, name := range costs {
 		others -= r.CPU[name]
 		if used, ok := r.CPU[name]; ok {
 			fmt.Fprintf(&text, " %s %.0f µs", name, r.perRequest(used))
@@ -253,8 +257,27 @@ func (r LoadResult) String() string {
 	return text.String()
 }
 
+// cost is the CPU time of a request, wherever it was used.
+func (r LoadResult) cost() (sum float64) {
+	for _, name := range costs {
+		sum += r.perRequest(r.CPU[name])
+	}
+	return sum
+}
+
 func (r LoadResult) perRequest(used time.Duration) float64 {
 	return float64(used.Microseconds()) / float64(max(r.Requests, 1))
+}
+
+// compareCosts says what the ratios would be if nothing else ran on the machine and no core ever waited. Strangers distort it
+// less than they distort requests per second: a server that waits for a disk has to fight for its cores again and again.
+func (r *httpRig) compareCosts() {
+	base := r.servers[0].best.cost()
+	say(r.out, "\nby CPU time alone: baseline %.0f µs per request", base)
+	for _, t := range r.servers[1:] {
+		say(r.out, ", %s %.0f µs (ratio %.2f)", t.name, t.best.cost(), base/t.best.cost())
+	}
+	say(r.out, "\n")
 }
 
 // verify stops the servers, and compares their databases with what they have acknowledged.

@@ -52,17 +52,18 @@ l.bucket=c.bucket AND l.owner=c.owner AND l.lot_id=x'%s' WHERE c.bucket=%d AND c
 	_, err = conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d, changed_at=%d
 WHERE bucket=%d AND owner='%s' AND coupon_id=x'%s';
 UPDATE lots SET available=available-1, held=held+1, ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
-UPDATE owners SET ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s'`,
-		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, now, bucket, owner))
+UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at), changed_at=%d WHERE bucket=%d AND owner='%s'`,
+		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, until, now, bucket, owner))
 	if err != nil {
 		return b.abandon(conn, err)
 	}
 	// 4: the hold and its key
-	_, err = conn.ExecContext(ctx, fmt.Sprintf(`INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc)
-VALUES (%d, x'%s', '%s', 'n-%d', 1, x'%s', %d, %d, '%s');
+	_, err = conn.ExecContext(ctx, fmt.Sprintf(`INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, request_hash,
+created_at, expires_at, doc) VALUES (%d, x'%s', '%s', 'n-%d', 1, x'%s', %d, %d, '%s');
+INSERT INTO orders (bucket, owner, order_id, attempt, hold_id) VALUES (%d, '%s', 'n-%d', 1, x'%s');
 INSERT INTO operations (bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply)
 VALUES (%d, '%s', 'n-%d', x'%s', 'DONE', 1, %d, '%s')`,
-		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, now, b.reply))
+		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, bucket, owner, n, id, now, b.reply))
 	if err != nil {
 		return b.abandon(conn, err)
 	}
@@ -92,14 +93,15 @@ WHERE o.bucket=%d AND o.owner='%s' FOR UPDATE`, coupon, lot, bucket, owner))
 	_, err := conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d, changed_at=%d
 WHERE bucket=%d AND owner='%s' AND coupon_id=x'%s';
 UPDATE lots SET available=available-1, held=held+1, ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
-UPDATE owners SET ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s';
+UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at), changed_at=%d WHERE bucket=%d AND owner='%s';
 INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc)
 VALUES (%d, x'%s', '%s', 't-%d', 1, x'%s', %d, %d, '%s');
+INSERT INTO orders (bucket, owner, order_id, attempt, hold_id) VALUES (%d, '%s', 't-%d', 1, x'%s');
 INSERT INTO operations (bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply)
 VALUES (%d, '%s', 't-%d', x'%s', 'DONE', 1, %d, '%s');
 COMMIT`,
-		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, now, bucket, owner,
-		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, now, b.reply))
+		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, until, now, bucket, owner,
+		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, bucket, owner, n, id, now, b.reply))
 	if err != nil {
 		return b.abandon(conn, err)
 	}

@@ -54,7 +54,7 @@ func NewResolver(cfg ResolverConfig) *Resolver { return &Resolver{cfg: cfg, mine
 func (r *Resolver) Undecided(ctx context.Context, u shard.UndecidedBatch) []shard.Fate {
 	records := r.records(u)
 	defer r.claim(records)()
-	r.cfg.Log.Warn("a COMMIT got no answer; its owners are blocked until the shard has decided",
+	r.cfg.Log.WarnContext(ctx, "a COMMIT got no answer; its owners are blocked until the shard has decided",
 		"shard", u.Shard, "epoch", u.Epoch, "operations", len(records))
 	release := r.block(records)
 	defer release()
@@ -74,7 +74,7 @@ func (r *Resolver) records(u shard.UndecidedBatch) []blacklist.Undecided {
 			continue
 		}
 		records = append(records, blacklist.Undecided{
-			Shard: uint16(u.Shard), Owner: op.Owner, Bucket: uint16(op.Bucket), Key: op.Key, //nolint:gosec // ≤ 4095
+			Shard: uint16(u.Shard), Owner: op.Owner, Bucket: uint16(op.Bucket), Key: op.Key,
 			Fingerprint: op.Fingerprint, Epoch: u.Epoch, Instance: r.cfg.Instance, At: r.cfg.Now(),
 		})
 	}
@@ -136,7 +136,7 @@ func (r *Resolver) record(ctx context.Context, records []blacklist.Undecided) {
 	ctx, cancel := context.WithTimeout(ctx, recordPatience)
 	defer cancel()
 	if err := r.cfg.Blacklist.PutUndecided(ctx, records); err != nil {
-		r.cfg.Log.Error("could not record undecided outcomes; only this instance blocks their owners", "error", err)
+		r.cfg.Log.ErrorContext(ctx, "could not record undecided outcomes; only this instance blocks their owners", "error", err)
 	}
 }
 
@@ -163,7 +163,7 @@ func (r *Resolver) forget(ctx context.Context, records []blacklist.Undecided) {
 		err = r.cfg.Blacklist.DeleteUndecided(ctx, mine)
 	}
 	if err != nil {
-		r.cfg.Log.Warn("could not remove decided records; they are removed later", "error", err)
+		r.cfg.Log.WarnContext(ctx, "could not remove decided records; they are removed later", "error", err)
 	}
 }
 
@@ -174,7 +174,8 @@ func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []bl
 		if err == nil {
 			return settled, nil
 		}
-		r.cfg.Log.Warn("the shard does not say yet what became of operations", "shard", number, "operations", len(records), "error", err)
+		r.cfg.Log.WarnContext(ctx, "the shard does not say yet what became of operations",
+			"shard", number, "operations", len(records), "error", err)
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("settle %d operations: %w", len(records), ctx.Err())
@@ -211,7 +212,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 		case <-time.After(adoptEvery):
 		}
 		if _, err := r.adopt(ctx, blacklist.AllShards, adoptAfter); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Warn("could not decide the undecided outcomes of others", "error", err)
+			r.cfg.Log.WarnContext(ctx, "could not decide the undecided outcomes of others", "error", err)
 		}
 	}
 }

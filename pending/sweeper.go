@@ -42,7 +42,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		}
 		for _, shard := range s.cfg.Shards() {
 			if err := s.sweep(ctx, shard); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("could not sweep expired holds; they stay expired for every reader", "shard", shard, "error", err)
+				s.cfg.Log.WarnContext(ctx, "could not sweep expired holds; they stay expired for every reader", "shard", shard, "error", err)
 			}
 		}
 	}

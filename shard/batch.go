@@ -69,7 +69,7 @@ func (t *transaction) scanFence(r *Row) error {
 
 func (t *transaction) loadBuckets(p *Packet) {
 	p.open(func(r *Row) error {
-		b := Bucket(r.Int()) //nolint:gosec // the column is a SMALLINT below 16384
+		b := Bucket(r.Int())
 		t.serving[b] = r.Int()
 		return nil
 	}, 0)
@@ -104,7 +104,7 @@ func (t *transaction) loadOperations(p *Packet) {
 
 func (t *transaction) scanOperation(r *Row) error {
 	o := &operation{stored: true}
-	o.bucket = Bucket(r.Int()) //nolint:gosec // as above
+	o.bucket = Bucket(r.Int())
 	o.key = opKey{r.Str(), r.Str()}
 	o.fingerprint = r.Bytes()
 	o.verdict = parseVerdict(r.Str())
@@ -189,7 +189,7 @@ func (t *transaction) writeOperations(p *Packet) {
 			fresh = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
 		}
 		fresh.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint).ASCII(o.verdict.String()).
-			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply) //nolint:gosec // epochs are small
+			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply)
 	}
 	if fresh != nil {
 		fresh.End("")
@@ -202,7 +202,7 @@ func (t *transaction) writeOperations(p *Packet) {
 			again = p.Update("operations", []string{"bucket", "owner", "op_key"}, []string{"verdict", "epoch", "decided_at", "reply"})
 		}
 		again.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).ASCII(o.verdict.String()).
-			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply) //nolint:gosec // as above
+			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply)
 	}
 	if again != nil {
 		again.End("")

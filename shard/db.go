@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -87,10 +88,7 @@ func mariaConfig(dsn string) (*my.Config, error) {
 	cfg.Logger = &my.NopLogger{} // a lost connection is reported once, by whoever was using it
 	cfg.ParseTime, cfg.Loc = true, time.UTC
 	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = time.Second, 3*time.Second, time.Second
-	cfg.Params = map[string]string{}
-	for k, v := range sessionVariables {
-		cfg.Params[k] = v
-	}
+	cfg.Params = maps.Clone(sessionVariables)
 	return cfg, nil
 }
 

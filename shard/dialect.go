@@ -162,7 +162,7 @@ func (d *Dialect) closeUpdate(b []byte, table string, keys, set []string) []byte
 		}
 		return b
 	}
-	b = append(append(append(b, ") SELECT * FROM v) v STRAIGHT_JOIN "...), table...), " t ON "...)
+	b = append(append(append(b, ") SELECT * FROM v) v STRAIGHT_JOIN "...), table...), " t ON "...) //nolint:unqueryvet // of the list
 	for i, c := range keys {
 		if i > 0 {
 			b = append(b, " AND "...)

@@ -38,7 +38,7 @@ func (v Verdict) String() string { return verdictNames[v] }
 func parseVerdict(s string) Verdict {
 	for v, name := range verdictNames {
 		if name == s {
-			return Verdict(v) //nolint:gosec // five names
+			return Verdict(v)
 		}
 	}
 	return NotRecorded

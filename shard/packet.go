@@ -138,10 +138,9 @@ type Values struct {
 
 // Row starts the next row.
 func (v *Values) Row() *Values {
-	switch {
-	case v.n == 0:
+	if v.n == 0 {
 		v.p.buf = append(v.p.buf, '(')
-	default:
+	} else {
 		v.p.buf = append(v.p.buf, "),("...)
 	}
 	v.n++
@@ -390,7 +389,7 @@ func (r *Row) Int() int64 {
 	case int64:
 		return v
 	case uint64:
-		return int64(v) //nolint:gosec // our columns hold no value above the signed range
+		return int64(v)
 	case nil:
 		return 0
 	case []byte:

@@ -34,7 +34,7 @@ type Route struct {
 // Era returns the era of the bucket. It never falls, neither by a failover nor by a move, so a cache entry of an earlier
 // era can be told from a current one.
 func (r Route) Era() int64 {
-	return r.EraBase + int64(r.Epoch) //nolint:gosec // an epoch counts failovers
+	return r.EraBase + int64(r.Epoch)
 }
 
 // Routes holds the map and the shards' records in memory and follows the register. What it answers may be a little old, and

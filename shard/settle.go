@@ -87,11 +87,11 @@ func (s *settling) run(ctx context.Context, c driver.Conn) error {
 // loadFences takes the same locks as a batch, so that a tombstone is never written to a bucket that moved away.
 func (s *settling) loadFences(p *Packet) {
 	p.Query("SELECT epoch FROM fence WHERE id=1", func(r *Row) error {
-		s.fence = uint64(r.Int()) //nolint:gosec // epochs are small
+		s.fence = uint64(r.Int())
 		return nil
 	})
 	v := p.Select("SELECT bucket FROM bucket_owner WHERE state='SERVING' AND (bucket) IN", func(r *Row) error {
-		s.serving[Bucket(r.Int())] = true //nolint:gosec // below 16384
+		s.serving[Bucket(r.Int())] = true
 		return nil
 	})
 	for _, u := range s.us {
@@ -104,7 +104,7 @@ func (s *settling) tombstones(p *Packet) {
 	v := p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
 	for _, u := range s.us {
 		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key).Binary(u.Fingerprint).ASCII(Aborted.String()).
-			Int(int64(s.epoch)).Int(s.db.now().UnixMicro()).Binary(nil) //nolint:gosec // as above
+			Int(int64(s.epoch)).Int(s.db.now().UnixMicro()).Binary(nil)
 	}
 	v.endAny(s.db.Dialect.ignoreDuplicate)
 }

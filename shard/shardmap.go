@@ -83,8 +83,8 @@ func NewUniformMap(names []string) (Map, error) {
 	for i, name := range names {
 		m.Shards = append(m.Shards, NamedShard{Number: firstShard + i, Name: name})
 		m.Runs = append(m.Runs, Run{
-			From:  Bucket(i * Buckets / len(names)),     //nolint:gosec // i < len(names)
-			To:    Bucket((i+1)*Buckets/len(names) - 1), //nolint:gosec // as above
+			From:  Bucket(i * Buckets / len(names)),
+			To:    Bucket((i+1)*Buckets/len(names) - 1),
 			Shard: firstShard + i,
 		})
 	}

@@ -42,7 +42,7 @@ func run(ctx context.Context, args, env []string, out io.Writer) error {
 	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.bench())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil // stopped by a signal, after a clean end
+		return nil //nolint:nilerr // stopped by a signal, after a clean end
 	}
 	return err
 }

@@ -175,7 +175,7 @@ func (in *Instance) blocks(owner string, b shard.Bucket) error {
 		return nil //nolint:nilerr // a shard without a route is no block; Submit waits for a route and says what is wrong
 	}
 	return in.Blacklist.Check(blacklist.Target{
-		Owner: owner, Bucket: uint16(b), Shard: uint16(route.Shard), Node: route.Node, //nolint:gosec // ≤ 4095
+		Owner: owner, Bucket: uint16(b), Shard: uint16(route.Shard), Node: route.Node,
 	}, in.cfg.Now())
 }
 

@@ -1,4 +1,6 @@
--- The schema of an embedded shard; the tables of ../mariadb in SQLite's types. bucket is the first column of every key of moved tables, so a bucket is one range per table.
+-- The schema of an embedded shard: the tables of ../mariadb in SQLite's types.
+--
+-- bucket is the first column of every key of moved tables, so a bucket is one range per table.
 -- Times are microseconds since 1970 UTC, money is minor units. CHECK and UNIQUE repeat the invariants of docs/invariants.md:
 -- code that breaks one fails instead of writing it down. Every statement can run again after a crash half-way.
 
