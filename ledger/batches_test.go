@@ -108,15 +108,18 @@ func hexOrNull(i id.ID) string {
 
 // tableSQL selects what tables shows.
 var tableSQL = map[string]string{
-	"owners":  "SELECT owner || ' ' || ver || ' ' || entry_seq || ' ' || lower(hex(head)) || ' ' || live_holds || ' ' || due_at FROM owners",
-	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||coalesce(lower(hex(hold_id)),'')||' '||coalesce(held_until,0)||' '||valid_from FROM coupons",
-	"lots":    "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||ver||' '||expires_at FROM lots",
-	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||lower(hex(request_hash))||' '||expires_at||' '||doc " +
-		"FROM holds",
+	"owners": "SELECT owner||' '||ver||' '||entry_seq||' '||lower(hex(head))||' '||live_holds||' '||due_at FROM owners",
+	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||coalesce(lower(hex(hold_id)),'')||' '||" +
+		"coalesce(held_until,0)||' '||valid_from FROM coupons",
+	"lots": "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||ver||' '||expires_at " +
+		"FROM lots",
+	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||lower(hex(request_hash))||' '||expires_at||' '||" +
+		"doc FROM holds",
 	"decided_holds": "SELECT owner||' '||lower(hex(hold_id))||' '||coalesce(order_id,'')||' '||coalesce(attempt,0)||' '||" +
 		"lower(hex(request_hash))||' '||state||' '||decided_at||' '||doc FROM decided_holds",
-	"orders":  "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id)) FROM orders",
-	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||doc||' '||lower(hex(hash)) FROM entries",
+	"orders": "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id)) FROM orders",
+	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||doc||' '||lower(hex(hash)) " +
+		"FROM entries",
 }
 
 // liteDB is a shard on SQLite whose clock is the test's.

@@ -31,7 +31,8 @@ func newShelf(b *testing.B) *shelf {
 		h.HoldID = id.ID{}
 		h.OrderID = fmt.Sprintf("order-%d", i)
 		s.ops = append(s.ops, &shard.Op{
-			Owner: owner, Bucket: shard.BucketOf(owner), Key: "k", Body: &holdOp{Hold: h, id: s.mint(id.Hold, owner), hash: requestHash(fingerprintHold(&h))},
+			Owner: owner, Bucket: shard.BucketOf(owner), Key: "k",
+			Body: &holdOp{Hold: h, id: s.mint(id.Hold, owner), hash: requestHash(fingerprintHold(&h))},
 		})
 	}
 	return s

@@ -150,11 +150,14 @@ func (l *Ledger) Seal(ctx context.Context, c Caller, owner string) (OperationBod
 }
 
 // ExpireDue settles the expired holds of an owner. It changes nothing that the owner's next operation would not do first;
-// it makes the decided ledger complete, and lets the pending one stay small.
+// it makes the decided ledger complete, and lets the pending one stay small. A blocked owner is refused (I6); his holds are
+// settled later.
 func (l *Ledger) ExpireDue(ctx context.Context, owner string) error {
-	r := l.cfg.Store.Submit(ctx, &shard.Op{
-		Owner: owner, Bucket: shard.BucketOf(owner), Kind: kindExpire, Body: expireOp{},
-	})
+	bucket := shard.BucketOf(owner)
+	if err := l.cfg.Blocks(owner, bucket); err != nil {
+		return err
+	}
+	r := l.cfg.Store.Submit(ctx, &shard.Op{Owner: owner, Bucket: bucket, Kind: kindExpire, Body: expireOp{}})
 	if r.Err != nil {
 		return submitError(kindExpire, owner, r.Err)
 	}

@@ -666,6 +666,7 @@ func testBlocks(t *testing.T, w *world) {
 	wantError(t, second(a.l.Hold(t.Context(), a.key(), a.request(money(1)))), blocked)
 	wantError(t, second(a.l.Seal(t.Context(), a.key(), a.owner)), blocked)
 	wantError(t, a.confirm(t.Context(), ledger.HoldRef{OrderID: "o", Attempt: 1}), blocked)
+	wantError(t, a.l.ExpireDue(t.Context(), a.owner), blocked)
 	if body := must(a.l.Operation(t.Context(), a.owner, "k")); body.Status != "IN_PROGRESS" {
 		t.Errorf("%+v", body)
 	}

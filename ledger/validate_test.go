@@ -82,7 +82,7 @@ func TestC27C28Holds(t *testing.T) {
 		{"2^53 as a line", func(h *Hold) { h.Lines[0].Amount.Amount = MaxAmount + 1 }, "/lines/0/amount/amount"},
 		{"sum of lines", func(h *Hold) { h.Lines[0].Amount.Amount = MaxAmount }, "/lines/1/amount/amount"},
 		{"overflow of lines", func(h *Hold) { h.Lines = lines(MaxLines, 1<<62) }, allLines("/amount/amount") + " /items"},
-		{"currency of a line", func(h *Hold) { h.Lines[1].Amount.Currency = "XXX" }, "/lines/1/amount/currency"},
+		{"currency of a line", func(h *Hold) { h.Lines[1].Amount.Currency = "XTS" }, "/lines/1/amount/currency"},
 		{"two currencies", func(h *Hold) { h.Lines[1].Amount.Currency = "USD" }, "/lines/1/amount/currency"},
 
 		{"no items", func(h *Hold) { h.Items = nil }, "/items"},
@@ -241,7 +241,7 @@ func TestCurrencies(t *testing.T) {
 			t.Errorf("%s is no currency", code)
 		}
 	}
-	for _, code := range []string{"", "CN", "CNYY", "cny", "XXX", "XTS", "XAU", "DEM", "C'Y"} {
+	for _, code := range []string{"", "CN", "CNYY", "cny", "XTS", "XUA", "XAU", "DEM", "C'Y"} {
 		if validCurrency(code) {
 			t.Errorf("%q is accepted", code)
 		}

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -309,8 +310,9 @@ func code(err error) string {
 // audits are questions that have no answer while every invariant holds.
 var audits = map[string]string{
 	"I2: money that does not sum up": "SELECT lot_id FROM lots WHERE issued<>available+held+spent+expired+revoked",
-	"a live hold without its order":  "SELECT hold_id FROM holds h WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.bucket=h.bucket AND o.hold_id=h.hold_id)",
-	"I3: a hold live and decided":    "SELECT h.hold_id FROM holds h JOIN decided_holds d ON d.bucket=h.bucket AND d.hold_id=h.hold_id",
+	"a live hold without its order": "SELECT hold_id FROM holds h WHERE NOT EXISTS " +
+		"(SELECT 1 FROM orders o WHERE o.bucket=h.bucket AND o.hold_id=h.hold_id)",
+	"I3: a hold live and decided": "SELECT h.hold_id FROM holds h JOIN decided_holds d ON d.bucket=h.bucket AND d.hold_id=h.hold_id",
 	"a held coupon without a hold": "SELECT coupon_id FROM coupons c WHERE state='HELD' AND NOT EXISTS " +
 		"(SELECT 1 FROM holds h WHERE h.bucket=c.bucket AND h.hold_id=c.hold_id AND h.expires_at=c.held_until)",
 	"a used coupon without a confirmed hold": "SELECT coupon_id FROM coupons c WHERE state='USED' AND NOT EXISTS " +
@@ -328,19 +330,51 @@ var audits = map[string]string{
 func (w *world) audit(t testing.TB) {
 	t.Helper()
 	for wrong, question := range audits {
-		rows, err := w.db.SQL().QueryContext(context.Background(), question)
-		if err != nil {
-			t.Fatalf("%s: %v", wrong, err)
-		}
-		for rows.Next() {
-			var what []byte
-			if err := rows.Scan(&what); err != nil {
-				t.Fatal(err)
-			}
-			t.Errorf("%s: %x %q", wrong, what, what)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		w.each(t, question, func(row []any) { t.Errorf("%s: %s", wrong, row) })
+	}
+	held := map[string]int64{}
+	w.each(t, "SELECT doc FROM holds", func(row []any) {
+		var hold ledger.HoldBody
+		if err := json.Unmarshal(fmt.Append(nil, row[0]), &hold); err != nil {
 			t.Fatal(err)
 		}
+		for _, it := range hold.Items {
+			for _, share := range it.Lots {
+				held[share.LotID] += share.Amount
+			}
+		}
+	})
+	w.each(t, "SELECT lower(hex(lot_id)), held FROM lots", func(row []any) {
+		var lot id.ID
+		must(hex.Decode(lot[:], fmt.Append(nil, row[0])))
+		if want := fmt.Sprint(held[w.codec.Text(id.Lot, lot)]); want != fmt.Sprint(row[1]) {
+			t.Errorf("lot %s has %s held, its live holds %s", lot, row[1], want)
+		}
+	})
+}
+
+// each calls f for every row of a query, with its columns as texts.
+func (w *world) each(t testing.TB, query string, f func(row []any)) {
+	t.Helper()
+	rows, err := w.db.SQL().QueryContext(context.Background(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	columns := must(rows.Columns())
+	for rows.Next() {
+		texts, row := make([]string, len(columns)), make([]any, len(columns))
+		for i := range row {
+			row[i] = &texts[i]
+		}
+		if err := rows.Scan(row...); err != nil {
+			t.Fatal(err)
+		}
+		for i := range row {
+			row[i] = texts[i]
+		}
+		f(row)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
