@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,9 +17,16 @@ import (
 // version is set at link time.
 var version = "development"
 
+// gcPercent lets the heap grow to five times what is live before it is collected. What is live is tens of megabytes, and what
+// a request leaves behind is garbage at once, so collecting less often saves CPU that batches can use. GOGC overrides it.
+const gcPercent = 400
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "statesvc:", err)
 		os.Exit(1)
