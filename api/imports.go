@@ -30,6 +30,7 @@ const (
 	importErrorsMax = 1000     // failed rows that the reply names; their number is always exact
 	importAtOnce    = 128      // rows on their way to the shards: enough for full batches, far from filling a queue
 	importPause     = 20 * time.Millisecond
+	importPatience  = 10 * time.Minute // for a file of 16 MiB over a slow line
 )
 
 // ImportCoupons answers POST /v1/campaigns/{campaign_id}/imports. Rows are issued while the file is read, and each has a

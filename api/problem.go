@@ -134,6 +134,7 @@ type document struct {
 	Asked     *int64    `json:"asked,omitempty"`
 	Have      *int64    `json:"have,omitempty"`
 	HoldID    string    `json:"hold_id,omitempty"`
+	Grain     string    `json:"grain,omitempty"`
 	Errors    []part    `json:"errors,omitempty"`
 }
 
@@ -181,7 +182,7 @@ func (d *document) explain(err error) {
 	} else if e, ok := errors.AsType[*ledger.KeyReused](err); ok {
 		d.keyReused(e)
 	} else if e, ok := errors.AsType[*blacklist.BlockedError](err); ok {
-		d.Detail, d.RetryAt = e.Error(), e.RetryAt
+		d.Detail, d.RetryAt, d.Grain = e.Error(), e.RetryAt, string(e.Grain)
 	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) {
 		d.Detail = err.Error()
 	}

@@ -74,12 +74,22 @@ func (s *server) serve(c *gin.Context) {
 	if call.route != nil {
 		ctx, err = s.admit(ctx, c, call)
 	}
+	if call.route != nil && call.route.long {
+		extendDeadlines(c.Writer, call.start.Add(importPatience))
+	}
 	c.Request = c.Request.WithContext(ctx)
 	if err != nil {
 		s.answer(c, call, err)
 		return
 	}
 	c.Next()
+}
+
+// extendDeadlines lets the body of a request arrive, and its reply leave, later than the server's timeouts say.
+func extendDeadlines(w http.ResponseWriter, until time.Time) {
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(until) // what has no deadlines, as in tests, needs none
+	_ = connection.SetWriteDeadline(until)
 }
 
 // traceContext is W3C's traceparent and tracestate.

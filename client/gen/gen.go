@@ -818,6 +818,7 @@ type Problem struct {
 	// Detail What happened this time.
 	Detail string       `json:"detail,omitempty,omitzero"`
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
+	Grain  Grain        `json:"grain,omitempty,omitzero"`
 
 	// Have What there is.
 	Have *int64 `json:"have,omitempty"`

@@ -1285,6 +1285,7 @@ export interface components {
             have?: number;
             /** @description The hold that is in the way, or that is meant. */
             hold_id?: string;
+            grain?: components["schemas"]["Grain"];
             errors?: components["schemas"]["FieldError"][];
         };
         FieldError: {
