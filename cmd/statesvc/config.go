@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,10 +67,10 @@ func defaults() config {
 // configFlags declares the flags that override the file.
 func configFlags(f *pflag.FlagSet) {
 	d := defaults()
-	f.String("config", "", "YAML file; every name below may stand in it, and `shards: [{name, dsn}]`")
+	configFlag(f)
 	f.String("instance", "", "name of this instance, unique in the cluster (default: host and process id)")
 	f.String("listen", d.Listen, "address of the HTTP listener")
-	f.String("register", d.Register, "file of the register, shared by all instances on this machine")
+	registerFlag(f)
 	f.String("redis", "", "host:port of Redis, for leases on background work; without it instances sweep side by side")
 	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
@@ -91,66 +92,123 @@ func configFlags(f *pflag.FlagSet) {
 	})
 }
 
+func configFlag(f *pflag.FlagSet) {
+	f.String("config", "", "YAML `FILE`; every setting below may stand in it, and shards: [{name, dsn}]")
+}
+
+func registerFlag(f *pflag.FlagSet) {
+	f.String("register", defaults().Register, "file of the register, shared by all instances on this machine")
+}
+
 const envPrefix = "STATESVC_"
 
-// loadConfig merges defaults, file, environment and flags.
+// loadConfig merges defaults, file, environment and flags, for a program that needs the shards.
 func loadConfig(flags *pflag.FlagSet, environ []string) (config, error) {
-	k := koanf.New(".")
-	if err := k.Load(structs.Provider(defaults(), "koanf"), nil); err != nil {
-		return config{}, fmt.Errorf("defaults: %w", err)
-	}
-	known := map[string]bool{}
-	for _, key := range k.Keys() {
-		known[strings.SplitN(key, ".", 2)[0]] = true
-	}
-	known["shards"] = true
-	if path, _ := flags.GetString("config"); path != "" {
-		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return config{}, fmt.Errorf("read %s: %w", path, err)
-		}
-	}
-	if err := k.Load(env.Provider(".", env.Opt{
-		Prefix: envPrefix, EnvironFunc: func() []string { return environ },
-		TransformFunc: func(name, value string) (string, any) {
-			return strings.ToLower(strings.TrimPrefix(name, envPrefix)), value
-		},
-	}), nil); err != nil {
-		return config{}, fmt.Errorf("read the environment: %w", err)
-	}
-	if err := k.Load(posflag.ProviderWithFlag(flags, ".", k, func(f *pflag.Flag) (string, any) {
-		if !f.Changed || f.Name == "config" || f.Name == "print-config" {
-			return "", nil
-		}
-		return f.Name, posflag.FlagVal(flags, f)
-	}), nil); err != nil {
-		return config{}, fmt.Errorf("read the flags: %w", err)
-	}
-	var unknown []error
-	for _, key := range k.Keys() {
-		if top := strings.SplitN(key, ".", 2)[0]; !known[top] {
-			unknown = append(unknown, fmt.Errorf("there is no setting %q; see `statesvc serve --help`", top))
-		}
-	}
-	var c config
-	if err := errors.Join(unknown...); err != nil {
+	c, err := readConfig(flags, environ)
+	if err != nil {
 		return c, err
-	}
-	if err := k.Unmarshal("", &c); err != nil {
-		return c, fmt.Errorf("read the configuration: %w", err)
 	}
 	return c, c.validate()
 }
 
+// readConfig is loadConfig for a program that may do without shards. Flags that are no settings are the program's own.
+func readConfig(flags *pflag.FlagSet, environ []string) (c config, err error) {
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(defaults(), "koanf"), nil); err != nil {
+		return c, fmt.Errorf("defaults: %w", err)
+	}
+	known := map[string]bool{}
+	for _, key := range k.Keys() {
+		known[key] = true
+	}
+	known["shards"] = true
+	if path, _ := flags.GetString("config"); path != "" {
+		if err := loadFile(k, path, known); err != nil {
+			return c, err
+		}
+	}
+	if err := loadEnvironment(k, environ, known); err != nil {
+		return c, err
+	}
+	if err := k.Load(posflag.ProviderWithFlag(flags, ".", k, func(f *pflag.Flag) (string, any) {
+		if !f.Changed || !known[f.Name] {
+			return "", nil
+		}
+		return f.Name, posflag.FlagVal(flags, f)
+	}), nil); err != nil {
+		return c, fmt.Errorf("read the flags: %w", err)
+	}
+	if err := k.Unmarshal("", &c); err != nil {
+		return c, fmt.Errorf("read the configuration: %w", err)
+	}
+	return c, nil
+}
+
+func loadFile(k *koanf.Koanf, path string, known map[string]bool) error {
+	of := koanf.New(".")
+	if err := of.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return fmt.Errorf("read the configuration %s: %w", path, err)
+	}
+	var errs []error
+	for name := range of.Raw() {
+		if !known[name] {
+			errs = append(errs, fmt.Errorf("%s: there is no setting %q; `statesvc serve --help` lists them", path, name))
+		}
+	}
+	for i, s := range of.Slices("shards") {
+		for _, name := range s.Keys() {
+			if name != "name" && name != "dsn" && name != "file" {
+				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, and a dsn or a file", path, i+1, name))
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return k.Merge(of)
+}
+
+func loadEnvironment(k *koanf.Koanf, environ []string, known map[string]bool) error {
+	var errs []error
+	err := k.Load(env.Provider(".", env.Opt{
+		Prefix: envPrefix, EnvironFunc: func() []string { return environ },
+		TransformFunc: func(variable, value string) (string, any) {
+			name := strings.ToLower(strings.TrimPrefix(variable, envPrefix))
+			switch {
+			case name == "shards":
+				errs = append(errs, fmt.Errorf("%s: shards are a list; write them into a file and pass it with --config", variable))
+			case !known[name]:
+				errs = append(errs, fmt.Errorf("%s: there is no setting %q; `statesvc serve --help` lists them "+
+					"(Kubernetes makes such variables for a service called statesvc, unless enableServiceLinks is false)", variable, name))
+			}
+			return name, value
+		},
+	}), nil)
+	if err != nil {
+		return fmt.Errorf("read the environment: %w", err)
+	}
+	return errors.Join(errs...)
+}
+
 func (c *config) validate() error {
 	var errs []error
+	named := map[string]bool{}
 	for i, s := range c.Shards {
+		switch {
+		case s.Name == "":
+			errs = append(errs, fmt.Errorf("shard %d needs a name; the register knows it by that", i+1))
+		case named[s.Name]:
+			errs = append(errs, fmt.Errorf("two shards are called %q", s.Name))
+		}
+		named[s.Name] = true
 		if (s.DSN == "") == (s.File == "") {
 			errs = append(errs, fmt.Errorf("shard %d (%q) needs a dsn or a file, and not both", i+1, s.Name))
 		}
 	}
 	if len(c.Shards) == 0 {
-		errs = append(errs, errors.New("no shards are configured; write `shards: [{name: s1, dsn: user:password@tcp(host:3306)/schema}]` "+
-			"into a file and pass it with --config"))
+		errs = append(errs, errors.New("no shards are configured; write\n\n"+
+			"  shards:\n    - {name: s1, dsn: \"user:password@tcp(host:3306)/schema\"}\n\n"+
+			"into a file and pass it with --config FILE; or try `statesvc dev`, which needs none"))
 	}
 	return errors.Join(errs...)
 }
@@ -164,15 +222,35 @@ func (c *config) shards() []instance.Shard {
 }
 
 // redacted is the configuration without what must not be shown.
-func (c config) redacted() config {
+func (c *config) redacted() config {
 	shards := make([]shardConfig, len(c.Shards))
 	for i, s := range c.Shards {
-		if at := strings.LastIndexByte(s.DSN, '@'); at >= 0 {
-			user, _, _ := strings.Cut(s.DSN[:at], ":")
-			s.DSN = user + ":***" + s.DSN[at:]
-		}
+		s.DSN = redactDSN(s.DSN)
 		shards[i] = s
 	}
-	c.Shards = shards
-	return c
+	shown := *c
+	shown.Shards = shards
+	if u, err := url.Parse(c.OTLPEndpoint); err != nil {
+		shown.OTLPEndpoint = "***"
+	} else {
+		shown.OTLPEndpoint = u.Redacted()
+	}
+	return shown
+}
+
+// redactDSN hides the password of user:password@tcp(host:port)/schema, and all of what looks otherwise.
+func redactDSN(dsn string) string {
+	at := strings.LastIndexByte(dsn, '@')
+	switch {
+	case dsn == "":
+		return ""
+	case at < 0:
+		return "***"
+	}
+	user, _, _ := strings.Cut(dsn[:at], ":")
+	where, _, more := strings.Cut(dsn[at:], "?")
+	if more {
+		where += "?***"
+	}
+	return user + ":***" + where
 }

@@ -36,7 +36,8 @@ func (p *program) dev() *cobra.Command {
 		Short: "Run everything in this process: SQLite shards, Redis in memory, demo data; nothing to install",
 		Long: "Run everything in this process: two SQLite shards, a Redis in memory, a register in a file, demo data, and a key\n" +
 			"that may do everything. The API, the rules and the committer are those of a cluster; there is no failover.\n" +
-			"Data stay in --data over restarts and kills. It prints five curl commands to begin with.",
+			"Data stay in --data over restarts and kills. It prints five curl commands to begin with. It reads no configuration:\n" +
+			"for that, and for MariaDB, there is `statesvc serve`.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.runDev(cmd.Context(), listen, data, quiet) },
 	}
@@ -56,7 +57,7 @@ func (p *program) runDev(ctx context.Context, listen, data string, quiet bool) e
 	}
 	defer memory.Close()
 	cfg := devConfig(listen, data, memory.Addr(), quiet)
-	reg, err := openRegisterFile(cfg.Register)
+	reg, err := makeRegisterFile(cfg.Register)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (p *program) tour(ctx context.Context, s *server, key, data string) error {
 	p.printf("  data       %s (two SQLite shards and the register; remove the folder to begin anew)\n", data)
 	p.printf("  key        %s\n", key)
 	p.printf("  look       %s/docs   %s/metrics   %s/readyz?verbose\n\n", base, base, base)
-	p.printf("Five commands, in this order:\n\n")
+	p.printf("Five commands for another shell, in this order:\n\n")
 	for i, c := range tourCommands(base, key, run, coupon, holds) {
 		p.printf("# %d. %s\n%s\n\n", i+1, c.title, c.command)
 	}
@@ -188,37 +189,58 @@ func (p *program) tour(ctx context.Context, s *server, key, data string) error {
 type tourCommand struct{ title, command string }
 
 func tourCommands(base, key, run, coupon string, holds []string) []tourCommand {
-	type m = map[string]any
-	cny := func(n int) m { return m{"amount": n, "currency": "CNY"} }
-	post := func(path, name string, body m) string { return curl(base, key, "POST", path, name+"-"+run, body) }
+	post := func(path, name, body string, args ...any) string {
+		return curl(base, key, "POST", path, name+"-"+run, fmt.Sprintf(body, args...))
+	}
 	return []tourCommand{
-		{"issue a coupon: 20.00 off orders from 100.00", post("/v1/campaigns/tour/issues", "issue", m{
-			"owner": demoOwner, "issue_ref": "order-" + run, "expires_at": demoEnd().Format(time.RFC3339),
-			"discount": m{"kind": "FIXED", "amount": cny(2000), "min_spend": cny(10000)},
-		})},
-		{"hold a coupon of ten per cent and 5.00 of red-packet money for an order, all or nothing", post("/v1/holds", "hold", m{
-			"hold_id": holds[0], "owner": demoOwner, "order_id": "order-" + run, "attempt": 1,
-			"lines": []m{{"line_id": "shoes", "amount": cny(12000)}, {"line_id": "socks", "amount": cny(999)}},
-			"items": []m{{"kind": "coupon", "coupon_id": coupon}, {"kind": "money", "amount": cny(500)}},
-		})},
-		{"confirm it: coupon and money are spent (send it again: the same answer)", post("/v1/holds/"+holds[0]+"/confirm", "confirm", m{
-			"owner": demoOwner,
-		})},
-		{"cancel a hold that has not arrived yet: it leaves a tombstone, and the late hold will be refused",
-			post("/v1/holds/"+holds[1]+"/cancel", "cancel", m{"owner": demoOwner})},
-		{"the owner's history: decided once, chained by hash", curl(base, key, "GET", "/v1/owners/"+demoOwner+"/entries", "", nil)},
+		{"issue a coupon: 20.00 off orders from 100.00", post("/v1/campaigns/tour/issues", "issue", issueBody,
+			demoOwner, "order-"+run, demoEnd().Format(time.RFC3339))},
+		{"hold a coupon of ten per cent and 5.00 of red-packet money for an order, all or nothing", post("/v1/holds", "hold", holdBody,
+			holds[0], demoOwner, "order-"+run, coupon)},
+		{
+			"confirm it: coupon and money are spent (send it again: the same answer)",
+			post("/v1/holds/"+holds[0]+"/confirm", "confirm", ownerBody, demoOwner),
+		},
+		{
+			"cancel a hold that has not arrived yet: it leaves a tombstone, and the late hold will be refused",
+			post("/v1/holds/"+holds[1]+"/cancel", "cancel", ownerBody, demoOwner),
+		},
+		{"the owner's history: decided once, chained by hash", curl(base, key, "GET", "/v1/owners/"+demoOwner+"/entries", "", "")},
 	}
 }
 
-// curl writes a request as a command for a shell.
-func curl(base, key, method, path, idempotencyKey string, body any) string {
-	lines := []string{"curl -sS -X " + method + " " + base + path, "  -H 'Authorization: Bearer " + key + "'"}
+// The bodies of the tour, as one would write them by hand.
+const (
+	issueBody = `{
+    "owner": %q, "issue_ref": %q,
+    "discount": {
+      "kind": "FIXED",
+      "amount": {"amount": 2000, "currency": "CNY"}, "min_spend": {"amount": 10000, "currency": "CNY"}
+    },
+    "expires_at": %q
+  }`
+	holdBody = `{
+    "hold_id": %q, "owner": %q, "order_id": %q, "attempt": 1,
+    "lines": [
+      {"line_id": "shoes", "amount": {"amount": 12000, "currency": "CNY"}},
+      {"line_id": "socks", "amount": {"amount": 999, "currency": "CNY"}}
+    ],
+    "items": [
+      {"kind": "coupon", "coupon_id": %q},
+      {"kind": "money", "amount": {"amount": 500, "currency": "CNY"}}
+    ]
+  }`
+	ownerBody = `{"owner": %q}`
+)
+
+// curl writes a request as a command for a shell. Its output ends in a newline, which replies do not.
+func curl(base, key, method, path, idempotencyKey, body string) string {
+	lines := []string{`curl -sS -w '\n' -X ` + method + " " + base + path, "  -H 'Authorization: Bearer " + key + "'"}
 	if idempotencyKey != "" {
 		lines = append(lines, "  -H 'Idempotency-Key: "+idempotencyKey+"'")
 	}
-	if body != nil {
-		text, _ := json.Marshal(body) // maps of strings and numbers always encode
-		lines = append(lines, "  -H 'Content-Type: application/json'", "  -d '"+string(text)+"'")
+	if body != "" {
+		lines = append(lines, "  -H 'Content-Type: application/json'", "  -d '"+body+"'")
 	}
 	return strings.Join(lines, " \\\n")
 }

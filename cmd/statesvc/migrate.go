@@ -1,16 +1,23 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/spf13/cobra"
 
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
 )
 
 func (p *program) migrate() *cobra.Command {
@@ -19,26 +26,16 @@ func (p *program) migrate() *cobra.Command {
 		Short: "Make or update the schemas of the shards, and the cluster in the register",
 	}
 	up := &cobra.Command{
-		Use:   "up",
+		Use:   "up --config FILE",
 		Short: "Apply missing migrations to every shard; the first time also make secrets, shard map and records",
 		Long: "Apply missing migrations to every shard. The first time this also gives each shard its buckets and writes secrets,\n" +
-			"records and the shard map to the register. It may be run again at any time, and while instances serve.",
+			"records and the shard map to the register. It may be run again at any time, and while instances serve; what is there\n" +
+			"stays. The schemas must exist; docs/operations.md has the statements that make them, and the grants.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, reg, err := p.openRegister(cmd)
-			if err != nil {
-				return err
-			}
-			defer reg.Close()
-			err = instance.Bootstrap(cmd.Context(), reg, cfg.shards(), time.Now, func(s string) { p.printf("%s\n", s) })
-			if err == nil {
-				p.printf("done; next: `statesvc keys create --name admin --scopes admin`, then `statesvc serve`\n")
-			}
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.migrateUp(cmd) },
 	}
 	status := &cobra.Command{
-		Use:   "status",
+		Use:   "status --config FILE",
 		Short: "List the migrations of every shard and whether they were applied",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return p.migrationStatus(cmd) },
@@ -49,17 +46,72 @@ func (p *program) migrate() *cobra.Command {
 	return cmd
 }
 
-// openRegister loads the configuration and opens the register that it names, making its folder the first time.
-func (p *program) openRegister(cmd *cobra.Command) (config, *register.File, error) {
+func (p *program) migrateUp(cmd *cobra.Command) error {
 	cfg, err := loadConfig(cmd.Flags(), p.env)
 	if err != nil {
-		return cfg, nil, err
+		return err
 	}
-	reg, err := openRegisterFile(cfg.Register)
-	return cfg, reg, err
+	if show, _ := cmd.Flags().GetBool("print-config"); show {
+		return p.printConfig(cfg)
+	}
+	reg, err := makeRegisterFile(cfg.Register)
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	if err := sameShards(cmd.Context(), reg, cfg.Shards); err != nil {
+		return err
+	}
+	err = instance.Bootstrap(cmd.Context(), reg, cfg.shards(), time.Now, func(s string) { p.printf("%s\n", s) })
+	if err != nil {
+		return explain(err)
+	}
+	var options strings.Builder
+	for _, name := range []string{"config", "register"} {
+		if f := cmd.Flags().Lookup(name); f.Changed {
+			fmt.Fprintf(&options, " --%s %s", name, f.Value)
+		}
+	}
+	p.printf("done; next, unless you have been here before:\n"+
+		"  statesvc keys create%[1]s --name checkout --scopes read,hold\n"+
+		"  statesvc keys create%[1]s --name admin --scopes read,issue,admin\n"+
+		"  statesvc serve%[1]s\n", options.String())
+	return nil
 }
 
-func openRegisterFile(path string) (*register.File, error) {
+// sameShards refuses a configuration with other shards than the map has, or in another order. Bootstrap would let shards take
+// buckets that others serve.
+func sameShards(ctx context.Context, reg register.Register, configured []shardConfig) error {
+	entry, err := reg.Get(ctx, shard.MapKey)
+	if errors.Is(err, register.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the shard map: %w", err)
+	}
+	mapped, err := shard.DecodeMap(entry.Value)
+	if err != nil {
+		return err
+	}
+	var there, here []string
+	for _, s := range mapped.Shards {
+		there = append(there, s.Name)
+	}
+	for _, s := range configured {
+		here = append(here, s.Name)
+	}
+	if !slices.Equal(there, here) {
+		return fmt.Errorf("the cluster in the register has the shards %v and the configuration has %v: shards can be neither added, "+
+			"removed, renamed nor reordered yet; correct the configuration, or name another register", there, here)
+	}
+	return nil
+}
+
+// registerPatience is for a file that another process has locked.
+const registerPatience = 5 * time.Second
+
+// makeRegisterFile opens a register, and makes it and its folder the first time.
+func makeRegisterFile(path string) (*register.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of the register: %w", err)
 	}
@@ -70,10 +122,56 @@ func openRegisterFile(path string) (*register.File, error) {
 	return reg, nil
 }
 
+// openRegisterFile opens the register of a cluster that has been made. A register at a wrong path must not look like a new one.
+func openRegisterFile(path string) (*register.File, error) {
+	const advice = "make the cluster with `statesvc migrate up --config FILE`, or name its register with --register or in the configuration"
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no register %s; %s", path, advice)
+	}
+	reg, err := makeRegisterFile(path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), registerPatience)
+	defer cancel()
+	_, err = reg.Get(ctx, shard.MapKey)
+	if err == nil {
+		return reg, nil
+	}
+	_ = reg.Close()
+	if errors.Is(err, register.ErrNotFound) {
+		return nil, fmt.Errorf("the register %s holds no cluster; %s", path, advice)
+	}
+	return nil, fmt.Errorf("read the register %s: %w", path, err)
+}
+
+// advices say what to do about the errors of a database that a new user meets, by their numbers.
+var advices = map[uint16]string{
+	1044: "the user may not use this schema; docs/operations.md has the grants",
+	1045: "the user or the password is wrong, or the user may not come from this address",
+	1049: "make the schema first: CREATE DATABASE … CHARACTER SET utf8mb4",
+	1142: "the user lacks a right; docs/operations.md has the grants",
+	1290: "the server is read-only; name the primary",
+}
+
+// explain adds what to do to an error of a database.
+func explain(err error) error {
+	if wrong, ok := errors.AsType[*mysql.MySQLError](err); ok && advices[wrong.Number] != "" {
+		return fmt.Errorf("%w; %s", err, advices[wrong.Number])
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Errorf("%w; is the server running, and is the address right?", err)
+	}
+	return err
+}
+
 func (p *program) migrationStatus(cmd *cobra.Command) error {
 	cfg, err := loadConfig(cmd.Flags(), p.env)
 	if err != nil {
 		return err
+	}
+	if show, _ := cmd.Flags().GetBool("print-config"); show {
+		return p.printConfig(cfg)
 	}
 	for _, s := range cfg.shards() {
 		db, err := s.Open(time.Now)
@@ -83,7 +181,7 @@ func (p *program) migrationStatus(cmd *cobra.Command) error {
 		steps, err := migrations.Status(cmd.Context(), db.SQL(), db.Dialect.String())
 		_ = db.Close()
 		if err != nil {
-			return fmt.Errorf("shard %s: %w", s.Name, err)
+			return explain(fmt.Errorf("shard %s: %w", s.Name, err))
 		}
 		for _, step := range steps {
 			state := "missing"
