@@ -31,6 +31,7 @@ const (
 	requestPatience = 25 * time.Second
 	decidePatience  = 10 * time.Second
 	headerPatience  = 5 * time.Second
+	bodyPatience    = time.Minute // imports extend it for themselves
 	idlePatience    = 2 * time.Minute
 	maxHeaderBytes  = 16 << 10
 )
@@ -168,7 +169,7 @@ func (s *server) listen(ctx context.Context) error {
 		return fmt.Errorf("listen: %w; is another instance running? choose another address with --listen", err)
 	}
 	s.http = &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerPatience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeaderBytes,
+		Handler: handler, ReadHeaderTimeout: headerPatience, ReadTimeout: bodyPatience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	return nil
