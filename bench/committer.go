@@ -151,7 +151,8 @@ func (r *rig) seed(ctx context.Context) error {
 	end := time.Now().AddDate(1, 0, 0).UnixMicro()
 	from := "seq_0_to_" + fmt.Sprint(owners)
 	coupons := `INSERT INTO coupons (bucket, owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount,
-basis_points, cap, min_spend, valid_from, expires_at, issued_at, changed_at) SELECT %s, %s, UNHEX(LPAD(HEX(o.seq*4294967296+n.seq),32,'0')), 'bench',
+basis_points, cap, min_spend, valid_from, expires_at, issued_at, changed_at) SELECT %s, %s,
+UNHEX(LPAD(HEX(o.seq*4294967296+n.seq),32,'0')), 'bench',
 CONCAT('b-',n.seq), 'AVAILABLE', 1, 'FIXED', '%s', 500, 0, 0, 0, 0, %d, 0, 0 FROM %s o JOIN %s n`
 	statements := []string{
 		fmt.Sprintf("INSERT INTO owners (bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at) "+

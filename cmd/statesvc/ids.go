@@ -82,7 +82,8 @@ func (p *program) decodeID(codec *id.Codec, text string, keyed bool) error {
 		return fmt.Errorf("%q: %w; an id is a word such as hold or coupon, an underscore, and 26 of 0–9 a–z without i, l, o and u", text, err)
 	}
 	p.printf("%s\n", text)
-	p.printf("  kind      %s\n  time      %s\n  format    %d\n  site      %d\n", f.Kind, f.Time.Format("2006-01-02T15:04:05.000Z07:00"), f.Format, f.Site)
+	at := f.Time.Format("2006-01-02T15:04:05.000Z07:00")
+	p.printf("  kind      %s\n  time      %s\n  format    %d\n  site      %d\n", f.Kind, at, f.Format, f.Site)
 	p.printf("  bucket    %d\n  placement %d\n  node      %d\n  seq       %d\n", f.Bucket, f.Placement, f.Node, f.Seq)
 	p.printf("  mac       %d, %s\n", f.MAC, judgement(f, keyed))
 	return nil

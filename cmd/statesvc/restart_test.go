@@ -19,7 +19,8 @@ func TestKilledProgramKeepsWhatItAcknowledged(t *testing.T) {
 		`{"owner":"user-1","issue_ref":"kill","discount":{"kind":"FIXED","amount":{"amount":100,"currency":"CNY"}},"expires_at":%q}`,
 		demoEnd().Format(time.RFC3339)))
 	holdBody := fmt.Sprintf(`{"owner":"user-1","order_id":"kill","lines":[{"line_id":"l","amount":{"amount":5000,"currency":"CNY"}}],`+
-		`"items":[{"kind":"coupon","coupon_id":%q},{"kind":"money","amount":{"amount":70,"currency":"CNY"}}]}`, coupon.at(t, "coupon", "coupon_id"))
+		`"items":[{"kind":"coupon","coupon_id":%q},{"kind":"money","amount":{"amount":70,"currency":"CNY"}}]}`,
+		coupon.at(t, "coupon", "coupon_id"))
 	hold := before.caller(t).want(t, http.StatusCreated, "POST", "/v1/holds", "hold", holdBody)
 	kill(t, before)
 
