@@ -159,7 +159,8 @@ func touch(t *testing.T, tx *sql.Tx, owner string) {
 func gainWeight(t *testing.T, tx *sql.Tx, round int) {
 	t.Helper()
 	for i := range 50 {
-		if _, err := tx.ExecContext(t.Context(), "INSERT INTO counters (bucket, owner, n) VALUES (?,?,0)", round, fmt.Sprint("w", i)); err != nil {
+		_, err := tx.ExecContext(t.Context(), "INSERT INTO counters (bucket, owner, n) VALUES (?,?,0)", round, fmt.Sprint("w", i))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

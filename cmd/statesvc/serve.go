@@ -196,7 +196,7 @@ func (s *server) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("serve: %w", err), s.close(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
-	s.log.Info("stopping")
+	s.log.InfoContext(ctx, "stopping")
 	s.stopping.Store(true)
 	time.Sleep(s.cfg.DrainDelay)
 	return s.close(context.WithoutCancel(ctx))
