@@ -11,11 +11,7 @@ import (
 
 // The tour is the first thing that a new user tries: its commands must work as printed, in their order, and any number of times.
 func TestTour(t *testing.T) {
-	s := serve(t, devServes, "dev", "--listen", "127.0.0.1:0", "--data", t.TempDir())
-	commands := printedCommands(s.out.String())
-	if len(commands) != 5 {
-		t.Fatalf("%d commands are printed, want 5:\n%s", len(commands), s.out)
-	}
+	commands := printedTour(t)
 	statuses := []int{http.StatusCreated, http.StatusCreated, http.StatusOK, http.StatusOK, http.StatusOK}
 	var first []reply
 	for round := range 2 {
@@ -88,6 +84,18 @@ func checkLateHold(t *testing.T, commands []string) {
 	if code := r.at(t, "code"); code != "already-cancelled" {
 		t.Errorf("the late hold is refused with %v: %s", code, r.body)
 	}
+}
+
+// printedTour starts `statesvc dev` on new data and returns the commands that it prints.
+func printedTour(t testing.TB) []string {
+	t.Helper()
+	s := serve(t, devServes, "dev", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	s.out.await(t, `(Stop with Ctrl-C)`, nil) // what it prints last
+	commands := printedCommands(s.out.String())
+	if len(commands) != 5 {
+		t.Fatalf("%d commands are printed, want 5:\n%s", len(commands), s.out)
+	}
+	return commands
 }
 
 // printedCommands are the blocks of lines that begin with curl.

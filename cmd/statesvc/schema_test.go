@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/statesvc/statesvc/internal/testdb"
+	"github.com/statesvc/statesvc/migrations"
+	"github.com/statesvc/statesvc/shard"
+)
+
+// row is what an INSERT sets, as SQL.
+type row map[string]string
+
+func (r row) with(other row) row {
+	all := maps.Clone(r)
+	maps.Copy(all, other)
+	return all
+}
+
+// goodRows are rows that every table takes. What ends in _id, and the keys, is different in each wrong row.
+var goodRows = map[string]row{
+	"fence":        {"id": "1", "epoch": "1"},
+	"bucket_owner": {"bucket": "1", "state": "'SERVING'"},
+	"operations": {
+		"bucket": "1", "owner": "'a'", "op_key": "'k'", "fingerprint": "x'01'", "verdict": "'DONE'", "epoch": "1", "decided_at": "1",
+		"reply": "x''",
+	},
+	"owners": {
+		"bucket": "1", "owner": "'a'", "ver": "1", "entry_seq": "0", "head": zeros(32), "live_holds": "0", "due_at": "0", "changed_at": "1",
+	},
+	"coupons": {
+		"bucket": "1", "owner": "'a'", "coupon_id": zeros(16), "campaign_id": "'c'", "issue_ref": "'r'", "state": "'AVAILABLE'", "ver": "1",
+		"discount": "'FIXED'", "currency": "'CNY'", "amount": "5", "basis_points": "0", "cap": "0", "min_spend": "0", "valid_from": "1",
+		"expires_at": "2", "issued_at": "1", "changed_at": "1",
+	},
+	"lots": {
+		"bucket": "1", "owner": "'a'", "lot_id": zeros(16), "issue_ref": "'r'", "source": "'s'", "tag": "''", "currency": "'CNY'", "live": "1",
+		"issued": "10", "available": "4", "held": "6", "spent": "0", "expired": "0", "revoked": "0", "ver": "1", "expires_at": "2",
+		"issued_at": "1", "changed_at": "1",
+	},
+	"holds": {
+		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "order_id": "'o'", "attempt": "1", "request_hash": zeros(16), "created_at": "1",
+		"expires_at": "2", "doc": "'{}'",
+	},
+	"decided_holds": {
+		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "request_hash": zeros(16), "state": "'CONFIRMED'", "created_at": "1",
+		"expires_at": "2", "decided_at": "1", "doc": "'{}'",
+	},
+	"orders":  {"bucket": "1", "owner": "'a'", "order_id": "'o'", "attempt": "1", "hold_id": zeros(16)},
+	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "'{}'", "hash": zeros(32)},
+}
+
+func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
+
+// other are keys that no good row has, so that only the wrong value can be refused.
+var other = map[string]row{
+	"operations": {"op_key": "'other'"}, "owners": {"owner": "'b'"}, "entries": {"seq": "2"}, "orders": {"order_id": "'p'"},
+	"coupons": {"coupon_id": ones, "issue_ref": "'other'"}, "lots": {"lot_id": ones, "issue_ref": "'other'"},
+	"holds": {"hold_id": ones}, "decided_holds": {"hold_id": ones}, "fence": {}, "bucket_owner": {"bucket": "2"},
+}
+
+const ones = "x'01010101010101010101010101010101'"
+
+// wrongRows break one constraint each; see docs/invariants.md.
+var wrongRows = []struct {
+	name, table string
+	wrong       row
+}{
+	{"I1 available", "lots", row{"available": "-1", "held": "11"}},
+	{"I1 held", "lots", row{"held": "-1", "available": "11"}},
+	{"I1 spent", "lots", row{"spent": "-1", "held": "7"}},
+	{"I1 expired", "lots", row{"expired": "-1", "held": "7"}},
+	{"I1 revoked", "lots", row{"revoked": "-1", "held": "7"}},
+	{"I1 nothing issued", "lots", row{"issued": "0", "available": "0", "held": "0", "live": "0"}},
+	{"I1 live holds", "owners", row{"live_holds": "-1"}},
+	{"I1 version", "owners", row{"ver": "0"}},
+	{"I1 sequence", "owners", row{"entry_seq": "-1"}},
+	{"I2 too much", "lots", row{"spent": "1"}},
+	{"I2 too little", "lots", row{"available": "3"}},
+	{"a dead lot with money", "lots", row{"live": "0"}},
+	{"a live lot without", "lots", row{"available": "0", "held": "0", "spent": "10"}},
+	{"a held coupon without a hold", "coupons", row{"state": "'HELD'", "held_until": "2"}},
+	{"a held coupon without an end", "coupons", row{"state": "'HELD'", "hold_id": ones}},
+	{"a free coupon with a hold", "coupons", row{"hold_id": ones}},
+	{"a used coupon without a hold", "coupons", row{"state": "'USED'"}},
+	{"a used coupon with an end", "coupons", row{"state": "'USED'", "hold_id": ones, "held_until": "2"}},
+	{"an unknown state of a coupon", "coupons", row{"state": "'LOST'"}},
+	{"more than all", "coupons", row{"discount": "'PERCENT'", "basis_points": "10001"}},
+	{"a hold that ends before it begins", "holds", row{"expires_at": "1"}},
+	{"attempt 0", "holds", row{"attempt": "0"}},
+	{"a decided hold that is live", "decided_holds", row{"state": "'HELD'"}},
+	{"an unknown verdict", "operations", row{"verdict": "'MAYBE'"}},
+	{"entry 0", "entries", row{"seq": "0"}},
+	{"a second fence", "fence", row{"id": "2"}},
+	{"a bucket too many", "bucket_owner", row{"bucket": "16384"}},
+	{"an unknown state of a bucket", "bucket_owner", row{"state": "'MINE'"}},
+
+	{"I3 decided twice", "decided_holds", row{"hold_id": zeros(16), "state": "'CANCELLED'"}},
+	{"a hold twice", "holds", row{"hold_id": zeros(16)}},
+	{"I4 a key twice", "operations", row{"op_key": "'k'"}},
+	{"I4 a coupon's reference twice", "coupons", row{"issue_ref": "'r'"}},
+	{"I4 a lot's reference twice", "lots", row{"issue_ref": "'r'"}},
+	{"I4 an order twice", "orders", row{"order_id": "'o'", "hold_id": ones}},
+	{"a coupon's id with another owner", "coupons", row{"coupon_id": zeros(16), "owner": "'b'"}},
+	{"a lot's id with another owner", "lots", row{"lot_id": zeros(16), "owner": "'b'"}},
+	{"I8 an entry twice", "entries", row{"seq": "1"}},
+}
+
+// TestSchemaRefuses: what the rules never do, the schema does not take, on both engines.
+func TestSchemaRefuses(t *testing.T) {
+	for name, open := range map[string]func(t *testing.T) (*shard.DB, error){
+		"mariadb": func(t *testing.T) (*shard.DB, error) {
+			server := testdb.MariaDB(t)
+			return shard.OpenMariaDB(server.DSN(server.Schema(t)), time.Now)
+		},
+		"sqlite": func(t *testing.T) (*shard.DB, error) {
+			return shard.OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), time.Now)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := open(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := migrations.Up(t.Context(), db.SQL(), db.Dialect.String()); err != nil {
+				t.Fatal(err)
+			}
+			for table, good := range goodRows {
+				if table == "fence" {
+					continue // the migration has written it
+				}
+				if err := insert(t, db, table, good); err != nil {
+					t.Fatalf("a good row of %s: %v", table, err)
+				}
+				if err := insert(t, db, table, good.with(other[table])); err != nil {
+					t.Fatalf("another good row of %s: %v", table, err)
+				}
+				remove(t, db, table, other[table])
+			}
+			for _, c := range wrongRows {
+				if err := insert(t, db, c.table, goodRows[c.table].with(other[c.table]).with(c.wrong)); err == nil {
+					t.Errorf("%s: %s takes %v", c.name, c.table, c.wrong)
+					remove(t, db, c.table, other[c.table])
+				}
+			}
+		})
+	}
+}
+
+func insert(t testing.TB, db *shard.DB, table string, r row) error {
+	t.Helper()
+	columns := slices.Sorted(maps.Keys(r))
+	values := make([]string, len(columns))
+	for i, column := range columns {
+		values[i] = r[column]
+	}
+	_, err := db.SQL().ExecContext(t.Context(), fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", table,
+		strings.Join(columns, ", "), strings.Join(values, ", ")))
+	return err
+}
+
+func remove(t testing.TB, db *shard.DB, table string, where row) {
+	t.Helper()
+	var conditions []string
+	for column, value := range where {
+		conditions = append(conditions, column+"="+value)
+	}
+	if _, err := db.SQL().ExecContext(t.Context(), "DELETE FROM "+table+" WHERE "+strings.Join(conditions, " AND ")); err != nil {
+		t.Fatal(err)
+	}
+}
