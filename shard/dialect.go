@@ -58,8 +58,8 @@ var SQLite = &Dialect{
 	begin:      "BEGIN IMMEDIATE",
 	greatest:   "MAX",
 	deleteOpen: "DELETE FROM ",
-	inOpen:     "(VALUES ",
-	inClose:    ")",
+	inOpen:     "(SELECT * FROM (VALUES ", // a bare list of row values would make SQLite read the whole table
+	inClose:    "))",
 	driverName: "sqlite",
 
 	ignoreDuplicate: " ON CONFLICT DO NOTHING",
