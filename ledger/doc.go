@@ -19,17 +19,30 @@
 // # What is final and what is not
 //
 // holds is the pending ledger: live holds only. A hold that is confirmed, cancelled or expired moves to decided_holds and
-// leaves an entry in entries, which is append-only and chained by hash per owner. The counters of lots and the states of coupons
-// are kept in step in the same transaction; CHECKs in the schema refuse what would break conservation.
+// leaves an entry in entries, which is append-only and chained by hash per owner (history.go has the formula). orders remembers
+// for ever which hold an order's attempt has made. The counters of lots and the states of coupons are kept in step in the same
+// transaction; CHECKs in the schema refuse what would break conservation.
 //
 // # Time
 //
 // now is the shard's, read once per batch. A hold with expires_at ≤ now is expired whether or not a sweeper ever ran: apply
-// settles the expired holds of an owner before it looks at the operation.
+// settles the expired holds of an owner before it looks at the operation, and reads show what is true at their instant. due_at
+// in the owner's row says when that is worth a look.
+//
+// # Failure handling
+//
+// A rule that refuses gives a [Refusal], which is recorded under the key and replayed, unless it is held-by-other. A reference
+// that belongs to another request gives a [KeyReused]; a row that contradicts another stops the operation with
+// shard.ErrInternal and changes nothing. DESIGN.md has the reasons.
 //
 // # Traps
 //
 //   - Replies are stored and replayed byte for byte. The structs in reply.go are the wire format of openapi.yaml; a change
 //     there must stay readable for clients that get a reply of last year.
-//   - apply must not change a row before it knows that the operation succeeds: all or nothing.
+//   - apply must not change a row before it knows that the operation succeeds: all or nothing. Only what has expired is
+//     written down first, because it is true in any case.
+//   - What an operation writes must not depend on what else is in its batch. It may therefore look only at what it would have
+//     loaded alone; TestBatchesChangeNothing compares.
+//   - The order of a new hold is looked up only if something is wrong with the hold (see [Machine.NewBatch]).
+//   - Texts go into JSON without escapes. A new field with a wider alphabet than references have needs an encoder that escapes.
 package ledger

@@ -44,6 +44,8 @@ var suite = []struct {
 	{"C08CancelAfterConfirm", testC08},
 	{"AllOrNothingAtOnce", testAllOrNothing},
 	{"C17CancelsAndSweeper", testC17},
+	{"Overdue", testOverdue},
+	{"ForeignHold", testForeignHold},
 	{"C19AnotherBody", testC19},
 	{"C20RefusalsStay", testC20},
 	{"C40EndedWhileHeld", testC40},
@@ -250,6 +252,74 @@ func testC17(t *testing.T, w *world) {
 		a.wantMoney(t, 100, 0)
 		a.wantKinds(t, map[string]int{"CREDITED": 1, "EXPIRED": 1})
 	}
+}
+
+// testOverdue: an owner is due as long as he may have expired holds. A cancel leaves due_at too early, and the next settlement
+// corrects it.
+func testOverdue(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 100, time.Hour)
+	due := func() bool {
+		t.Helper()
+		owners, err := ledger.Overdue(t.Context(), w.db, w.now(t), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(owners, a.owner)
+	}
+	settle := func() {
+		t.Helper()
+		if err := a.l.ExpireDue(t.Context(), a.owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short, long := a.request(money(10)), a.request(money(20))
+	short.TTL, long.TTL = 10*time.Second, 100*time.Second
+	cancelled := a.hold(t, short)
+	a.hold(t, long)
+	if err := a.cancel(t.Context(), a.ref(cancelled)); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, 20*time.Second)
+	before := must(a.l.Owner(t.Context(), a.owner)).Version
+	if !due() {
+		t.Error("not due, though the cancelled hold would have expired")
+	}
+	settle()
+	if due() || must(a.l.Owner(t.Context(), a.owner)).Version != before {
+		t.Error("due after the settlement, or something was changed by it")
+	}
+	w.advance(t, 100*time.Second)
+	if !due() {
+		t.Error("not due, though a hold has expired")
+	}
+	settle()
+	a.wantKinds(t, map[string]int{"CREDITED": 1, "CANCELLED": 1, "EXPIRED": 1})
+	if due() {
+		t.Error("due without a live hold")
+	}
+}
+
+// testForeignHold: an id in the right bucket still belongs to one owner only.
+func testForeignHold(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 100, time.Hour)
+	ref := a.ref(a.hold(t, a.request(money(100))))
+	b := a
+	for i := 0; b.owner == a.owner; i++ {
+		if name := fmt.Sprintf("%s-%d", a.owner, i); shard.BucketOf(name) == shard.BucketOf(a.owner) {
+			b.owner = name
+		}
+	}
+	wantError(t, b.confirm(t.Context(), ref), ledger.ErrNotFound)
+	wantError(t, b.cancel(t.Context(), ref), ledger.ErrNotFound)
+	request := b.request(money(1))
+	request.HoldID = ref.HoldID
+	wantError(t, second(b.l.Hold(t.Context(), b.key(), request)), ledger.ErrNotFound)
+	if err := a.confirm(t.Context(), ref); err != nil {
+		t.Error(err)
+	}
+	wantError(t, b.cancel(t.Context(), ref), ledger.ErrNotFound)
 }
 
 func testC19(t *testing.T, w *world) {
