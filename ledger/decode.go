@@ -33,16 +33,20 @@ func (s *state) takesOf(h *holdRow) (*takes, error) {
 	return t, nil
 }
 
-// read reads the items of a document. Members that it does not know are left to those who do.
+// read reads the items of a document, and nothing behind them. Members that it does not know are left to those who do.
 func (t *takes) read(doc []byte) error {
 	d := decoder{rest: doc}
-	d.object(func(member []byte) {
+	d.must('{')
+	for d.err == nil {
+		member := d.text()
+		d.must(':')
 		if string(member) == "items" {
 			d.array(func() { t.readItem(&d) })
-		} else {
-			d.skip()
+			break
 		}
-	})
+		d.skip()
+		d.must(',')
+	}
 	return d.err
 }
 
@@ -186,19 +190,23 @@ func (d *decoder) id(kind id.Kind) id.ID {
 	return parsed
 }
 
-// skip reads a value of any type.
+// skip reads a value of any type. Of objects and arrays it only counts the brackets.
 func (d *decoder) skip() {
-	switch {
-	case len(d.rest) == 0:
-		d.fail(errNotOurs)
-	case d.rest[0] == '{':
-		d.object(func([]byte) { d.skip() })
-	case d.rest[0] == '[':
-		d.array(d.skip)
-	case d.rest[0] == '"':
-		d.text()
-	default:
-		d.literal()
+	for depth := 0; d.err == nil; {
+		switch {
+		case d.take('{'), d.take('['):
+			depth++
+		case d.take('}'), d.take(']'):
+			depth--
+		case d.take(','), d.take(':'):
+		case len(d.rest) > 0 && d.rest[0] == '"':
+			d.text()
+		default:
+			d.literal()
+		}
+		if depth <= 0 {
+			return
+		}
 	}
 }
 

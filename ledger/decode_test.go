@@ -36,7 +36,7 @@ func TestDecoderRefuses(t *testing.T) {
 		``, `{`, `[]`, `{}x`[:1], `{"items":`, `{"items":[`, `{"items":[{]}`, `{"items":[{"lots":[{"amount":}]}]}`,
 		`{"items":[{"lots":[{"amount":-1}]}]}`, `{"items":[{"lots":[{"amount":1.5}]}]}`,
 		`{"items":[{"lots":[{"amount":9999999999999999999}]}]}`, `{"items":[{"lots":[{"lot_id":"` + lot[:len(lot)-1] + `"}]}]}`,
-		`{"items":[{"coupon_id":"` + lot + `"}]}`, `{"items":[{"kind":"mo\"ney"}]}`, `{"it": []}`, `{"a":1`,
+		`{"items":[{"coupon_id":"` + lot + `"}]}`, `{"items":[{"kind":"mo\"ney"}]}`, `{"it": []}`, `{"a":1`, `{"a":}`, `{"payable":1}`,
 	} {
 		if err := new(takes).read([]byte(doc)); err == nil {
 			t.Errorf("%s is accepted", doc)
