@@ -2,6 +2,7 @@ package shard
 
 import (
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -90,6 +91,9 @@ func isASCII(s string) bool {
 }
 
 func (d *Dialect) appendEscaped(b []byte, s string) []byte {
+	if strings.IndexByte(s, '\'') < 0 && (!d.multi || strings.IndexByte(s, '\\') < 0 && strings.IndexByte(s, 0) < 0) {
+		return append(b, s...) // nearly always
+	}
 	start := 0
 	for i := range len(s) {
 		var esc string
