@@ -18,6 +18,8 @@ const (
 	defaultRoundTrip  = 2 * time.Second // bound of round trip 1; under idle_write_transaction_timeout
 	defaultCommitWait = 4 * time.Second // bound of round trip 2, above the driver's own timeouts
 	maxBatchRetries   = 8               // races with other instances before the operations are handed back
+	maxPacketBytes    = 8 << 20         // of round trip 2: half of the server's default max_allowed_packet
+	warnEvery         = time.Second     // between lines of a lane about the same trouble
 	maxAttempts       = 3               // how often an operation whose attempts ended aborted is run again
 )
 

@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type add struct {
 	poison bool
 	ghost  bool
 	erase  bool
+	reply  int // bytes that the reply is padded to
 }
 
 type counterRow struct {
@@ -72,7 +74,7 @@ func (b *counterBatch) Apply(i int, _ time.Time) shard.Reply {
 	row.n += a.n
 	row.dirty, row.erase = true, a.erase
 	row.found = row.found || a.ghost || a.erase
-	return shard.Reply{Verdict: shard.Done, Body: fmt.Appendf(nil, "%d", row.n)}
+	return shard.Reply{Verdict: shard.Done, Body: fmt.Appendf(nil, "%*d", a.reply, row.n)}
 }
 
 func (b *counterBatch) Write(p *shard.Packet) {
@@ -410,4 +412,28 @@ func exec(t *testing.T, db *shard.DB, statement string, args ...any) {
 	if _, err := db.SQL().ExecContext(t.Context(), statement, args...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A batch whose writes would not fit into a packet is split; nobody hears of it.
+func TestLargeBatchesAreSplit(t *testing.T) {
+	engines(t, func(t *testing.T, db *shard.DB) {
+		c := start(t, shard.Config{DB: db, Lanes: 1})
+		large := bytes.Repeat([]byte("x"), 200)
+		var wg sync.WaitGroup
+		for i := range 60 {
+			wg.Go(func() {
+				o := op(fmt.Sprintf("o%d", i), "k", 1)
+				o.Fingerprint = large
+				o.Body = add{n: 1, reply: 400_000}
+				if r := submit(t, c, o); r.Verdict != shard.Done {
+					t.Errorf("%v %v", r.Verdict, r.Err)
+				}
+			})
+		}
+		wg.Wait()
+		var n int
+		if err := db.SQL().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM counters WHERE n=1").Scan(&n); err != nil || n != 60 {
+			t.Errorf("%d owners counted, %v", n, err)
+		}
+	})
 }

@@ -58,6 +58,7 @@ const (
 	faultBug             // a constraint that apply should have kept; split the batch
 	faultLost            // the connection or the server is gone
 	faultDuplicate       // a unique key: a race at first, a bug if it comes again
+	faultLarge           // too many bytes for one packet; split the batch
 )
 
 // mysqlFaults maps the server's error numbers that prove that a transaction did not commit. Every other number counts as
@@ -103,9 +104,14 @@ func classify(err error) fault {
 		return faultBug
 	case errors.Is(err, errStaleEpoch):
 		return faultStale
+	case errors.Is(err, errTooLarge):
+		return faultLarge
 	}
 	return faultLost
 }
+
+// errTooLarge: the writes of a batch do not fit into one packet. The server would drop the connection and tell nobody why.
+var errTooLarge = errors.New("too many bytes for one packet")
 
 // errStaleEpoch: the fence row holds another epoch than the route.
 var errStaleEpoch = errors.New("stale epoch")

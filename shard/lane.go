@@ -17,6 +17,7 @@ type lane struct {
 	number int
 	queue  *queue
 	conn   *sql.Conn // nil until used, and after it broke
+	warned time.Time // when the log last heard that the shard takes no writes
 	packet *Packet   // reused; a lane has one packet under way
 }
 
@@ -69,6 +70,7 @@ func (l *lane) decide(calls []*call, collided bool) {
 			return
 		}
 		if errors.Is(err, errUndecided) {
+			l.warn("a COMMIT got no answer", err)
 			l.undecided(calls)
 			return
 		}
@@ -78,17 +80,26 @@ func (l *lane) decide(calls []*call, collided bool) {
 		case isRetryable(f):
 			collided = collided || f == faultDuplicate
 			continue
-		case f == faultBug:
+		case f == faultBug || f == faultLarge:
 			l.split(calls, collided, err)
 			return
 		case f == faultStale:
 			l.refuse(calls, fmt.Errorf("%w: %w", ErrStaleRoute, err))
 			return
 		}
+		l.warn("the shard takes no writes", err)
 		l.refuse(calls, fmt.Errorf("%w: %w", ErrFailover, err))
 		return
 	}
 	l.exhausted(calls, collided)
+}
+
+// warn tells the log why callers are turned away, once in a while: a dead shard fails many batches a second.
+func (l *lane) warn(what string, err error) {
+	if now := l.cfg.Now(); now.Sub(l.warned) >= warnEvery {
+		l.warned = now
+		l.cfg.Log.Warn(what, "shard", l.cfg.Shard, "lane", l.number, "error", err)
+	}
 }
 
 // exhausted ends a batch that lost every race. A duplicate key that comes again and again is no race, so the batch is
@@ -202,6 +213,10 @@ func (l *lane) commit(t *transaction) error {
 		l.packet.guard()
 	}
 	l.packet.exec("COMMIT")
+	if len(l.packet.buf) > maxPacketBytes {
+		l.rollback(nil)
+		return fmt.Errorf("a batch of %d writes %d bytes: %w", len(t.calls), len(l.packet.buf), errTooLarge)
+	}
 	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), defaultCommitWait)
 	defer cancel()

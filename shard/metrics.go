@@ -73,7 +73,7 @@ func (m *Metrics) batch(ctx context.Context, shard int, t *transaction, start, l
 
 func (m *Metrics) waited(d time.Duration) { m.wait.Record(context.Background(), d.Seconds()) }
 
-var faultNames = [...]string{"none", "race", "stale-route", "bug", "lost", "duplicate"}
+var faultNames = [...]string{"none", "race", "stale-route", "bug", "lost", "duplicate", "large"}
 
 func (m *Metrics) retried(shard int, f fault) {
 	m.retries.Add(context.Background(), 1, metric.WithAttributes(shardAttr(shard), attribute.String("cause", faultNames[f])))

@@ -324,3 +324,13 @@ func TestStopsWell(t *testing.T) {
 		t.Fatalf("it does not stop:\n%s", p.out)
 	}
 }
+
+// TestAddressInUse: a start that fails half-way closes what it has opened, and says what to do.
+func TestAddressInUse(t *testing.T) {
+	first := serve(t, devServes, "dev", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	taken := strings.TrimPrefix(first.base, "http://")
+	refused(t, []string{"dev", "--listen", taken, "--data", t.TempDir()}, "address already in use", "--listen")
+	file := clusterFile(t)
+	must(t, "migrate", "up", "--config", file)
+	refused(t, []string{"serve", "--config", file, "--listen", taken}, "address already in use", "--listen")
+}

@@ -100,14 +100,14 @@ type server struct {
 }
 
 // start builds everything from the register up to the listener. What it built before an error is closed again.
-func (p *program) start(ctx context.Context, cfg config, reg register.Register) (s *server, err error) {
+func (p *program) start(ctx context.Context, cfg config, reg register.Register) (_ *server, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	log, err := newLogger(cfg, p.out)
 	if err != nil {
 		return nil, err
 	}
-	s = &server{cfg: cfg, log: log}
+	s := &server{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
