@@ -54,6 +54,7 @@ func (w *world) record(owner, key, reply string) {
 type instance struct {
 	*pending.Resolver
 	blacklist *blacklist.Blacklist
+	register  *register.File
 }
 
 func (w *world) instance(name string, primary func() error) *instance {
@@ -70,7 +71,7 @@ func (w *world) instance(name string, primary func() error) *instance {
 		blocks.Close()
 		_ = reg.Close()
 	})
-	in := &instance{blacklist: blocks}
+	in := &instance{blacklist: blocks, register: reg}
 	in.Resolver = pending.NewResolver(pending.ResolverConfig{
 		Instance: name, Blacklist: blocks, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Primary: func(int) (*shard.DB, uint64, error) { return w.db, 1, primary() },
@@ -144,6 +145,31 @@ func TestOwnersAreBlockedUntilTheShardHasDecided(t *testing.T) {
 		t.Error("the owner is still blocked after the decision")
 	}
 	eventually(t, "the owner is free elsewhere", func() bool { return !other.blocked("a") })
+}
+
+// Without the register nobody else can be told, but this instance must not let the owner write.
+func TestOwnersAreBlockedHereWithoutTheRegister(t *testing.T) {
+	w := newWorld(t)
+	var back atomic.Bool
+	here := w.instance("here", func() error {
+		if back.Load() {
+			return nil
+		}
+		return errors.New("the shard is away")
+	})
+	if err := here.register.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fates := make(chan []shard.Fate, 1)
+	go func() { fates <- here.Undecided(t.Context(), operations("a", "lost")) }()
+	eventually(t, "the owner is blocked here", func() bool { return here.blocked("a") })
+	back.Store(true)
+	if got := <-fates; len(got) != 1 || got[0].Verdict != shard.Aborted {
+		t.Errorf("fates %+v", got)
+	}
+	if here.blocked("a") {
+		t.Error("the owner is still blocked after the decision")
+	}
 }
 
 func TestRecordsOfADeadInstanceAreAdopted(t *testing.T) {
