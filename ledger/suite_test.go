@@ -830,7 +830,7 @@ func testLookups(t *testing.T, w *world) {
 // rowsRead counts the rows that the server has read, by key or one after the other.
 func (w *world) rowsRead(t testing.TB) (n int) {
 	t.Helper()
-	err := w.db.SQL().QueryRowContext(t.Context(), "SELECT SUM(variable_value) FROM information_schema.global_status "+
+	err := w.db.SQL().QueryRowContext(t.Context(), "SELECT CAST(SUM(variable_value) AS SIGNED) FROM information_schema.global_status "+
 		"WHERE variable_name IN ('Handler_read_key', 'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd_next')").Scan(&n)
 	if err != nil {
 		t.Fatal(err)
