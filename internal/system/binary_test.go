@@ -22,33 +22,42 @@ const (
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if folder := binaryFolder; folder != "" {
+	for _, folder := range folders {
 		_ = os.RemoveAll(folder)
 	}
 	os.Exit(status)
 }
 
-var binaryFolder string
+var folders []string // of binaries
 
-// binary builds the program once, with the fail points, and with the race detector if the tests have it.
-var binary = sync.OnceValues(func() (string, error) {
+// plain and racing are the program with its fail points. The second has the race detector, if the tests have it; SQLite, which
+// is Go, would take minutes with it.
+var (
+	plain  = sync.OnceValues(func() (string, error) { return build("CGO_ENABLED=0") })
+	racing = sync.OnceValues(func() (string, error) {
+		if !raceDetector {
+			return plain()
+		}
+		return build("CGO_ENABLED=1", "-race")
+	})
+)
+
+func build(env string, flags ...string) (string, error) {
 	folder, err := os.MkdirTemp("", "statesvc-system-")
 	if err != nil {
 		return "", err
 	}
-	binaryFolder = folder
+	folders = append(folders, folder)
 	path := filepath.Join(folder, "statesvc")
-	args := []string{"build", "-tags", "failpoints", "-o", path}
-	if raceDetector {
-		args = append(args, "-race")
-	}
+	args := append([]string{"build", "-tags", "failpoints", "-o", path}, flags...)
 	command := exec.Command("go", append(args, "./cmd/statesvc")...)
 	command.Dir = filepath.Join("..", "..")
+	command.Env = append(os.Environ(), env)
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w\n%s", err, output)
 	}
 	return path, nil
-})
+}
 
 // program is one run of the binary.
 type program struct {
@@ -73,7 +82,7 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-func launch(t *testing.T, env []string, args ...string) *program {
+func launch(t *testing.T, binary func() (string, error), env []string, args ...string) *program {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -92,7 +101,7 @@ func launch(t *testing.T, env []string, args ...string) *program {
 // run runs a command of the program to its end and returns what it prints.
 func run(t *testing.T, args ...string) string {
 	t.Helper()
-	p := launch(t, nil, args...)
+	p := launch(t, plain, nil, args...)
 	p.ended(t)
 	if err := p.Err(); err != nil {
 		t.Fatalf("statesvc %s: %v\n%s", strings.Join(args, " "), err, p.log)

@@ -25,6 +25,7 @@ type settings struct {
 	proxied   int  // so many instances reach each shard through a proxy of their own
 	dev       bool // `statesvc dev`, which is always SQLite and alone
 	sweep     time.Duration
+	redis     string // host:port
 	folder    string // of the data; empty: one of the test's own
 }
 
@@ -148,8 +149,8 @@ func (c *cluster) dsns(proxies []*netfault.Proxy) (lines []string) {
 func (c *cluster) writeConfig(t *testing.T, name string, shards []string) string {
 	t.Helper()
 	path := filepath.Join(c.folder, name+".yaml")
-	text := fmt.Sprintf("register: %s\nsweep_every: %s\ndrain_delay: 0s\nlog_level: warn\nshards:\n%s\n",
-		c.register(), c.sweep, strings.Join(shards, "\n"))
+	text := fmt.Sprintf("register: %s\nsweep_every: %s\nredis: %q\ndrain_delay: 0s\nlog_level: warn\nshards:\n%s\n",
+		c.register(), c.sweep, c.redis, strings.Join(shards, "\n"))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,11 @@ func (c *cluster) writeConfig(t *testing.T, name string, shards []string) string
 // start starts the instance; env may arm a fail point.
 func (in *instance) start(t *testing.T, env ...string) {
 	t.Helper()
-	in.program = launch(t, env, in.args...)
+	binary := plain
+	if in.cluster.mariadb {
+		binary = racing
+	}
+	in.program = launch(t, binary, env, in.args...)
 	p := in.program
 	t.Cleanup(func() {
 		_ = p.Kill()

@@ -46,7 +46,7 @@ func TestConnectionsCutUnderLoad(t *testing.T) {
 	l := startLoad(c, 8)
 	l.goesOn(t, 50)
 	for range 60 {
-		cut(dice, c.instances[0].proxies[dice.IntN(shards)])
+		cut(dice, c.instances[0].proxies[dice.IntN(shards)], 30*time.Millisecond)
 	}
 	c.silence(t, l)
 	l.goesOn(t, 50)
@@ -59,7 +59,7 @@ func TestConnectionsCutUnderLoad(t *testing.T) {
 }
 
 // cut makes one fault of random kind and length.
-func cut(dice *rand.Rand, p *netfault.Proxy) {
+func cut(dice *rand.Rand, p *netfault.Proxy, longest time.Duration) {
 	direction := []netfault.Direction{netfault.ToServer, netfault.ToClient}[dice.IntN(2)]
 	switch dice.IntN(3) {
 	case 0:
@@ -69,9 +69,9 @@ func cut(dice *rand.Rand, p *netfault.Proxy) {
 	case 2:
 		p.Swallow(direction)
 	}
-	time.Sleep(time.Duration(1+dice.IntN(30)) * time.Millisecond)
+	time.Sleep(time.Duration(dice.Int64N(int64(longest))))
 	p.Heal()
-	time.Sleep(time.Duration(dice.IntN(30)) * time.Millisecond)
+	time.Sleep(time.Duration(dice.Int64N(int64(longest))))
 }
 
 // silence lets nothing through to the shards, until there are undecided outcomes and callers of the other instance have met the

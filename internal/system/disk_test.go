@@ -21,15 +21,8 @@ func TestDiskFull(t *testing.T) {
 	l := startLoad(c, 4)
 	l.goesOn(t, 50)
 	filler := fill(t, folder)
-	faults := []string{"outcome-unknown", "overloaded", "blocked", "failover-in-progress", "internal"}
-	sum := func() (n int) {
-		for _, code := range faults {
-			n += l.count(code)
-		}
-		return n
-	}
-	before := sum()
-	waitFor(t, "callers to notice", settledPatience, func() bool { return sum() > before+20 })
+	before := l.faults()
+	waitFor(t, "callers to notice", settledPatience, func() bool { return l.faults() > before+20 })
 	if l.count("internal") > 0 {
 		t.Error("a full disk was taken for a bug")
 	}

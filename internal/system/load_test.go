@@ -48,7 +48,9 @@ type accounts struct {
 
 const (
 	callersPerOwner = 3
-	recordsMax      = 3000 // a run on a fast machine must not take longer to check than to make
+	pauseMax        = 50 * time.Millisecond // between two calls of a caller: the faults are many, not the calls
+	refusedPause    = 50 * time.Millisecond
+	recordsMax      = 4000 // a run that takes long must not take longer to check
 )
 
 // lifetime is an end that no test sees.
@@ -108,16 +110,19 @@ func (w *caller) run() {
 			return
 		default:
 		}
-		w.mu().Lock()
-		enough := len(w.records) >= recordsMax
-		w.mu().Unlock()
-		if enough {
-			time.Sleep(5 * time.Millisecond)
+		time.Sleep(time.Duration(w.dice.Int64N(int64(pauseMax))))
+		if w.enough() {
 			w.probe()
 			continue
 		}
 		w.call(w.next())
 	}
+}
+
+func (l *load) enough() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.records) >= recordsMax
 }
 
 func (w *caller) mu() *sync.Mutex { return &w.load.mu }
@@ -127,7 +132,7 @@ func (w *caller) probe() {
 	w.mu().Lock()
 	r := w.records[w.dice.IntN(len(w.records))]
 	w.mu().Unlock()
-	w.count1(w.pick().send(r.request))
+	w.counted(w.pick().send(r.request))
 }
 
 // next makes the next call: mostly what a checkout does, and some of what goes wrong around it.
@@ -200,24 +205,30 @@ func (w *caller) call(r *record) {
 	}
 	for range 4 {
 		answer := w.pick().send(r.request)
-		w.count1(answer)
+		w.counted(answer)
 		if answer.final() {
 			w.learn(r, answer)
 			return
 		}
-		if answer.code() == "held-by-other" || w.dice.IntN(3) == 0 {
+		if answer.code() == "held-by-other" {
 			return
 		}
 		time.Sleep(time.Duration(w.dice.IntN(30)) * time.Millisecond)
+		if answer.err != nil { // nobody is there
+			time.Sleep(refusedPause)
+		}
+		if w.dice.IntN(3) == 0 {
+			return
+		}
 	}
 }
 
 func (w *caller) pick() *instance { return w.cluster.instances[w.dice.IntN(len(w.cluster.instances))] }
 
-func (w *caller) count1(answer reply) {
-	w.mu().Lock()
-	defer w.mu().Unlock()
-	w.tally[answer.code()]++
+func (l *load) counted(answer reply) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally[answer.code()]++
 }
 
 func (w *caller) learn(r *record, answer reply) {
