@@ -1,4 +1,4 @@
-// Package blacklist is the routing blacklist: which nodes, shards, buckets and owners get no writes, no strong reads and no
+// Package blacklist is the routing blacklist: which nodes, shards, buckets and owners get no writes and no
 // background work for the time being, and why. A blocked request has no effect and may be repeated. Freezing an owner is
 // something else: a rule of the ledger, with an answer of its own.
 //

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Dialect is the SQL that differs between MariaDB (also MySQL 8) and SQLite. All differences are in this file.
+// Dialect is the SQL that differs between MariaDB and SQLite. All differences are in this file.
 type Dialect struct {
 	name       string
 	lanes      int    // default number of lanes; SQLite has one writer

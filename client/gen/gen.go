@@ -1387,7 +1387,7 @@ type ClientInterface interface {
 
 	// PutBlockWithBody Block a node, a bucket or an owner
 	//
-	// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 	// given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 	//
@@ -1398,7 +1398,7 @@ type ClientInterface interface {
 
 	// PutBlock Block a node, a bucket or an owner
 	//
-	// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 	// given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 	//
@@ -1831,7 +1831,7 @@ func (c *Client) DeleteBlock(ctx context.Context, grain Grain, id BlockID, param
 
 // PutBlockWithBody Block a node, a bucket or an owner
 //
-// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 // given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 //
@@ -1852,7 +1852,7 @@ func (c *Client) PutBlockWithBody(ctx context.Context, grain Grain, id BlockID, 
 
 // PutBlock Block a node, a bucket or an owner
 //
-// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 // given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 //
@@ -4675,7 +4675,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutBlockWithBodyWithResponse Block a node, a bucket or an owner
 	//
-	// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 	// given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 	//
@@ -4686,7 +4686,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutBlockWithResponse Block a node, a bucket or an owner
 	//
-	// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 	// given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 	//
@@ -7834,7 +7834,7 @@ func (c *ClientWithResponses) DeleteBlockWithResponse(ctx context.Context, grain
 
 // PutBlockWithBodyWithResponse Block a node, a bucket or an owner
 //
-// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 // given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 //
@@ -7851,7 +7851,7 @@ func (c *ClientWithResponses) PutBlockWithBodyWithResponse(ctx context.Context, 
 
 // PutBlockWithResponse Block a node, a bucket or an owner
 //
-// Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
 // given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
 //

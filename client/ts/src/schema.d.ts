@@ -507,7 +507,7 @@ export interface paths {
         get?: never;
         /**
          * Block a node, a bucket or an owner
-         * @description Blocks writes and strong reads of the thing: they are answered with 503 `blocked`. The administrator holds one block
+         * @description Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
          *     of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
          *     given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
          */
