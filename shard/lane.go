@@ -98,7 +98,7 @@ func (l *lane) decide(calls []*call, collided bool) {
 func (l *lane) warn(what string, err error) {
 	if now := l.cfg.Now(); now.Sub(l.warned) >= warnEvery {
 		l.warned = now
-		l.cfg.Log.Warn(what, "shard", l.cfg.Shard, "lane", l.number, "error", err)
+		l.cfg.Log.Warn("a batch did not commit", "what", what, "shard", l.cfg.Shard, "lane", l.number, "error", err)
 	}
 }
 

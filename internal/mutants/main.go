@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	caught, of := 0, 0
 	for _, m := range mutants {
 		if !pattern.MatchString(m.name) || ctx.Err() != nil {

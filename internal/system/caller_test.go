@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -61,7 +62,7 @@ type problem struct {
 
 // send sends the request to an instance. The request's id is its key, so that a refusal has the same bytes whenever it comes.
 func (in *instance) send(r request) reply {
-	call, err := http.NewRequest(r.method, "http://"+in.port.Addr()+r.path, bytes.NewReader(r.body)) //nolint:noctx // the client has a timeout
+	call, err := http.NewRequest(r.method, "http://"+in.port.Addr()+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return reply{err: err}
 	}
@@ -158,6 +159,9 @@ func (c *cluster) settle(r request) (last reply, err error) {
 			return last, nil
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+	for _, in := range c.instances {
+		_ = in.Signal(syscall.SIGQUIT)
 	}
 	return last, fmt.Errorf("%s %s under %q has no final answer after %v: %v", r.method, r.path, r.key, settledPatience, last)
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/statesvc/statesvc/internal/testdb"
 )
 
-const shards = 2
+const (
+	shards  = 2
+	logTail = 8000 // bytes of a log that a failed test shows
+)
 
 // settings of a cluster. The zero value is one `serve` on SQLite without a sweeper.
 type settings struct {
@@ -170,7 +173,9 @@ func (in *instance) start(t *testing.T, env ...string) {
 		_ = p.Kill()
 		p.confess(t)
 		if t.Failed() && testing.Verbose() {
-			t.Logf("log of %s:\n%.8000s", in.name, p.log)
+			text := p.log.String()
+			_ = os.WriteFile("/tmp/mut/"+in.name+".log", []byte(text), 0o644)
+			t.Logf("end of the log of %s:\n%s", in.name, text[max(0, len(text)-logTail):])
 		}
 	})
 }
@@ -183,7 +188,7 @@ func (in *instance) ready(t *testing.T) {
 		if !p.Alive() {
 			t.Fatalf("%s ended while starting: %v\n%s", in.name, p.Err(), p.log)
 		}
-		response, err := http.Get("http://" + in.port.Addr() + "/readyz") //nolint:noctx // waitFor is the limit
+		response, err := http.Get("http://" + in.port.Addr() + "/readyz")
 		if err != nil {
 			return false
 		}
