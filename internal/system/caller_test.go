@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -159,9 +158,6 @@ func (c *cluster) settle(r request) (last reply, err error) {
 			return last, nil
 		}
 		time.Sleep(20 * time.Millisecond)
-	}
-	for _, in := range c.instances {
-		_ = in.Signal(syscall.SIGQUIT)
 	}
 	return last, fmt.Errorf("%s %s under %q has no final answer after %v: %v", r.method, r.path, r.key, settledPatience, last)
 }

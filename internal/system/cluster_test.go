@@ -174,7 +174,6 @@ func (in *instance) start(t *testing.T, env ...string) {
 		p.confess(t)
 		if t.Failed() && testing.Verbose() {
 			text := p.log.String()
-			_ = os.WriteFile("/tmp/mut/"+in.name+".log", []byte(text), 0o644)
 			t.Logf("end of the log of %s:\n%s", in.name, text[max(0, len(text)-logTail):])
 		}
 	})
