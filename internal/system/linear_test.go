@@ -199,7 +199,11 @@ func (c *cluster) cutUntil(over <-chan struct{}) {
 		case <-over:
 			return
 		default:
-			cut(dice, c.instances[dice.IntN(len(c.instances))].proxies[dice.IntN(shards)], linearCut)
+			longest := 20 * time.Millisecond
+			if dice.IntN(6) == 0 {
+				longest = linearCut
+			}
+			cut(dice, c.instances[dice.IntN(len(c.instances))].proxies[dice.IntN(shards)], longest)
 		}
 	}
 }
@@ -221,6 +225,9 @@ func (h *history) calls(c *cluster, number int) {
 		a := h.next(dice, fmt.Sprint(number, "-", n))
 		for range 5 {
 			if h.call(c.instances[dice.IntN(len(c.instances))], number, a) {
+				break
+			}
+			if dice.IntN(2) == 0 { // he gives up; if he was told that nothing happened, nobody may ever see that it did
 				break
 			}
 			time.Sleep(time.Duration(dice.IntN(20)) * time.Millisecond)
