@@ -25,7 +25,8 @@ test: deps test-client test-go ## run every test, installing missing servers fir
 
 .PHONY: test-go
 test-go: ## run the Go tests, with the race detector
-	CGO_ENABLED=1 go test -race -timeout 20m ./... $(ARGS)
+	# One package after the other: many of them start servers and processes, which would starve each other on few cores.
+	CGO_ENABLED=1 go test -race -p 1 -timeout 20m ./... $(ARGS)
 
 .PHONY: test-client
 test-client: ## run the tests of the TypeScript client

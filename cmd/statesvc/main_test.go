@@ -24,7 +24,7 @@ import (
 const asProgram = "TEST_AS_PROGRAM"
 
 // patience is how long a test waits for what takes milliseconds on an idle machine.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
