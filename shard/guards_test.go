@@ -212,3 +212,22 @@ func TestWrongRowCountIsABug(t *testing.T) {
 		}
 	})
 }
+
+// The resolver is fenced as batches are: a tombstone must not be written under an old epoch, nor to a bucket that lives elsewhere.
+func TestSettleIsFenced(t *testing.T) {
+	engines(t, func(t *testing.T, db *shard.DB) {
+		lost := []shard.Unsettled{unsettled(op("a", "lost", 7))}
+		exec(t, db, "UPDATE bucket_owner SET state='GONE' WHERE bucket=?", int(shard.BucketOf("a")))
+		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
+			t.Errorf("a bucket that moved away was settled: %+v %v", got, err)
+		}
+		exec(t, db, "UPDATE bucket_owner SET state='SERVING' WHERE bucket=?", int(shard.BucketOf("a")))
+		exec(t, db, "UPDATE fence SET epoch=2 WHERE id=1")
+		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
+			t.Errorf("settled under an old epoch: %+v %v", got, err)
+		}
+		if got, err := db.Settle(t.Context(), 2, lost); err != nil || got[0].Verdict != shard.Aborted {
+			t.Errorf("settled %+v %v", got, err)
+		}
+	})
+}
