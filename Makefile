@@ -24,17 +24,13 @@ run: ## run the embedded service: nothing to install, seeded demo data (ARGS="--
 test: deps test-client test-go ## run every test, installing missing servers first
 
 .PHONY: test-go
+# One package after the other: many start servers and processes, which would starve each other on few cores.
 test-go: ## run the Go tests, with the race detector
-	# One package after the other: many of them start servers and processes, which would starve each other on few cores.
 	CGO_ENABLED=1 go test -race -p 1 -timeout 20m ./... $(ARGS)
 
 .PHONY: test-client
-test-client: ## run the tests of the TypeScript client
-	@if [[ -f client/ts/package.json ]]; then \
-		cd client/ts && npm ci --no-audit --no-fund </dev/null && npm test </dev/null; \
-	else \
-		echo "no TypeScript client here"; \
-	fi
+test-client: ## run the tests of the TypeScript client against the embedded service
+	scripts/test-client
 
 .PHONY: check
 check: tools ## format, lint, imports, generated files, contract, vulnerabilities: what CI checks besides tests
