@@ -119,8 +119,8 @@ func reportWord(t *testing.T, file file, word word) {
 func TestLines(t *testing.T) {
 	t.Parallel()
 	for _, file := range tree(t) {
-		if !file.hasSuffix([]string{".go", ".sql"}) || file.generated() {
-			continue
+		if !file.hasSuffix([]string{".go", ".sql"}) || file.generated() || file.path == "internal/mutants/mutants.go" {
+			continue // mutants quote lines of the source, with something changed in them
 		}
 		number := 0
 		for line := range strings.Lines(string(file.text)) {
