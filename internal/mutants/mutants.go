@@ -1,107 +1,251 @@
 package main
 
-// mutant is one protection taken away: old is replaced by new in file, and a test of pkg that matches tests must fail.
+// mutant is one protection taken away: its edits are made, and a test of pkg that matches tests must fail.
 type mutant struct {
-	name, file, old, new string
-	pkg, tests           string
+	name       string
+	edits      []edit
+	pkg, tests string
 }
 
+// edit replaces old, which is in file exactly once, by new.
+type edit struct{ file, old, new string }
+
+// in is a mutation of one place.
+func in(file, old, new string) []edit { return []edit{{file, old, new}} }
+
 var mutants = []mutant{
+	// Who may write.
 	{
-		name: "epoch-check", file: "shard/lane.go",
-		old: "if uint64(t.fence) != l.cfg.Epoch {", new: "if false {",
+		name: "epoch-check", edits: in("shard/lane.go", "if uint64(t.fence) != l.cfg.Epoch {", "if false {"),
 		pkg: "./shard", tests: "TestStaleEpoch",
 	},
 	{
-		name: "bucket-ownership", file: "shard/batch.go",
-		old: "if _, ok := t.serving[op.Bucket]; !ok {", new: "if _, ok := t.serving[op.Bucket]; !ok && false {",
-		pkg: "./shard", tests: "TestStaleEpoch",
+		name: "bucket-ownership", pkg: "./shard", tests: "TestStaleEpoch",
+		edits: in("shard/batch.go", "if _, ok := t.serving[op.Bucket]; !ok {", "if _, ok := t.serving[op.Bucket]; !ok && false {"),
 	},
 	{
-		name: "duplicate-check", file: "shard/batch.go",
-		old: "if o != nil && !o.aborted(op) {", new: "if false {",
+		name: "bucket-lock", edits: in("shard/batch.go", "\tp.buf = append(p.buf, p.d.shareLock...)\n", ""),
+		pkg: "./shard", tests: "TestBucketLeaves",
+	},
+	{
+		name: "epoch-of-settle", edits: in("shard/settle.go", "if s.fence != s.epoch {", "if false {"),
+		pkg: "./shard", tests: "TestSettleIsFenced",
+	},
+	{
+		name: "bucket-of-settle", edits: in("shard/settle.go", "if !s.serving[u.Bucket] {", "if false {"),
+		pkg: "./shard", tests: "TestSettleIsFenced",
+	},
+	{
+		name: "fence-of-reads", pkg: "./shard", tests: "TestReadsAreFenced",
+		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving == 0 {", "if false {"),
+	},
+	{
+		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
+		edits: in("blacklist/blacklist.go", "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
+			"func (b *Blacklist) Check(t Target, now time.Time) error {\n\tif t.Owner != \"\" {\n\t\treturn nil\n\t}\n"),
+	},
+	{
+		name: "blocks-of-the-ledger", pkg: "./ledger", tests: "TestOnDatabases/sqlite/Blocks",
+		edits: in("ledger/ledger.go", "if err := l.cfg.Blocks(owner, bucket); err != nil {\n\t\treturn Answer{}, err",
+			"if err := error(nil); err != nil {\n\t\treturn Answer{}, err"),
+	},
+	{
+		name: "scopes", edits: in("api/admit.go", "if !call.key.Scopes.Has(call.route.scope) {", "if false {"),
+		pkg: "./api", tests: "TestEveryOperationNeedsItsScope",
+	},
+	{
+		name: "revoked-keys", edits: in("access/key.go", "case !k.RevokedAt.IsZero():", "case false:"),
+		pkg: "./access", tests: "TestRevoke",
+	},
+
+	// Once, and the same answer for ever.
+	{
+		name: "duplicate-check", edits: in("shard/batch.go", "if o != nil && !o.aborted(op) {", "if false {"),
 		pkg: "./shard", tests: "TestOperationsAreDecidedOnce",
 	},
 	{
-		name: "fingerprint", file: "shard/batch.go",
-		old: "if !bytes.Equal(o.fingerprint, op.Fingerprint) {", new: "if false {",
+		name: "fingerprint", edits: in("shard/batch.go", "if !bytes.Equal(o.fingerprint, op.Fingerprint) {", "if false {"),
 		pkg: "./shard", tests: "TestOperationsAreDecidedOnce",
 	},
 	{
-		name: "locking-read", file: "ledger/load.go",
-		old: `q.v.EndForUpdate(" ORDER BY bucket, owner")`, new: `q.v.End(" ORDER BY bucket, owner")`,
-		pkg: "./ledger", tests: "TestOnDatabases/mariadb",
+		name: "fingerprint-of-a-tombstone", pkg: "./shard", tests: "TestSettleDecides",
+		edits: in("shard/batch.go", "(seal || bytes.Equal(o.fingerprint, op.Fingerprint))", "(seal || op.Key != \"\")"),
 	},
 	{
-		name: "lazy-expiry", file: "ledger/apply_settle.go",
-		old: "case h.expiresAt <= s.now:", new: "case false:",
-		pkg: "./ledger", tests: "TestC04AroundExpiry|TestScripts",
+		name: "seal-of-a-tombstone", pkg: "./shard", tests: "TestC50Seal",
+		edits: in("shard/batch.go", "(seal || bytes.Equal(o.fingerprint, op.Fingerprint))", "!seal && bytes.Equal(o.fingerprint, op.Fingerprint)"),
 	},
 	{
-		name: "expiry-one-tick-late", file: "ledger/apply_settle.go",
-		old: "case h.expiresAt <= s.now:", new: "case h.expiresAt < s.now:",
-		pkg: "./ledger", tests: "TestC04AroundExpiry|TestScripts",
+		name: "sealed-keys", edits: in("shard/batch.go", "if o.verdict == Sealed {", "if o.verdict == Sealed && false {"),
+		pkg: "./shard", tests: "TestOperationsAreDecidedOnce|TestC50Seal",
 	},
 	{
-		name: "tombstone-of-settle", file: "shard/settle.go",
-		old: "\ts.tombstones(p)\n", new: "",
-		pkg: "./shard", tests: "TestSettle|TestTombstone",
+		name: "replays-of-another-epoch", pkg: "./shard", tests: "TestC22Replay",
+		edits: in("shard/batch.go", "\t\tv.End(\"\")\n", "\t\tv.End(\" AND epoch=\" + strconv.FormatUint(t.epoch, 10))\n"),
 	},
 	{
-		name: "tombstone-of-cancel", file: "ledger/apply_decide.go",
-		old: "return s.bury(o, op)", new: "return refuse(unknownHold())",
-		pkg: "./ledger", tests: "TestScripts",
-	},
-	{
-		name: "row-count-guard", file: "shard/packet.go",
-		old: "if v.counted && v.p.d.multi {", new: "if false {",
-		pkg: "./shard", tests: "TestWrongRowCount",
-	},
-	{
-		name: "unknown-outcome-is-retried", file: "shard/lane.go",
-		old: `return fmt.Errorf("write a batch of %d: %w: %w", len(t.calls), errUndecided, err)`,
-		new: `return fmt.Errorf("write a batch of %d: %w", len(t.calls), errStaleEpoch)`,
-		pkg: "./shard", tests: "TestAnswerOfCommitLost",
-	},
-	{
-		name: "hash-chain", file: "ledger/state.go",
-		old: "appendHashed(s.buf[:0], o.head[:], ", new: "appendHashed(s.buf[:0], make([]byte, len(o.head)), ",
-		pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
-	},
-	{
-		name: "held-by-other-is-pinned", file: "ledger/apply.go",
-		old: "if r.Reason == ErrHeldByOther {", new: "if false {",
+		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
 		pkg: "./ledger", tests: "TestOnlyHeldByOther",
 	},
 	{
-		name: "blacklist", file: "blacklist/blacklist.go",
-		old: "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
-		new: "func (b *Blacklist) Check(t Target, now time.Time) error {\n\tif t.Owner != \"\" {\n\t\treturn nil\n\t}\n",
-		pkg: "./api", tests: "TestBlocks$",
+		name: "reference-of-an-issue", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_issue.go", "op.IssueRef}]; c != nil {", "op.IssueRef}]; c != nil && false {"),
 	},
 	{
-		name: "undecided-owner-is-not-blocked-here", file: "pending/resolver.go",
-		old: "\trelease := r.block(records)\n", new: "\trelease := func() {}\n",
+		name: "reference-of-a-hold", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_hold.go", "case h.hash != op.hash || ", "case h.hash != op.hash && false || "),
+	},
+
+	// Outcomes that nobody heard.
+	{
+		name: "unknown-outcome-counts-as-none", pkg: "./shard", tests: "TestAnswerOfCommitLost",
+		edits: in("shard/lane.go", `return fmt.Errorf("write a batch of %d: %w: %w", len(t.calls), errUndecided, err)`,
+			`return fmt.Errorf("write a batch of %d: %w", len(t.calls), err)`),
+	},
+	{
+		name: "unknown-outcome-is-run-again", pkg: "./shard", tests: "TestAnswerOfCommitLost",
+		edits: in("shard/lane.go", "\t\t\tl.undecided(calls)\n\t\t\treturn\n", "\t\t\tcontinue\n"),
+	},
+	{
+		name: "plain-read-decides", pkg: "./shard", tests: "TestSettleWaits",
+		edits: []edit{
+			{"shard/settle.go", "\ts.tombstones(p)\n", ""},
+			{"shard/settle.go", "\t\t\treturn nil, fmt.Errorf(\"a tombstone of", "\t\t\tout[i] = Settled{Verdict: Aborted}\n\t\t\t_ = fmt.Errorf(\"a tombstone of"},
+		},
+	},
+	{
+		name: "settle-writes-no-tombstone", pkg: "./shard", tests: "TestTombstoneStops",
+		edits: []edit{
+			{"shard/settle.go", "\ts.tombstones(p)\n", ""},
+			{"shard/settle.go", "\t\t\treturn nil, fmt.Errorf(\"a tombstone of", "\t\t\tout[i] = Settled{Verdict: Aborted}\n\t\t\t_ = fmt.Errorf(\"a tombstone of"},
+		},
+	},
+	{
+		name: "settle-believes-any-request", pkg: "./shard", tests: "TestSettleTells",
+		edits: in("shard/settle.go", "case !bytes.Equal(u.Fingerprint, found.fingerprint):", "case bytes.Equal(nil, found.fingerprint):"),
+	},
+	{
+		name: "taken-calls-are-withdrawn", pkg: "./shard", tests: "TestDeadlineWhile",
+		edits: in("shard/queue.go", "return c.state.CompareAndSwap(callQueued, callWithdrawn)", "c.state.Store(callWithdrawn)\n\treturn true"),
+	},
+	{
+		name: "withdrawn-calls-run", pkg: "./shard", tests: "TestQueueIsBounded",
+		edits: in("shard/queue.go", "return c.state.CompareAndSwap(callQueued, callTaken)", "c.state.Store(callTaken)\n\treturn true"),
+	},
+	{
+		name: "undecided-owner-is-not-blocked-here", edits: in("pending/resolver.go", "\trelease := r.block(records)\n", "\trelease := func() {}\n"),
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
 	},
 	{
-		name: "undecided-owner-is-not-blocked-elsewhere", file: "pending/resolver.go",
-		old: "\tr.record(ctx, records)\n", new: "",
+		name: "undecided-owner-is-not-blocked-elsewhere", edits: in("pending/resolver.go", "\tr.record(ctx, records)\n", ""),
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
 	},
 	{
-		name: "conservation-check-of-the-schema", file: "ledger/apply_decide.go",
-		old: "l.Held -= amount", new: "l.Held -= amount - 1",
-		pkg: "./ledger", tests: "TestC31Walk",
+		name: "records-of-the-dead-stay", pkg: "./pending", tests: "TestRunAdopts",
+		edits: in("pending/resolver.go", "r.adopt(ctx, blacklist.AllShards, adoptAfter); err", "r.adopt(ctx, blacklist.AllShards, 24*time.Hour); err"),
 	},
 	{
-		name: "spending-order", file: "ledger/state.go",
-		old: "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", new: "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)",
+		name: "records-go-before-the-decision", pkg: "./pending", tests: "TestOwnersAreBlocked|TestRecordsOfADead",
+		edits: in("pending/resolver.go", "\tr.record(ctx, records)\n", "\tr.record(ctx, records)\n\tr.forget(ctx, records)\n"),
+	},
+	{
+		name: "outcome-of-504", edits: in("api/problem.go", "if errors.Is(err, shard.ErrOutcomeUnknown) || known == nil", "if known == nil"),
+		pkg: "./api", tests: "TestDocuments|TestShardErrors|TestDeadline",
+	},
+
+	// Batches, and instances side by side.
+	{
+		name: "locking-read", pkg: "./ledger", tests: "TestOnDatabases/mariadb",
+		edits: in("ledger/load.go", `q.v.EndForUpdate(" ORDER BY bucket, owner")`, `q.v.End(" ORDER BY bucket, owner")`),
+	},
+	{
+		name: "races-are-run-again", pkg: "./shard", tests: "TestTwoInstances|TestDeadlockIsARace",
+		edits: in("shard/committer.go", "return f == faultRetry || f == faultDuplicate", "return f == faultRetry && f == faultDuplicate"),
+	},
+	{
+		name: "collisions-are-looked-up", pkg: "./ledger", tests: "TestOnDatabases",
+		edits: in("ledger/machine.go", "b.lookedUp = collided", "b.lookedUp = collided && false"),
+	},
+	{
+		name: "guilty-operation-fails-alone", pkg: "./shard", tests: "TestPoisoned",
+		edits: in("shard/lane.go", "case f == faultBug || f == faultLarge:", "case f == faultLarge:"),
+	},
+	{
+		name: "row-count-guard", edits: in("shard/packet.go", "if v.counted && v.p.d.multi {", "if false {"),
+		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
+	},
+	{
+		name: "row-count-guard-stops-commit", edits: in("shard/packet.go", `p.exec("SET @bad=IF(`, `p.exec("DO IF(`),
+		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
+	},
+	{
+		name: "row-count-of-sqlite", edits: in("shard/packet.go", "if err == nil && n != int64(s.rows) {", "if err == nil && n < 0 {"),
+		pkg: "./shard", tests: "TestWrongRowCount/sqlite",
+	},
+	{
+		name: "paused-instance-keeps-rows", edits: in("shard/db.go", `"idle_transaction_timeout": "3"`, `"idle_transaction_timeout": "0"`),
+		pkg: "./shard", tests: "TestPausedInstance",
+	},
+	{
+		name: "queue-is-fair", edits: in("shard/queue.go", " || q.clients[c.op.Client] >= (q.limit+1)/2", ""),
+		pkg: "./shard", tests: "TestQueueIsBounded",
+	},
+
+	// Holds.
+	{
+		name: "lazy-expiry", edits: in("ledger/apply_settle.go", "case h.expiresAt <= s.now:", "case false:"),
+		pkg: "./ledger", tests: "TestC04AroundExpiry|TestScripts",
+	},
+	{
+		name: "expiry-one-tick-late", edits: in("ledger/apply_settle.go", "case h.expiresAt <= s.now:", "case h.expiresAt < s.now:"),
+		pkg: "./ledger", tests: "TestC04AroundExpiry|TestScripts",
+	},
+	{
+		name: "tombstone-of-cancel", edits: in("ledger/apply_decide.go", "return s.bury(o, op)", "return refuse(unknownHold())"),
+		pkg: "./ledger", tests: "TestScripts",
+	},
+	{
+		name: "hold-ends-once", edits: in("ledger/apply_decide.go", "if _, ok := next(h.state, e); !ok {", "if _, ok := next(h.state, e); !ok && false {"),
 		pkg: "./ledger", tests: "TestScripts|TestC31Walk",
 	},
 	{
-		name: "withdrawn-calls-run", file: "shard/queue.go",
-		old: "return c.state.CompareAndSwap(callQueued, callTaken)", new: "c.state.Store(callTaken)\n\treturn true",
-		pkg: "./shard", tests: "TestQueueIsBounded",
+		name: "ended-while-held-comes-back", edits: in("ledger/apply_decide.go", "case l.expiresAt <= s.now:", "case false:"),
+		pkg: "./ledger", tests: "TestScripts",
+	},
+	{
+		name: "all-or-nothing", edits: in("ledger/apply_hold.go", "case it.amount > have:", "case it.amount > have && len(op.Items) == 1:"),
+		pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+	},
+	{
+		name: "held-money-is-given-back-whole", edits: in("ledger/apply_decide.go", "l.Held -= amount", "l.Held -= amount - 1"),
+		pkg: "./ledger", tests: "TestC31Walk",
+	},
+	{
+		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/state.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
+	},
+	{
+		name: "hash-chain", pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
+		edits: in("ledger/state.go", "appendHashed(s.buf[:0], o.head[:], ", "appendHashed(s.buf[:0], make([]byte, len(o.head)), "),
+	},
+
+	// The schema says it again.
+	{
+		name: "conservation-check-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
+		edits: []edit{
+			{"migrations/mariadb/0001_ledger.sql", "CHECK (issued = available + held + spent + expired + revoked)", "CHECK (issued > 0)"},
+			{"migrations/sqlite/0001_ledger.sql", "CHECK (issued = available + held + spent + expired + revoked)", "CHECK (issued > 0)"},
+		},
+	},
+	{
+		name: "counters-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
+		edits: []edit{
+			{"migrations/mariadb/0001_ledger.sql", "available  BIGINT NOT NULL CHECK (available >= 0)", "available  BIGINT NOT NULL"},
+			{"migrations/sqlite/0001_ledger.sql", "available  INTEGER NOT NULL CHECK (available >= 0)", "available  INTEGER NOT NULL"},
+		},
+	},
+	{
+		name: "unique-keys-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
+		edits: in("migrations/mariadb/0001_ledger.sql", "PRIMARY KEY (bucket, owner, op_key)", "PRIMARY KEY (bucket, owner, op_key, epoch, decided_at)"),
 	},
 }
