@@ -109,6 +109,7 @@ var mutants = []mutant{
 	{
 		name: "plain-read-decides", pkg: "./shard", tests: "TestSettleWaits",
 		edits: []edit{
+			{"shard/settle.go", "\tv.End(s.db.Dialect.shareLock)\n", "\tv.End(\"\")\n"},
 			{"shard/settle.go", "\ts.tombstones(p)\n", ""},
 			{"shard/settle.go", "\t\t\treturn nil, fmt.Errorf(\"a tombstone of", "\t\t\tout[i] = Settled{Verdict: Aborted}\n\t\t\t_ = fmt.Errorf(\"a tombstone of"},
 		},
@@ -246,6 +247,6 @@ var mutants = []mutant{
 	},
 	{
 		name: "unique-keys-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
-		edits: in("migrations/mariadb/0001_ledger.sql", "PRIMARY KEY (bucket, owner, op_key)", "PRIMARY KEY (bucket, owner, op_key, epoch, decided_at)"),
+		edits: in("migrations/mariadb/0001_ledger.sql", "PRIMARY KEY (bucket, owner, op_key)", "KEY (bucket, owner, op_key)"),
 	},
 }
