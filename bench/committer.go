@@ -269,7 +269,7 @@ func (r *rig) measureDocuments(ctx context.Context) error {
 		return err
 	}
 	var doc, reply int
-	row := r.plain.QueryRowContext(ctx, "SELECT (SELECT LENGTH(doc) FROM holds LIMIT 1), (SELECT LENGTH(reply) FROM operations LIMIT 1)")
+	row := r.plain.QueryRowContext(ctx, "SELECT (SELECT LENGTH(doc) FROM orders LIMIT 1), (SELECT LENGTH(reply) FROM operations LIMIT 1)")
 	if err := row.Scan(&doc, &reply); err != nil {
 		return err
 	}

@@ -58,18 +58,25 @@ UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_
 		return b.abandon(conn, err)
 	}
 	// 4: the hold and its key
-	_, err = conn.ExecContext(ctx, fmt.Sprintf(`INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, request_hash,
-created_at, expires_at, doc) VALUES (%d, x'%s', '%s', 'n-%d', 1, x'%s', %d, %d, '%s');
-INSERT INTO orders (bucket, owner, order_id, attempt, hold_id) VALUES (%d, '%s', 'n-%d', 1, x'%s');
-INSERT INTO operations (bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply)
-VALUES (%d, '%s', 'n-%d', x'%s', 'DONE', 1, %d, '%s')`,
-		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, bucket, owner, n, id, now, b.reply))
+	_, err = conn.ExecContext(ctx, b.inserts("n", bucket, owner, id, n, now, until))
 	if err != nil {
 		return b.abandon(conn, err)
 	}
 	// 5: durable
 	_, err = conn.ExecContext(ctx, "COMMIT")
 	return err
+}
+
+// inserts makes the hold, its order and its key.
+func (b *naive) inserts(prefix string, bucket int, owner, id string, n, now, until int64) string {
+	order := fmt.Sprintf("%s-%d", prefix, n)
+	return fmt.Sprintf(`INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, created_at, expires_at)
+VALUES (%[1]d, x'%[2]s', '%[3]s', '%[4]s', 1, %[5]d, %[6]d);
+INSERT INTO orders (bucket, owner, order_id, attempt, hold_id, request_hash, doc)
+VALUES (%[1]d, '%[3]s', '%[4]s', 1, x'%[2]s', x'%[2]s', '%[7]s');
+INSERT INTO operations (bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, order_id, attempt, quote_at, reply)
+VALUES (%[1]d, '%[3]s', '%[4]s', x'%[2]s', 'DONE', 1, %[5]d, '%[4]s', 1, 200, '%[8]s')`,
+		bucket, id, owner, order, now, until, b.doc, b.reply)
 }
 
 func (b *naive) abandon(conn *sql.Conn, err error) error {
@@ -94,14 +101,10 @@ WHERE o.bucket=%d AND o.owner='%s' FOR UPDATE`, coupon, lot, bucket, owner))
 WHERE bucket=%d AND owner='%s' AND coupon_id=x'%s';
 UPDATE lots SET available=available-1, held=held+1, ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
 UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at), changed_at=%d WHERE bucket=%d AND owner='%s';
-INSERT INTO holds (bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc)
-VALUES (%d, x'%s', '%s', 't-%d', 1, x'%s', %d, %d, '%s');
-INSERT INTO orders (bucket, owner, order_id, attempt, hold_id) VALUES (%d, '%s', 't-%d', 1, x'%s');
-INSERT INTO operations (bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply)
-VALUES (%d, '%s', 't-%d', x'%s', 'DONE', 1, %d, '%s');
+%s;
 COMMIT`,
 		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, until, now, bucket, owner,
-		bucket, id, owner, n, id, now, until, b.doc, bucket, owner, n, id, bucket, owner, n, id, now, b.reply))
+		b.inserts("t", bucket, owner, id, n, now, until)))
 	if err != nil {
 		return b.abandon(conn, err)
 	}

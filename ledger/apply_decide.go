@@ -42,7 +42,7 @@ func (s *state) decide(o *ownerRow, h *holdRow, e Event) shard.Reply {
 	if err := s.end(o, h, e); err != nil {
 		return internal(err)
 	}
-	return done(s.holdReply(o, h, t.currency, false))
+	return s.holdReply(o, h, t.currency, false)
 }
 
 // bury leaves a tombstone: a hold that was cancelled before it came (R10).
@@ -55,7 +55,7 @@ func (s *state) bury(o *ownerRow, op *cancelOp) shard.Reply {
 	s.addHold(h)
 	s.changeHold(h)
 	s.touch(o)
-	return done(s.holdReply(o, h, "", false))
+	return s.holdReply(o, h, "", false)
 }
 
 // end moves a live hold to its final state, and what it has with it: to USED and spent if it is confirmed, or else back to

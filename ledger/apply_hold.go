@@ -70,7 +70,7 @@ func (s *state) existing(o *ownerRow, op *holdOp, h *holdRow) shard.Reply {
 	case h.hash != op.hash || op.HoldID != (id.ID{}) && op.HoldID != h.id:
 		return reused("order_id", "attempt")
 	}
-	return done(s.holdReply(o, h, op.moneyCurrency(), true))
+	return s.holdReply(o, h, op.moneyCurrency(), true)
 }
 
 // take makes the hold that was planned.
@@ -97,7 +97,7 @@ func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
 	s.changeHold(h)
 	o.holdMade(h)
 	s.touch(o)
-	return done(s.holdReply(o, h, op.moneyCurrency(), false))
+	return s.holdReply(o, h, op.moneyCurrency(), false)
 }
 
 // plan is what a hold is about to take. Its memory is used again for the next hold.

@@ -82,13 +82,13 @@ func (d *desk) tables() map[string][]string {
 	}
 	for _, h := range d.holds {
 		if h.state == Held {
-			add("holds", "%s %s %s %d %x %d %s", h.owner, h.id, h.orderID, h.attempt, h.hash, h.expiresAt, h.doc)
+			add("holds", "%s %s %s %d %d", h.owner, h.id, h.orderID, h.attempt, h.expiresAt)
 		} else {
-			add("decided_holds", "%s %s %s %d %x %s %d %s", h.owner, h.id, h.orderID, h.attempt, h.hash, h.state, h.decidedAt, h.doc)
+			add("decided_holds", "%s %s %s %d %s %d", h.owner, h.id, h.orderID, h.attempt, h.state, h.decidedAt)
 		}
 	}
 	for r, h := range d.orders {
-		add("orders", "%s %s %d %s", r.owner, r.orderID, r.attempt, h.id)
+		add("orders", "%s %s %d %s %x %s", r.owner, r.orderID, r.attempt, h.id, h.hash, h.doc)
 	}
 	for _, e := range d.changed.entries {
 		add("entries", "%s %d %s %d %s %s %x", e.owner.name, e.seq, e.kind, e.at, hexOrNull(e.holdID), e.doc, e.hash)
@@ -113,12 +113,12 @@ var tableSQL = map[string]string{
 		"coalesce(held_until,0)||' '||valid_from FROM coupons",
 	"lots": "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||ver||' '||expires_at " +
 		"FROM lots",
-	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||lower(hex(request_hash))||' '||expires_at||' '||" +
-		"doc FROM holds",
+	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||expires_at FROM holds",
 	"decided_holds": "SELECT owner||' '||lower(hex(hold_id))||' '||coalesce(order_id,'')||' '||coalesce(attempt,0)||' '||" +
-		"lower(hex(request_hash))||' '||state||' '||decided_at||' '||doc FROM decided_holds",
-	"orders": "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id)) FROM orders",
-	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||doc||' '||lower(hex(hash)) " +
+		"state||' '||decided_at FROM decided_holds",
+	"orders": "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id))||' '||lower(hex(request_hash))||' '||" +
+		"CAST(doc AS TEXT) FROM orders",
+	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||CAST(doc AS TEXT)||' '||lower(hex(hash)) " +
 		"FROM entries",
 }
 

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
 )
 
@@ -58,12 +59,18 @@ func (s *state) appendHold(b []byte, h *holdRow) []byte {
 	return append(b, h.doc[1:]...)
 }
 
-// holdReply writes a HoldReply; without a currency it has no balances.
-func (s *state) holdReply(o *ownerRow, h *holdRow, currency string, exists bool) []byte {
+// holdReply writes a HoldReply, which quotes the document of the hold; without a currency it has no balances.
+func (s *state) holdReply(o *ownerRow, h *holdRow, currency string, exists bool) shard.Reply {
 	b := append(s.buf[:0], `{"hold":`...)
-	b = append(s.appendHold(b, h), ',')
-	b = s.appendBalances(b, o, currency)
-	return s.finish(b, o, exists)
+	b = s.appendHold(b, h)
+	var quote shard.Quote
+	if len(h.doc) > 0 {
+		quote = shard.Quote{Order: h.orderID, Attempt: h.attempt, At: len(b) - len(h.doc) + 1, Len: len(h.doc) - 1}
+	}
+	b = s.appendBalances(append(b, ','), o, currency)
+	r := done(s.finish(b, o, exists))
+	r.Quote = quote
+	return r
 }
 
 func (s *state) appendBalances(b []byte, o *ownerRow, currency string) []byte {

@@ -8,67 +8,78 @@ import (
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// Every query is an exact lookup by key for each operation, and its index is forced: the optimizer may prefer to read a whole
-// table that is small today, and would then lock more owners than the batch has.
-//
 // Round 0 locks the rows of the batch's owners, in the order of bucket and owner. Everything else is read without locks: the
 // rows of an owner are changed only under the lock of its row in owners, and at READ COMMITTED a query that starts after the
 // lock was taken sees all that earlier holders of the lock have committed.
 const (
-	selectOwners = "SELECT bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s) FROM owners"
-	whereOwner   = " WHERE (bucket, owner) IN"
+	ownerColumns = "bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s)"
 
-	selectHolds   = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.created_at, h.expires_at, h.doc"
-	selectDecided = "SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.request_hash, h.state, h.created_at, " +
-		"h.expires_at, h.decided_at, h.doc"
-	fromHolds   = " FROM holds h"
-	fromDecided = " FROM decided_holds h"
-	whereHold   = " WHERE (bucket, hold_id) IN"
-
-	// The holds of orders. The join is a left one because then every optimizer begins with the orders; a hold that is in the
-	// other table shows as NULL.
-	fromOrders  = " FROM orders o"
-	joinHolds   = " LEFT JOIN holds h ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
-	joinDecided = " LEFT JOIN decided_holds h ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
-	whereOrder  = " WHERE (o.bucket, o.owner, o.order_id, o.attempt) IN"
-
-	selectNextDue = "SELECT bucket, owner, MIN(expires_at) FROM holds"
-
-	selectCoupons = "SELECT owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
-		"min_spend, valid_from, expires_at, hold_id, held_until, issued_at FROM coupons"
-	whereCoupon = " WHERE (bucket, owner, coupon_id) IN"
-	whereIssue  = " WHERE (bucket, owner, campaign_id, issue_ref) IN"
-
-	selectLots = "SELECT owner, lot_id, issue_ref, source, tag, currency, issued, available, held, spent, expired, revoked, ver, " +
-		"expires_at, issued_at FROM lots"
-	whereLotRef = " WHERE (bucket, owner, issue_ref) IN"
-	whereLive   = " WHERE (bucket, owner, live, currency) IN"
+	// The document and the request's hash are with the order. A tombstone made by id has none.
+	liveColumns    = "h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.request_hash, o.doc"
+	decidedColumns = liveColumns + ", h.state, h.decided_at"
+	ofOrder        = " ON o.bucket=h.bucket AND o.owner=h.owner AND o.order_id=h.order_id AND o.attempt=h.attempt"
+	ofHold         = " ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
+	holdKey        = "h.bucket, h.hold_id"
+	orderKey       = "o.bucket, o.owner, o.order_id, o.attempt"
 )
 
-// selection is a query that is added to the packet with its first key, and not at all without one.
+var (
+	liveByID = shard.Lookup{
+		Columns: liveColumns, From: "holds h", Index: "PRIMARY", Keys: holdKey, Joins: " JOIN orders o" + ofOrder,
+	}
+	decidedByID = shard.Lookup{
+		Columns: decidedColumns, From: "decided_holds h", Index: "PRIMARY", Keys: holdKey, Joins: " LEFT JOIN orders o" + ofOrder,
+	}
+	// The joins are left ones because then every optimizer begins with the orders; a hold that is in the other table shows as
+	// NULL.
+	liveByOrder = shard.Lookup{
+		Columns: liveColumns, From: "orders o", Index: "PRIMARY", Keys: orderKey, Joins: " LEFT JOIN holds h" + ofHold,
+	}
+	decidedByOrder = shard.Lookup{
+		Columns: decidedColumns, From: "orders o", Index: "PRIMARY", Keys: orderKey, Joins: " LEFT JOIN decided_holds h" + ofHold,
+	}
+
+	couponLookup = shard.Lookup{
+		From: "coupons",
+		Columns: "owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
+			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at",
+	}
+	lotLookup = shard.Lookup{
+		From: "lots",
+		Columns: "owner, lot_id, issue_ref, source, tag, currency, issued, available, held, spent, expired, revoked, ver, " +
+			"expires_at, issued_at",
+	}
+
+	couponByID  = by(couponLookup, "PRIMARY", "bucket, owner, coupon_id")
+	couponByRef = by(couponLookup, "coupons_ref", "bucket, owner, campaign_id, issue_ref")
+	lotByRef    = by(lotLookup, "lots_ref", "bucket, owner, issue_ref")
+	liveLots    = by(lotLookup, "lots_live", "bucket, owner, live, currency")
+)
+
+func by(l shard.Lookup, index, keys string) shard.Lookup {
+	l.Index, l.Keys = index, keys
+	return l
+}
+
+// selection is a query that is added to the packet with its first key, and not at all without one. Its keys follow by row, all of
+// them before those of the next one.
 type selection struct {
-	p    *shard.Packet
-	sql  string
-	scan func(*shard.Row) error
-	v    *shard.Values
+	p      *shard.Packet
+	lookup shard.Lookup
+	scan   func(*shard.Row) error
+	v      shard.Values
+	begun  bool
 }
 
-// keys starts a query; its keys follow by row, and it must end before the next one starts.
-func keys(p *shard.Packet, sql string, scan func(*shard.Row) error) *selection {
-	return &selection{p: p, sql: sql, scan: scan}
+func keys(p *shard.Packet, l shard.Lookup, scan func(*shard.Row) error) *selection {
+	return &selection{p: p, lookup: l, scan: scan}
 }
 
-func (q *selection) row(b shard.Bucket) *shard.Values {
-	if q.v == nil {
-		q.v = q.p.Select(q.sql, q.scan)
+func (q *selection) row(b shard.Bucket) shard.Values {
+	if !q.begun {
+		q.v, q.begun = q.p.Select(q.lookup, q.scan), true
 	}
 	return q.v.Row().Bucket(b)
-}
-
-func (q *selection) end(suffix string) {
-	if q.v != nil {
-		q.v.End(suffix)
-	}
 }
 
 // Load adds the queries of a round. Round 0 has everything that the operations name. The others have what only loaded
@@ -78,6 +89,7 @@ func (b *batch) Load(p *shard.Packet, round int) {
 	switch round {
 	case 0:
 		b.loadOwners(p)
+		p.Then()
 		b.loadHolds(p)
 		b.loadDecided(p)
 		b.loadCoupons(p)
@@ -91,14 +103,18 @@ func (b *batch) Load(p *shard.Packet, round int) {
 }
 
 func (b *batch) loadOwners(p *shard.Packet) {
-	q := keys(p, fmt.Sprintf(selectOwners, p.Now())+p.Index("PRIMARY")+whereOwner, b.scanOwner)
 	for _, op := range b.ops {
 		if b.owners[op.Owner] == nil {
 			b.listed = append(b.listed, b.owner(op.Bucket, op.Owner))
-			q.row(op.Bucket).ASCII(op.Owner)
 		}
 	}
-	q.v.EndForUpdate(" ORDER BY bucket, owner")
+	slices.SortFunc(b.listed, (*ownerRow).compare)
+	locked := p.SelectForUpdate(shard.Lookup{
+		Columns: fmt.Sprintf(ownerColumns, p.Now()), From: "owners", Index: "PRIMARY", Keys: "bucket, owner",
+	}, b.scanOwner)
+	for _, o := range b.listed {
+		locked.Row().Bucket(o.bucket).ASCII(o.name)
+	}
 }
 
 func (b *batch) scanOwner(r *shard.Row) error {
@@ -115,26 +131,25 @@ func (b *batch) scanOwner(r *shard.Row) error {
 
 // loadHolds reads the live holds that operations name, by id and by order.
 func (b *batch) loadHolds(p *shard.Packet) {
-	byID := keys(p, selectHolds+fromHolds+p.Index("PRIMARY")+whereHold, b.scanHold)
-	b.holdIDs(byID)
-	byID.end("")
-	byOrder := keys(p, selectHolds+fromOrders+p.Index("PRIMARY")+joinHolds+whereOrder, b.scanHold)
-	b.holdOrders(byOrder)
-	byOrder.end("")
+	b.holdIDs(keys(p, liveByID, b.scanHold))
+	b.holdOrders(keys(p, liveByOrder, b.scanHold))
 }
 
 // loadDue reads the expired holds of the owners who may have some, and when the next one of theirs expires.
 func (b *batch) loadDue(p *shard.Packet) {
-	expired := keys(p, selectHolds+fromHolds+p.Index("holds_owner")+whereOwner, b.scanExpired)
+	expired := liveByID
+	expired.Index, expired.Keys, expired.Where = "holds_owner", "h.bucket, h.owner", "h.expires_at<="+p.Now()
+	b.dueOwners(keys(p, expired, b.scanExpired))
+	b.dueOwners(keys(p, shard.Lookup{
+		Columns: "bucket, owner, MIN(expires_at)", From: "holds", Index: "holds_owner", Keys: "bucket, owner",
+		Where: "expires_at>" + p.Now(), Tail: " GROUP BY bucket, owner",
+	}, b.scanNextDue))
+}
+
+func (b *batch) dueOwners(q *selection) {
 	for _, o := range b.due {
-		expired.row(o.bucket).ASCII(o.name)
+		q.row(o.bucket).ASCII(o.name)
 	}
-	expired.end(" AND expires_at<=" + p.Now())
-	next := keys(p, selectNextDue+p.Index("holds_owner")+whereOwner, b.scanNextDue)
-	for _, o := range b.due {
-		next.row(o.bucket).ASCII(o.name)
-	}
-	next.end(" AND expires_at>" + p.Now() + " GROUP BY bucket, owner")
 }
 
 func (b *batch) scanNextDue(r *shard.Row) error {
@@ -144,12 +159,8 @@ func (b *batch) scanNextDue(r *shard.Row) error {
 }
 
 func (b *batch) loadDecided(p *shard.Packet) {
-	byID := keys(p, selectDecided+fromDecided+p.Index("PRIMARY")+whereHold, b.scanDecided)
-	b.holdIDs(byID)
-	byID.end("")
-	byOrder := keys(p, selectDecided+fromOrders+p.Index("PRIMARY")+joinDecided+whereOrder, b.scanDecided)
-	b.holdOrders(byOrder)
-	byOrder.end("")
+	b.holdIDs(keys(p, decidedByID, b.scanDecided))
+	b.holdOrders(keys(p, decidedByOrder, b.scanDecided))
 }
 
 // holdIDs adds the holds that operations name by id.
@@ -214,10 +225,11 @@ func (b *batch) scanExpired(r *shard.Row) error {
 
 func bucketIn(r *shard.Row) shard.Bucket { return shard.Bucket(r.Int()) }
 
+// scanLive reads liveColumns.
 func scanLive(r *shard.Row) *holdRow {
 	return &holdRow{
-		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
-		state: Held, createdAt: r.Int(), expiresAt: r.Int(), doc: r.Bytes(), stored: true,
+		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), createdAt: r.Int(),
+		expiresAt: r.Int(), hash: r.Array16(), doc: r.Bytes(), state: Held, stored: true,
 	}
 }
 
@@ -233,10 +245,8 @@ func (b *batch) want(h *holdRow) {
 }
 
 func (b *batch) scanDecided(r *shard.Row) error {
-	h := &holdRow{
-		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), hash: r.Array16(),
-		state: State(r.Str()), createdAt: r.Int(), expiresAt: r.Int(), decidedAt: r.Int(), doc: r.Bytes(), stored: true,
-	}
+	h := scanLive(r)
+	h.state, h.decidedAt = State(r.Str()), r.Int()
 	if h.id != (id.ID{}) {
 		b.addHold(h)
 	}
@@ -245,7 +255,7 @@ func (b *batch) scanDecided(r *shard.Row) error {
 
 // loadCoupons reads the coupons that operations name.
 func (b *batch) loadCoupons(p *shard.Packet) {
-	byID := keys(p, selectCoupons+p.Index("PRIMARY")+whereCoupon, b.scanCoupon)
+	byID := keys(p, couponByID, b.scanCoupon)
 	for _, op := range b.ops {
 		hold, ok := op.Body.(*holdOp)
 		if !ok {
@@ -257,14 +267,12 @@ func (b *batch) loadCoupons(p *shard.Packet) {
 			}
 		}
 	}
-	byID.end("")
-	byRef := keys(p, selectCoupons+p.Index("coupons_ref")+whereIssue, b.scanIssue)
+	byRef := keys(p, couponByRef, b.scanIssue)
 	for _, op := range b.ops {
 		if issue, ok := op.Body.(*issueOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(issue.CampaignID).ASCII(issue.IssueRef)
 		}
 	}
-	byRef.end("")
 }
 
 func (b *batch) scanCoupon(r *shard.Row) error {
@@ -289,20 +297,18 @@ func (b *batch) scannedCoupon(r *shard.Row) *couponRow {
 
 // loadLots reads the lots that credits name, and the live lots from which holds take and which balances sum up.
 func (b *batch) loadLots(p *shard.Packet) {
-	byRef := keys(p, selectLots+p.Index("lots_ref")+whereLotRef, b.scanCredit)
+	byRef := keys(p, lotByRef, b.scanCredit)
 	for _, op := range b.ops {
 		if credit, ok := op.Body.(*creditOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(credit.IssueRef)
 		}
 	}
-	byRef.end("")
-	live := keys(p, selectLots+p.Index("lots_live")+whereLive, b.scanLot)
+	live := keys(p, liveLots, b.scanLot)
 	for _, op := range b.ops {
 		if currency := moneyOf(op); currency != "" {
 			b.wantLots(live, b.owners[op.Owner], currency)
 		}
 	}
-	live.end("")
 }
 
 // moneyOf is the currency in which an operation takes or gives money.
@@ -349,7 +355,7 @@ func (b *batch) scannedLot(r *shard.Row) *lotRow {
 // its currency have it.
 func (b *batch) loadTaken(p *shard.Packet) {
 	b.wantDecided()
-	coupons := keys(p, selectCoupons+p.Index("PRIMARY")+whereCoupon, b.scanCoupon)
+	coupons := keys(p, couponByID, b.scanCoupon)
 	for _, h := range b.wanted {
 		for _, coupon := range h.takes.coupons {
 			if b.coupons[coupon] == nil {
@@ -357,14 +363,12 @@ func (b *batch) loadTaken(p *shard.Packet) {
 			}
 		}
 	}
-	coupons.end("")
-	lots := keys(p, selectLots+p.Index("lots_live")+whereLive, b.scanLot)
+	lots := keys(p, liveLots, b.scanLot)
 	for _, h := range b.wanted {
 		if h.takes.currency != "" {
 			b.wantLots(lots, b.owners[h.owner], h.takes.currency)
 		}
 	}
-	lots.end("")
 }
 
 // wantDecided notes the holds that the operations confirm or cancel.

@@ -27,7 +27,7 @@ func (m *Machine) NewBatch(ops []*shard.Op, collided bool) shard.Batch {
 type batch struct {
 	*state
 	ops    []*shard.Op
-	listed []*ownerRow // owners of the operations, in their order
+	listed []*ownerRow // owners of the operations, by bucket and name
 	wanted []*holdRow  // live holds that will be decided or settled
 	due    []*ownerRow // owners whose due_at has come: they may have expired holds
 }

@@ -67,7 +67,7 @@ func (l *Ledger) HoldByID(ctx context.Context, hold id.ID) (HoldBody, error) {
 
 func (l *Ledger) findHold(tx *gorm.DB, hold id.ID, at time.Time) (HoldBody, error) {
 	var live holdRecord
-	err := first(tx.Where("bucket = ? AND hold_id = ?", hold.Bucket(), hold[:]), &live)
+	err := first(tx.Table(liveHolds).Where("bucket = ? AND hold_id = ?", hold.Bucket(), hold[:]), &live)
 	if err == nil {
 		return live.body(l.cfg.Codec, at)
 	}
@@ -75,7 +75,7 @@ func (l *Ledger) findHold(tx *gorm.DB, hold id.ID, at time.Time) (HoldBody, erro
 		return HoldBody{}, err
 	}
 	var decided decidedRecord
-	if err := first(tx.Where("bucket = ? AND hold_id = ?", hold.Bucket(), hold[:]), &decided); err != nil {
+	if err := first(tx.Table(decidedHolds).Where("bucket = ? AND hold_id = ?", hold.Bucket(), hold[:]), &decided); err != nil {
 		return HoldBody{}, err
 	}
 	return decided.body(l.cfg.Codec)
@@ -90,17 +90,17 @@ func (l *Ledger) Holds(ctx context.Context, owner, orderID string) ([]HoldBody, 
 	holds := []HoldBody{}
 	err := l.readOwner(ctx, owner, MaxPage, func(q query) error {
 		if orderID == "" {
-			q.db = q.db.Where("expires_at > ?", q.at.UnixMicro())
+			q.db = q.db.Where("expires_at > ?", q.at.UnixMicro()).Session(&gorm.Session{})
 		} else {
 			q.db = q.db.Where(holdsOfOrder, shard.BucketOf(owner), owner, orderID).Session(&gorm.Session{})
 		}
-		live, _, err := list(q, "hold_id", id.ID{}, (*holdRecord).key)
+		live, _, err := list(q.from(liveHolds), "hold_id", id.ID{}, (*holdRecord).key)
 		if err != nil {
 			return err
 		}
 		var decided []decidedRecord
 		if orderID != "" {
-			if decided, _, err = list(q, "hold_id", id.ID{}, (*decidedRecord).key); err != nil {
+			if decided, _, err = list(q.from(decidedHolds), "hold_id", id.ID{}, (*decidedRecord).key); err != nil {
 				return err
 			}
 		}
@@ -317,11 +317,11 @@ func (l *Ledger) Operation(ctx context.Context, owner, key string) (OperationBod
 	var row operationRecord
 	bucket := shard.BucketOf(owner)
 	err := l.read(ctx, bucket, func(tx *gorm.DB, _ time.Time) error {
-		return first(tx.Where("bucket = ? AND owner = ? AND op_key = ?", bucket, owner, key), &row)
+		return first(tx.Table(decisions).Where("bucket = ? AND owner = ? AND op_key = ?", bucket, owner, key), &row)
 	})
 	switch {
 	case err == nil:
-		return operationBody(owner, key, row.Verdict, row.Reply), nil
+		return operationBody(owner, key, row.Verdict, shard.Restore(row.Reply, row.QuoteAt, row.Doc)), nil
 	case !errors.Is(err, ErrNotFound):
 		return OperationBody{}, fmt.Errorf("read operation %s of %s: %w", key, owner, err)
 	case undecided:
@@ -341,6 +341,12 @@ type query struct {
 	at     time.Time
 	bucket shard.Bucket
 	limit  int
+}
+
+// from is q over a query instead of the record's own table.
+func (q query) from(table string) query {
+	q.db = q.db.Table(table)
+	return q
 }
 
 func (l *Ledger) readOwner(ctx context.Context, owner string, limit int, f func(q query) error) error {

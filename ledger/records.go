@@ -94,6 +94,8 @@ type (
 		OpKey   string
 		Verdict string
 		Reply   []byte
+		QuoteAt int
+		Doc     []byte
 	}
 )
 
@@ -110,6 +112,17 @@ func (r *couponRecord) key() id.ID  { return toID(r.CouponID) }
 func (r *lotRecord) key() id.ID     { return toID(r.LotID) }
 func (r *holdRecord) key() id.ID    { return toID(r.HoldID) }
 func (r *decidedRecord) key() id.ID { return toID(r.HoldID) }
+
+// Holds and operations are read from these, with the document of their order. The engines merge the queries into the ones around
+// them, so that the keys of the tables are used.
+const (
+	liveHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.doc " +
+		"FROM holds h JOIN orders o" + ofOrder + ") AS live"
+	decidedHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.state, h.created_at, h.expires_at, h.decided_at, " +
+		"o.doc FROM decided_holds h LEFT JOIN orders o" + ofOrder + ") AS decided"
+	decisions = "(SELECT h.bucket, h.owner, h.op_key, h.verdict, h.reply, COALESCE(h.quote_at, 0) AS quote_at, o.doc " +
+		"FROM operations h LEFT JOIN orders o" + ofOrder + ") AS decisions"
+)
 
 // toID is zero for NULL.
 func toID(b []byte) (i id.ID) {
@@ -164,7 +177,7 @@ func (r *lotRecord) body(codec *id.Codec, back map[string]int64, at time.Time) L
 // expiredShares is what the expired but unsettled holds of an owner have of each lot, by the text of its id.
 func expiredShares(tx *gorm.DB, b shard.Bucket, owner string, at time.Time) (map[string]int64, error) {
 	var records []holdRecord
-	err := tx.Where("bucket = ? AND owner = ? AND expires_at <= ?", b, owner, at.UnixMicro()).Find(&records).Error
+	err := tx.Table(liveHolds).Where("bucket = ? AND owner = ? AND expires_at <= ?", b, owner, at.UnixMicro()).Find(&records).Error
 	if err != nil || len(records) == 0 {
 		return nil, err
 	}

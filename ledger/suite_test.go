@@ -669,6 +669,10 @@ func testHistory(t *testing.T, w *world) {
 
 // testTampering changes the history in every way that the columns allow: each must be noticed, and where it happened.
 func testTampering(t *testing.T, a as) {
+	bytes := "BLOB"
+	if a.db.Dialect == shard.MariaDB {
+		bytes = "BINARY"
+	}
 	for _, c := range []struct {
 		change, back string
 		brokenAt     int64
@@ -676,8 +680,8 @@ func testTampering(t *testing.T, a as) {
 		{"UPDATE entries SET at=at+1 WHERE owner=? AND seq=1", "UPDATE entries SET at=at-1 WHERE owner=? AND seq=1", 1},
 		{"UPDATE entries SET kind='ISSUED' WHERE owner=? AND seq=1", "UPDATE entries SET kind='CREDITED' WHERE owner=? AND seq=1", 1},
 		{
-			"UPDATE entries SET doc=REPLACE(doc, '60', '61') WHERE owner=? AND seq=2",
-			"UPDATE entries SET doc=REPLACE(doc, '61', '60') WHERE owner=? AND seq=2", 2,
+			"UPDATE entries SET doc=CAST(REPLACE(doc, '60', '61') AS " + bytes + ") WHERE owner=? AND seq=2",
+			"UPDATE entries SET doc=CAST(REPLACE(doc, '61', '60') AS " + bytes + ") WHERE owner=? AND seq=2", 2,
 		},
 		{"UPDATE owners SET entry_seq=3 WHERE owner=?", "UPDATE owners SET entry_seq=2 WHERE owner=?", 3},
 		{"UPDATE entries SET seq=3 WHERE owner=? AND seq=2", "UPDATE entries SET seq=2 WHERE owner=? AND seq=3", 2},

@@ -333,7 +333,7 @@ func (w *world) audit(t testing.TB) {
 		w.each(t, question, func(row []any) { t.Errorf("%s: %s", wrong, row) })
 	}
 	held := map[string]int64{}
-	w.each(t, "SELECT doc FROM holds", func(row []any) {
+	w.each(t, "SELECT o.doc FROM holds h JOIN orders o ON o.bucket=h.bucket AND o.hold_id=h.hold_id", func(row []any) {
 		var hold ledger.HoldBody
 		if err := json.Unmarshal(fmt.Append(nil, row[0]), &hold); err != nil {
 			t.Fatal(err)

@@ -29,27 +29,22 @@ func compareIDs(a, b id.ID) int { return bytes.Compare(a[:], b[:]) }
 // rows is a statement that is added with its first row, and not at all without one. Statements follow each other: all rows of
 // one come before the first row of the next.
 type rows struct {
-	open func() *shard.Values
-	v    *shard.Values
+	open  func() shard.Values
+	v     shard.Values
+	begun bool
 }
 
-func (w *rows) row() *shard.Values {
-	if w.v == nil {
-		w.v = w.open()
+func (w *rows) row() shard.Values {
+	if !w.begun {
+		w.v, w.begun = w.open(), true
 	}
 	return w.v.Row()
-}
-
-func (w *rows) end() {
-	if w.v != nil {
-		w.v.End("")
-	}
 }
 
 func (b *batch) writeOwners(p *shard.Packet) {
 	changed := b.changed.owners
 	slices.SortFunc(changed, (*ownerRow).compare)
-	added := rows{open: func() *shard.Values {
+	added := rows{open: func() shard.Values {
 		return p.Insert("owners", "bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at")
 	}}
 	for _, o := range changed {
@@ -57,26 +52,24 @@ func (b *batch) writeOwners(p *shard.Packet) {
 			o.values(added.row())
 		}
 	}
-	added.end()
-	updated := rows{open: func() *shard.Values {
-		return p.Update("owners", []string{"bucket", "owner"}, []string{"ver", "entry_seq", "head", "live_holds", "due_at", "changed_at"})
+	updated := rows{open: func() shard.Values {
+		return p.Update("owners", "bucket, owner", "ver, entry_seq, head, live_holds, due_at, changed_at")
 	}}
 	for _, o := range changed {
 		if o.stored {
 			o.values(updated.row())
 		}
 	}
-	updated.end()
 }
 
-func (o *ownerRow) values(v *shard.Values) {
+func (o *ownerRow) values(v shard.Values) {
 	v.Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.liveHolds).Int(o.dueAt).Int(o.changedAt)
 }
 
 func (b *batch) writeCoupons(p *shard.Packet) {
 	changed := b.changed.coupons
 	slices.SortFunc(changed, func(x, y *couponRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
-	added := rows{open: func() *shard.Values {
+	added := rows{open: func() shard.Values {
 		return p.Insert("coupons", "bucket, owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, "+
 			"basis_points, cap, min_spend, valid_from, expires_at, hold_id, held_until, issued_at, changed_at")
 	}}
@@ -85,10 +78,8 @@ func (b *batch) writeCoupons(p *shard.Packet) {
 			b.insertCoupon(added.row(), c)
 		}
 	}
-	added.end()
-	updated := rows{open: func() *shard.Values {
-		return p.Update("coupons", []string{"bucket", "owner", "coupon_id"},
-			[]string{"state", "ver", "hold_id", "held_until", "changed_at"})
+	updated := rows{open: func() shard.Values {
+		return p.Update("coupons", "bucket, owner, coupon_id", "state, ver, hold_id, held_until, changed_at")
 	}}
 	for _, c := range changed {
 		if c.stored {
@@ -96,10 +87,9 @@ func (b *batch) writeCoupons(p *shard.Packet) {
 			c.holder(v).Int(b.now)
 		}
 	}
-	updated.end()
 }
 
-func (b *batch) insertCoupon(v *shard.Values, c *couponRow) {
+func (b *batch) insertCoupon(v shard.Values, c *couponRow) {
 	d := &c.discount
 	v.Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.campaignID).ASCII(c.issueRef).ASCII(c.state).Int(c.ver)
 	v.ASCII(string(d.Kind)).ASCII(d.Currency).Int(d.Amount).Int(d.BasisPoints).Int(d.Cap).Int(d.MinSpend)
@@ -107,7 +97,7 @@ func (b *batch) insertCoupon(v *shard.Values, c *couponRow) {
 }
 
 // holder adds hold_id and held_until.
-func (c *couponRow) holder(v *shard.Values) *shard.Values {
+func (c *couponRow) holder(v shard.Values) shard.Values {
 	if c.holdID == (id.ID{}) {
 		return v.Null().Null()
 	}
@@ -121,7 +111,7 @@ func (c *couponRow) holder(v *shard.Values) *shard.Values {
 func (b *batch) writeLots(p *shard.Packet) {
 	changed := b.changed.lots
 	slices.SortFunc(changed, func(x, y *lotRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
-	added := rows{open: func() *shard.Values {
+	added := rows{open: func() shard.Values {
 		return p.Insert("lots", "bucket, owner, lot_id, issue_ref, source, tag, currency, issued, expires_at, issued_at, "+
 			"live, available, held, spent, expired, revoked, ver, changed_at")
 	}}
@@ -131,21 +121,18 @@ func (b *batch) writeLots(p *shard.Packet) {
 			l.counters(v.ASCII(l.currency).Int(l.issued).Int(l.expiresAt).Int(l.issuedAt)).Int(b.now)
 		}
 	}
-	added.end()
-	updated := rows{open: func() *shard.Values {
-		return p.Update("lots", []string{"bucket", "owner", "lot_id"},
-			[]string{"live", "available", "held", "spent", "expired", "revoked", "ver", "changed_at"})
+	updated := rows{open: func() shard.Values {
+		return p.Update("lots", "bucket, owner, lot_id", "live, available, held, spent, expired, revoked, ver, changed_at")
 	}}
 	for _, l := range changed {
 		if l.stored {
 			l.counters(updated.row().Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:])).Int(b.now)
 		}
 	}
-	updated.end()
 }
 
 // counters adds live, the counters and ver.
-func (l *lotRow) counters(v *shard.Values) *shard.Values {
+func (l *lotRow) counters(v shard.Values) shard.Values {
 	live := int64(0)
 	if l.live() {
 		live = 1
@@ -160,49 +147,47 @@ func (b *batch) writeHolds(p *shard.Packet) {
 	slices.SortFunc(changed, func(x, y *holdRow) int {
 		return cmp.Or(cmp.Compare(x.bucket, y.bucket), compareIDs(x.id, y.id))
 	})
-	added := rows{open: func() *shard.Values {
-		return p.Insert("holds", "bucket, hold_id, owner, order_id, attempt, request_hash, created_at, expires_at, doc")
+	added := rows{open: func() shard.Values {
+		return p.Insert("holds", "bucket, hold_id, owner, order_id, attempt, created_at, expires_at")
 	}}
 	for _, h := range changed {
 		if h.state == Held {
 			added.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).
-				Binary(h.hash[:]).Int(h.createdAt).Int(h.expiresAt).Text(h.doc)
+				Int(h.createdAt).Int(h.expiresAt)
 		}
 	}
-	added.end()
-	removed := rows{open: func() *shard.Values { return p.Delete("holds", "bucket, hold_id") }}
+	removed := rows{open: func() shard.Values { return p.Delete("holds", "bucket, hold_id") }}
 	for _, h := range changed {
 		if h.state != Held && h.stored {
 			removed.row().Bucket(h.bucket).Binary(h.id[:])
 		}
 	}
-	removed.end()
-	decided := rows{open: func() *shard.Values {
-		return p.Insert("decided_holds", "bucket, hold_id, owner, order_id, attempt, request_hash, state, created_at, expires_at, "+
-			"decided_at, doc")
+	decided := rows{open: func() shard.Values {
+		return p.Insert("decided_holds", "bucket, hold_id, owner, order_id, attempt, state, created_at, expires_at, decided_at")
 	}}
 	for _, h := range changed {
 		if h.state != Held {
-			v := h.order(decided.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner)).Binary(h.hash[:]).ASCII(string(h.state))
-			v.Int(h.createdAt).Int(h.expiresAt).Int(h.decidedAt).Text(h.doc)
+			h.order(decided.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner)).ASCII(string(h.state)).
+				Int(h.createdAt).Int(h.expiresAt).Int(h.decidedAt)
 		}
 	}
-	decided.end()
 }
 
-// writeOrders adds the references of new holds. A duplicate key says that an order has its hold already.
+// writeOrders adds the references of new holds with their documents. A duplicate key says that an order has its hold already.
 func (b *batch) writeOrders(p *shard.Packet) {
-	added := rows{open: func() *shard.Values { return p.Insert("orders", "bucket, owner, order_id, attempt, hold_id") }}
+	added := rows{open: func() shard.Values {
+		return p.Insert("orders", "bucket, owner, order_id, attempt, hold_id, request_hash, doc")
+	}}
 	for _, h := range b.changed.holds {
 		if !h.stored && h.orderID != "" {
-			added.row().Bucket(h.bucket).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).Binary(h.id[:])
+			added.row().Bucket(h.bucket).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).
+				Binary(h.id[:]).Binary(h.hash[:]).Binary(h.doc)
 		}
 	}
-	added.end()
 }
 
 // order adds order_id and attempt.
-func (h *holdRow) order(v *shard.Values) *shard.Values {
+func (h *holdRow) order(v shard.Values) shard.Values {
 	if h.orderID == "" {
 		return v.Null().Null()
 	}
@@ -212,7 +197,7 @@ func (h *holdRow) order(v *shard.Values) *shard.Values {
 func (b *batch) writeEntries(p *shard.Packet) {
 	entries := b.changed.entries
 	slices.SortStableFunc(entries, func(x, y entryRow) int { return x.owner.compare(y.owner) })
-	added := rows{open: func() *shard.Values {
+	added := rows{open: func() shard.Values {
 		return p.Insert("entries", "bucket, owner, seq, kind, at, hold_id, doc, hash")
 	}}
 	for i := range entries {
@@ -223,7 +208,6 @@ func (b *batch) writeEntries(p *shard.Packet) {
 		} else {
 			v.Binary(e.holdID[:])
 		}
-		v.Text(e.doc).Binary(e.hash[:])
+		v.Binary(e.doc).Binary(e.hash[:])
 	}
-	added.end()
 }

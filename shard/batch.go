@@ -2,7 +2,7 @@ package shard
 
 import (
 	"bytes"
-	"strconv"
+	"slices"
 	"time"
 )
 
@@ -14,6 +14,7 @@ type operation struct {
 	fingerprint []byte
 	verdict     Verdict
 	reply       []byte
+	quote       Quote
 	stored      bool // the row is in the table: an aborted attempt that is taken over is updated, not inserted
 	bucket      Bucket
 	key         opKey
@@ -55,7 +56,9 @@ func (t *transaction) load(p *Packet) {
 	p.clock = t.clock
 	p.exec(t.d.begin)
 	p.Query("SELECT epoch, floor_at, "+t.clock+t.d.resetCount+" FROM fence WHERE id=1", t.scanFence)
+	p.Then()
 	t.loadBuckets(p)
+	p.Then()
 	t.domain.Load(p, 0)
 	t.loadOperations(p)
 }
@@ -68,47 +71,41 @@ func (t *transaction) scanFence(r *Row) error {
 }
 
 func (t *transaction) loadBuckets(p *Packet) {
-	p.open(func(r *Row) error {
+	buckets := make([]Bucket, len(t.calls))
+	for i, c := range t.calls {
+		buckets[i] = c.op.Bucket
+	}
+	slices.Sort(buckets)
+	v := p.selectShared(bucketLookup, func(r *Row) error {
 		b := Bucket(r.Int())
 		t.serving[b] = r.Int()
 		return nil
-	}, 0)
-	p.buf = append(p.buf, "SELECT bucket, era_base FROM bucket_owner WHERE bucket IN ("...)
-	for i, c := range t.calls {
-		if i > 0 {
-			p.buf = append(p.buf, ',')
-		}
-		p.buf = strconv.AppendInt(p.buf, int64(c.op.Bucket), 10)
+	})
+	for _, b := range slices.Compact(buckets) {
+		v.Row().Bucket(b)
 	}
-	p.buf = append(p.buf, ") AND state='SERVING' ORDER BY bucket"...)
-	p.buf = append(p.buf, p.d.shareLock...)
-	p.close()
+}
+
+// bucketLookup finds the buckets that this shard serves.
+var bucketLookup = Lookup{
+	Columns: "bucket, era_base", From: "bucket_owner", Index: "PRIMARY", Keys: "bucket", Where: "state='SERVING'",
 }
 
 func (t *transaction) loadOperations(p *Packet) {
-	var v *Values
+	var v Values
 	for _, c := range t.calls {
 		if c.op.Key == "" {
 			continue
 		}
-		if v == nil {
-			v = p.Select("SELECT bucket, owner, op_key, fingerprint, verdict, reply FROM operations "+
-				"WHERE (bucket, owner, op_key) IN", t.scanOperation)
+		if v.p == nil {
+			v = p.Select(operationLookup, t.scanOperation)
 		}
 		v.Row().Bucket(c.op.Bucket).ASCII(c.op.Owner).ASCII(c.op.Key)
-	}
-	if v != nil {
-		v.End("")
 	}
 }
 
 func (t *transaction) scanOperation(r *Row) error {
-	o := &operation{stored: true}
-	o.bucket = Bucket(r.Int())
-	o.key = opKey{r.Str(), r.Str()}
-	o.fingerprint = r.Bytes()
-	o.verdict = parseVerdict(r.Str())
-	o.reply = r.Bytes()
+	o := scanOperation(r)
 	t.seen[o.key] = o
 	return nil
 }
@@ -168,7 +165,7 @@ func (t *transaction) record(o *operation, op *Op, r Reply) {
 		o = &operation{bucket: op.Bucket, key: opKey{op.Owner, op.Key}}
 		t.seen[o.key] = o
 	}
-	o.fingerprint, o.verdict, o.reply = op.Fingerprint, r.Verdict, r.Body
+	o.fingerprint, o.verdict, o.reply, o.quote = op.Fingerprint, r.Verdict, r.Body, r.Quote
 	t.written = append(t.written, o)
 }
 
@@ -180,31 +177,33 @@ func (t *transaction) write(p *Packet) bool {
 }
 
 func (t *transaction) writeOperations(p *Packet) {
-	var fresh, again *Values
+	var fresh, again Values
 	for _, o := range t.written {
 		if o.stored {
 			continue
 		}
-		if fresh == nil {
-			fresh = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
+		if fresh.p == nil {
+			fresh = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, order_id, attempt, quote_at, reply")
 		}
-		fresh.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint).ASCII(o.verdict.String()).
-			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply)
-	}
-	if fresh != nil {
-		fresh.End("")
+		t.outcome(fresh.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint), o)
 	}
 	for _, o := range t.written {
 		if !o.stored {
 			continue
 		}
-		if again == nil {
-			again = p.Update("operations", []string{"bucket", "owner", "op_key"}, []string{"verdict", "epoch", "decided_at", "reply"})
+		if again.p == nil {
+			again = p.Update("operations", "bucket, owner, op_key", "verdict, epoch, decided_at, order_id, attempt, quote_at, reply")
 		}
-		again.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).ASCII(o.verdict.String()).
-			Int(int64(t.epoch)).Int(t.now.UnixMicro()).Binary(o.reply)
+		t.outcome(again.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key), o)
 	}
-	if again != nil {
-		again.End("")
+}
+
+// outcome adds the columns from verdict on.
+func (t *transaction) outcome(v Values, o *operation) {
+	v.ASCII(o.verdict.String()).Int(int64(t.epoch)).Int(t.now.UnixMicro())
+	if q := o.quote; q.Len > 0 {
+		v.ASCII(q.Order).Int(int64(q.Attempt)).Int(int64(q.At)).Binary(cut(o.reply, q))
+		return
 	}
+	v.Null().Null().Null().Binary(o.reply)
 }

@@ -2,10 +2,12 @@ package shard_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,14 +52,19 @@ func (b *counterBatch) Load(p *shard.Packet, round int) {
 	if round > 0 {
 		return
 	}
-	v := p.Select("SELECT owner, n FROM counters WHERE (bucket, owner) IN", func(r *shard.Row) error {
+	v := p.SelectForUpdate(shard.Lookup{
+		Columns: "owner, n", From: "counters", Index: "PRIMARY", Keys: "bucket, owner",
+	}, func(r *shard.Row) error {
 		b.rows[r.Str()] = &counterRow{n: r.Int(), found: true}
 		return nil
 	})
-	for _, op := range b.ops {
+	for _, op := range slices.SortedFunc(slices.Values(b.ops), byOwner) {
 		v.Row().Bucket(op.Bucket).ASCII(op.Owner)
 	}
-	v.EndForUpdate(" ORDER BY bucket, owner")
+}
+
+func byOwner(a, b *shard.Op) int {
+	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Owner, b.Owner))
 }
 
 func (b *counterBatch) Apply(i int, _ time.Time) shard.Reply {
@@ -78,35 +85,29 @@ func (b *counterBatch) Apply(i int, _ time.Time) shard.Reply {
 }
 
 func (b *counterBatch) Write(p *shard.Packet) {
-	var fresh, changed *shard.Values
+	b.each(func(r *counterRow) bool { return r.dirty && !r.found },
+		func() shard.Values { return p.Insert("counters", "bucket, owner, n") },
+		func(v shard.Values, r *counterRow) { v.Int(r.n) })
+	b.each(func(r *counterRow) bool { return r.erase },
+		func() shard.Values { return p.Delete("counters", "bucket, owner") },
+		func(shard.Values, *counterRow) {})
+	b.each(func(r *counterRow) bool { return r.dirty && r.found && !r.erase },
+		func() shard.Values { return p.Update("counters", "bucket, owner", "n") },
+		func(v shard.Values, r *counterRow) { v.Int(r.n) })
+}
+
+// each lists the rows that match in a statement of their own, if there are any.
+func (b *counterBatch) each(match func(*counterRow) bool, open func() shard.Values, rest func(shard.Values, *counterRow)) {
+	var v shard.Values
+	begun := false
 	for owner, row := range b.rows {
-		if row.dirty && !row.found {
-			if fresh == nil {
-				fresh = p.Insert("counters", "bucket, owner, n")
-			}
-			fresh.Row().Bucket(shard.BucketOf(owner)).ASCII(owner).Int(row.n)
+		if !match(row) {
+			continue
 		}
-	}
-	if fresh != nil {
-		fresh.End("")
-	}
-	for owner, row := range b.rows {
-		if row.erase {
-			gone := p.Delete("counters", "bucket, owner")
-			gone.Row().Bucket(shard.BucketOf(owner)).ASCII(owner)
-			gone.End("")
+		if !begun {
+			v, begun = open(), true
 		}
-	}
-	for owner, row := range b.rows {
-		if row.dirty && row.found && !row.erase {
-			if changed == nil {
-				changed = p.Update("counters", []string{"bucket", "owner"}, []string{"n"})
-			}
-			changed.Row().Bucket(shard.BucketOf(owner)).ASCII(owner).Int(row.n)
-		}
-	}
-	if changed != nil {
-		changed.End("")
+		rest(v.Row().Bucket(shard.BucketOf(owner)).ASCII(owner), row)
 	}
 }
 

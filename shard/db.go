@@ -40,9 +40,10 @@ var sessionVariables = map[string]string{
 	"sql_mode":     "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
 	// A long IN list must stay a range over the key: as a subquery it would take its locks in another order.
 	"in_predicate_conversion_threshold": "0",
-	// Nearly all literals are ASCII and meet ASCII columns. In this collation they are compared as they are; in the default
-	// one each would be converted, which costs a third of a lookup. Values.Text marks the others.
+	// All values are ASCII or binary, and so are all columns. In this collation they are compared as they are; in the default one
+	// each would be converted, which costs a third of a lookup, and binary values would lose bytes.
 	"collation_connection": "'ascii_bin'",
+	"character_set_client": "'ascii'",
 	// A lock wait must end before the round trip it is in, so that it is told apart from a dead server and tried again.
 	"innodb_lock_wait_timeout": "1",
 	// An instance that stops between its round trips loses its rows. idle_write_transaction_timeout is not enough: a

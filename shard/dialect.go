@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"database/sql/driver"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,13 +16,11 @@ type Dialect struct {
 	shareLock  string
 	greatest   string // the function that returns the largest of its arguments
 	now        string // SQL of the server's time in microseconds; empty: the process's own clock
-	deleteOpen string // what stands before and behind the table's name in a DELETE by key
-	deleteFrom string
-	inOpen     string // what opens and closes a list of row values after IN
-	inClose    string
 	multi      bool   // many statements travel in one packet
 	unicode    string // introduces a literal that is not ASCII
 	driverName string
+
+	orderedJoin string // a join that reads its left side first, whatever the optimizer thinks
 
 	resetCount      string // column that sets the count of wrong row counts to 0; see Packet.guard
 	ignoreDuplicate string // ends an INSERT into operations that leaves a row which is already there as it is
@@ -30,21 +29,18 @@ type Dialect struct {
 
 // MariaDB speaks to MariaDB 10.11 and later.
 var MariaDB = &Dialect{
-	name:      "mariadb",
-	lanes:     2,
-	begin:     "BEGIN",
-	forUpdate: " FOR UPDATE",
-	shareLock: " LOCK IN SHARE MODE",
-	greatest:  "GREATEST",
-	now:       "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
-	// In the form of many tables, because in the plain one a list of one key reads, and locks, the whole table.
-	deleteOpen: "DELETE t FROM ",
-	deleteFrom: " t FORCE INDEX (PRIMARY)",
-	inOpen:     "(",
-	inClose:    ")",
+	name:       "mariadb",
+	lanes:      2,
+	begin:      "BEGIN",
+	forUpdate:  " FOR UPDATE",
+	shareLock:  " LOCK IN SHARE MODE",
+	greatest:   "GREATEST",
+	now:        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
 	multi:      true,
 	unicode:    "_utf8mb4",
 	driverName: "mysql",
+
+	orderedJoin: "STRAIGHT_JOIN",
 
 	resetCount:      ", @bad:=0",
 	ignoreDuplicate: " ON DUPLICATE KEY UPDATE op_key=op_key",
@@ -58,10 +54,9 @@ var SQLite = &Dialect{
 	lanes:      1,
 	begin:      "BEGIN IMMEDIATE",
 	greatest:   "MAX",
-	deleteOpen: "DELETE FROM ",
-	inOpen:     "(SELECT * FROM (VALUES ", // a bare list of row values would make SQLite read the whole table
-	inClose:    "))",
 	driverName: "sqlite",
+
+	orderedJoin: "CROSS JOIN",
 
 	ignoreDuplicate: " ON CONFLICT DO NOTHING",
 	keepRow:         " ON CONFLICT DO NOTHING",
@@ -134,62 +129,213 @@ func appendHex(b, v []byte) []byte {
 	return append(b, '\'')
 }
 
-// appendUpdate opens an UPDATE of many rows from a list of values: the given key columns choose the row, the others are
-// set. On both dialects a row that is not there is not made.
-func (d *Dialect) appendUpdate(b []byte, table string, keys, set []string) []byte {
-	if d.multi {
-		return append(append(append(b, "UPDATE (WITH v("...), columnNames(len(keys)+len(set))...), ") AS (VALUES "...)
-	}
-	b = append(append(b, "UPDATE "...), table...)
-	b = append(b, " SET "...)
-	for i, c := range set {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, c...), "=v.column"...)
-		b = strconv.AppendInt(b, int64(len(keys)+i+1), 10)
-	}
-	return append(b, " FROM (VALUES "...)
+// The kinds of columns in a list of rows, and the widest values of them that a prepared statement takes.
+const (
+	kindNull   = 'n'
+	kindInt    = 'i'
+	kindASCII  = 'a'
+	kindBinary = 'b'
+
+	widestASCII  = 64
+	widestBinary = 32
+)
+
+// typeRows has a literal of each kind, as wide as it can be. A row of them comes first in a list of placeholders, to give the list
+// its types. It is nobody's row: no bucket has this number.
+var typeRows = map[byte]string{
+	kindNull:   "NULL",
+	kindInt:    "9223372036854775807",
+	kindASCII:  "'" + strings.Repeat("~", widestASCII) + "'",
+	kindBinary: "x'" + strings.Repeat("00", widestBinary) + "'",
 }
 
-// closeUpdate ends what appendUpdate opened. STRAIGHT_JOIN makes MariaDB look each value up by key, in the order of the
-// values, which is the order of locks.
-func (d *Dialect) closeUpdate(b []byte, table string, keys, set []string) []byte {
-	if !d.multi {
-		b = append(b, ") v WHERE "...)
-		for i, c := range keys {
-			if i > 0 {
-				b = append(b, " AND "...)
-			}
-			b = append(append(append(append(b, table...), '.'), c...), "=v.column"...)
-			b = strconv.AppendInt(b, int64(i+1), 10)
+// listing is the list of rows in a statement's text.
+type listing struct {
+	rows, cols   int
+	values       []driver.NamedValue
+	typed        string // the kinds of its columns, if a row of types comes first
+	placeholders bool   // instead of values
+}
+
+func (d *Dialect) appendRows(b []byte, l listing) []byte {
+	b = append(b, '(')
+	for col := range len(l.typed) {
+		if col > 0 {
+			b = append(b, ',')
 		}
-		return b
+		b = append(b, typeRows[l.typed[col]]...)
 	}
-	b = append(append(append(b, ") SELECT * FROM v) v STRAIGHT_JOIN "...), table...), " t ON "...) //nolint:unqueryvet // of the list
-	for i, c := range keys {
+	for row := range l.rows {
+		if row > 0 || l.typed != "" {
+			b = append(b, "),("...)
+		}
+		for col := range l.cols {
+			if col > 0 {
+				b = append(b, ',')
+			}
+			b = d.appendItem(b, &l, row*l.cols+col)
+		}
+	}
+	return append(b, ')')
+}
+
+func (d *Dialect) appendItem(b []byte, l *listing, i int) []byte {
+	if l.placeholders {
+		return append(b, '?')
+	}
+	return d.appendValue(b, l.values[i].Value)
+}
+
+// appendValue appends a value as a literal.
+func (d *Dialect) appendValue(b []byte, v driver.Value) []byte {
+	switch v := v.(type) {
+	case int64:
+		return strconv.AppendInt(b, v, 10)
+	case string:
+		return d.appendText(b, v)
+	case []byte:
+		return d.appendBinary(b, v)
+	}
+	return append(b, "NULL"...)
+}
+
+// appendShape appends a statement with its list of rows.
+func (d *Dialect) appendShape(b []byte, s *shape, l listing) []byte {
+	alone := l.rows == 1 && l.typed == ""
+	switch {
+	case s.verb == verbText:
+		return append(b, s.columns...)
+	case s.verb == verbInsert:
+		b = concat(b, "INSERT INTO ", s.from, " (", s.columns, ") VALUES ")
+		return append(d.appendRows(b, l), s.tail...)
+	case alone:
+		return d.appendAlone(b, s, l)
+	case s.verb == verbLookup:
+		return d.appendLookup(b, s, l)
+	case s.verb == verbUpdate:
+		return d.appendUpdate(b, s, l)
+	}
+	return d.appendDelete(b, s, l)
+}
+
+// appendAlone writes a statement over one row without a list, which costs a third.
+func (d *Dialect) appendAlone(b []byte, s *shape, l listing) []byte {
+	keys := names(s.keys)
+	switch s.verb {
+	case verbLookup:
+		b = d.appendTable(concat(b, "SELECT ", s.columns, " FROM "), s)
+		b = append(b, s.joins...)
+	case verbUpdate:
+		b = concat(b, "UPDATE ", s.from, " SET ")
+		for i, name := range names(s.columns) {
+			b = d.appendValue(concat(b, comma(i), name, "="), l.values[len(keys)+i].Value)
+		}
+	default:
+		b = concat(b, "DELETE FROM ", s.from)
+	}
+	joint := " WHERE "
+	for i, name := range keys {
+		b = d.appendValue(concat(b, joint, name, "="), l.values[i].Value)
+		joint = " AND "
+	}
+	if s.where != "" {
+		b = concat(b, " AND ", s.where)
+	}
+	return append(b, s.tail...)
+}
+
+// appendLookup joins the table to the list, in this order on both engines: each key is looked up by itself, in the order of the
+// list, which is the order of locks.
+func (d *Dialect) appendLookup(b []byte, s *shape, l listing) []byte {
+	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
+	b = d.appendTable(concat(b, "SELECT ", s.columns, " FROM v ", d.orderedJoin, " "), s)
+	b = appendOn(append(b, " ON "...), s.keys, "")
+	b = append(b, s.joins...)
+	if s.where != "" {
+		b = concat(b, " WHERE ", s.where)
+	}
+	return append(b, s.tail...)
+}
+
+// appendUpdate sets columns from the list.
+func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
+	if d.multi {
+		b = d.appendRows(appendList(append(b, "UPDATE ("...), l.cols), l)
+		b = concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t ON ")
+		return appendSet(appendOn(b, s.keys, "t."), s, "t.")
+	}
+	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
+	b = appendSet(concat(b, "UPDATE ", s.from), s, "")
+	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".")
+}
+
+func (d *Dialect) appendDelete(b []byte, s *shape, l listing) []byte {
+	if d.multi {
+		b = d.appendRows(appendList(append(b, "DELETE t FROM ("...), l.cols), l)
+		return appendOn(concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t ON "), s.keys, "t.")
+	}
+	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
+	return concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (SELECT * FROM v)")
+}
+
+// appendList opens the list v with columns c1, c2 …
+func appendList(b []byte, cols int) []byte {
+	b = append(b, "WITH v("...)
+	for i := range cols {
+		b = strconv.AppendInt(concat(b, comma(i), "c"), int64(i+1), 10)
+	}
+	return append(b, ") AS (VALUES "...)
+}
+
+// appendOn compares the key with the first columns of the list.
+func appendOn(b []byte, keys, prefix string) []byte {
+	for i, name := range names(keys) {
 		if i > 0 {
 			b = append(b, " AND "...)
 		}
-		b = append(append(append(b, "t."...), c...), "=v.c"...)
-		b = strconv.AppendInt(b, int64(i+1), 10)
-	}
-	b = append(b, " SET "...)
-	for i, c := range set {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, "t."...), c...), "=v.c"...)
-		b = strconv.AppendInt(b, int64(len(keys)+i+1), 10)
+		b = strconv.AppendInt(concat(b, prefix, name, "=v.c"), int64(i+1), 10)
 	}
 	return b
 }
 
-func columnNames(n int) string {
-	b := []byte("c1")
-	for i := 2; i <= n; i++ {
-		b = append(b, ",c"...)
-		b = strconv.AppendInt(b, int64(i), 10)
+// appendSet sets columns from those of the list that follow the key.
+func appendSet(b []byte, s *shape, prefix string) []byte {
+	b = append(b, " SET "...)
+	keys := len(names(s.keys))
+	for i, name := range names(s.columns) {
+		b = strconv.AppendInt(concat(b, comma(i), prefix, name, "=v.c"), int64(keys+i+1), 10)
 	}
-	return string(b)
+	return b
+}
+
+func (d *Dialect) appendTable(b []byte, s *shape) []byte {
+	b = append(b, s.from...)
+	if d.multi && s.index != "" {
+		b = concat(b, " FORCE INDEX (", s.index, ")")
+	}
+	return b
+}
+
+// appendCountGuard adds what compares the rows that the last write changed with what was intended. The counts are summed up in
+// @bad, because COMMIT travels in the same packet and would be too late to stop in Go.
+func appendCountGuard(b []byte, rows int) []byte {
+	b = strconv.AppendInt(append(b, "SET @bad=@bad+(ROW_COUNT()<>"...), int64(rows), 10)
+	return append(b, ");"...)
+}
+
+// names splits a list of columns.
+func names(list string) []string { return strings.Split(list, ", ") }
+
+func comma(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return ","
+}
+
+func concat(b []byte, parts ...string) []byte {
+	for _, part := range parts {
+		b = append(b, part...)
+	}
+	return b
 }

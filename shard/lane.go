@@ -17,6 +17,7 @@ type lane struct {
 	number int
 	queue  *queue
 	conn   *sql.Conn // nil until used, and after it broke
+	ready  prepared  // of conn
 	warned time.Time // when the log last heard that the shard takes no writes
 	packet *Packet   // reused; a lane has one packet under way
 }
@@ -191,7 +192,7 @@ func (l *lane) loadRounds(t *transaction) error {
 	l.packet.reset()
 	t.load(l.packet)
 	for round := 1; ; round++ {
-		if err := l.raw(ctx, func(c driver.Conn) error { return l.packet.query(ctx, c) }); err != nil {
+		if err := l.raw(ctx, func(c driver.Conn) error { return l.packet.send(ctx, c, l.ready) }); err != nil {
 			return err
 		}
 		l.packet.reset()
@@ -201,31 +202,28 @@ func (l *lane) loadRounds(t *transaction) error {
 	}
 }
 
-// commit is round trip 2. After the first byte of its packet may have left, only an answer of the server tells whether the
-// transaction took place, so every error that is not such an answer makes the batch undecided.
+// commit is round trip 2. After the first byte of the packet with COMMIT may have left, only an answer of the server tells whether
+// the transaction took place, so every error that is not such an answer makes the batch undecided.
 func (l *lane) commit(t *transaction) error {
 	l.packet.reset()
 	if !t.write(l.packet) {
 		l.rollback(nil)
 		return nil
 	}
-	if t.d.multi {
-		l.packet.guard()
-	}
-	l.packet.exec("COMMIT")
-	if len(l.packet.buf) > maxPacketBytes {
+	l.packet.commit()
+	if l.packet.bytes > maxPacketBytes {
 		l.rollback(nil)
-		return fmt.Errorf("a batch of %d writes %d bytes: %w", len(t.calls), len(l.packet.buf), errTooLarge)
+		return fmt.Errorf("a batch of %d writes %d bytes: %w", len(t.calls), l.packet.bytes, errTooLarge)
 	}
 	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), defaultCommitWait)
 	defer cancel()
-	err := l.raw(ctx, func(c driver.Conn) error { return l.packet.execAll(ctx, c) })
+	err := l.raw(ctx, func(c driver.Conn) error { return l.packet.send(ctx, c, l.ready) })
 	if err == nil {
 		return nil
 	}
 	l.rollback(err)
-	if errors.Is(err, driver.ErrBadConn) || classify(err) != faultLost {
+	if !l.packet.commitsSent || errors.Is(err, driver.ErrBadConn) || classify(err) != faultLost {
 		return fmt.Errorf("write a batch of %d: %w", len(t.calls), err)
 	}
 	return fmt.Errorf("write a batch of %d: %w: %w", len(t.calls), errUndecided, err)
@@ -271,7 +269,7 @@ func (l *lane) raw(ctx context.Context, f func(driver.Conn) error) error {
 		if err != nil {
 			return fmt.Errorf("connect to shard %d: %w", l.cfg.Shard, err)
 		}
-		l.conn = conn
+		l.conn, l.ready = conn, prepared{}
 	}
 	return l.conn.Raw(func(c any) error { return f(c.(driver.Conn)) })
 }

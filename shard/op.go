@@ -50,6 +50,7 @@ type Reply struct {
 	Body     []byte // what the domain answered, byte for byte the same on every replay
 	Replayed bool   // the key was decided before
 	Err      error  // why nothing was recorded; nil for a recorded verdict
+	Quote    Quote  // what of Body need not be stored again
 }
 
 // SealOp is the Body of the operation that burns its key if nothing has used it yet, or else answers what did (R25).

@@ -1,49 +1,97 @@
 package shard
 
 import (
-	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
-	"io"
-	"strconv"
-	"unsafe"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // errRowCount: a write touched another number of rows than apply intended.
 var errRowCount = errors.New("a write changed another number of rows than intended")
 
-// Packet collects the statements of one round trip. Values are appended as literals by typed methods only, so that a
-// statement is built without allocations and without a place where text could become SQL.
+// Packet collects statements that travel together. Values are added by typed methods only and never become part of a
+// statement's text by concatenation, so there is no place where a value could become SQL.
 //
-// On MariaDB the whole packet travels at once and the server stops at the first error. On SQLite the statements run one
-// by one, with the same effect.
+// On MariaDB a small packet is one round trip; the lists of a large batch are sent as prepared statements (see send.go). On
+// SQLite the statements run one by one. The effect is the same: in order, and nothing after the first error.
 type Packet struct {
 	d     *Dialect
 	clock string // SQL of the server's time, without the floor
-	buf   []byte
 	stmts []stmt
+	args  []driver.NamedValue // of all statements
+	bytes int                 // about what the values take on the wire
+	then  bool                // the next statement must come after all before it
+	text  []byte              // room for statements with their values in them
+
+	commits     bool // the last statement is COMMIT
+	commitsSent bool // from now on only an answer tells whether the transaction took place
 }
 
+// stmt is one statement with its list of rows.
 type stmt struct {
-	start, end int
-	scan       func(*Row) error // reads: called for each row
-	rows       int              // writes: rows that must change; -1: any number
+	shape shape
+	scan  func(*Row) error // queries: called for each row of the result
+	first int              // its first value in Packet.args
+	cols  int              // values per row
+	rows  int
+	after bool // it must come after all before it
+	exact bool // writes: as many rows as it lists must change
 }
 
-const anyRows = -1
+// counted says that a write may change fewer rows than it lists without an error.
+func (s *stmt) counted() bool {
+	return s.exact && (s.shape.verb == verbUpdate || s.shape.verb == verbDelete)
+}
 
-func newPacket(d *Dialect) *Packet { return &Packet{d: d, buf: make([]byte, 0, 4096)} }
+// verb is what a statement does.
+type verb uint8
+
+const (
+	verbText verb = iota // no values: the text is in columns
+	verbLookup
+	verbInsert
+	verbUpdate
+	verbDelete
+)
+
+// shape is a statement without its rows. It is comparable: equal shapes have equal texts for equally many rows.
+type shape struct {
+	verb    verb
+	columns string // selected, inserted or set
+	from    string // the table
+	index   string
+	keys    string
+	joins   string
+	where   string
+	tail    string
+}
+
+// Lookup is a query that finds rows of a table by exact key. Its index is forced: the optimizer may prefer to read a whole table
+// that is small today, and would then lock more rows than were asked for. A key that is listed twice gives its row twice.
+type Lookup struct {
+	Columns string // what is selected
+	From    string // the table, with an alias if Joins needs one
+	Index   string // the index to use
+	Keys    string // the key's columns, separated by ", "
+	Joins   string // further tables
+	Where   string // a further condition
+	Tail    string // e.g. GROUP BY
+}
+
+func newPacket(d *Dialect) *Packet { return &Packet{d: d} }
 
 // reset empties the packet and keeps its memory, unless one large batch has made it huge.
 func (p *Packet) reset() {
-	const keep = 4 << 20
-	if cap(p.buf) > keep {
-		p.buf = make([]byte, 0, 4096)
+	const keepBytes, keepArgs = 4 << 20, 64 << 10
+	if cap(p.text) > keepBytes {
+		p.text = nil
 	}
-	p.buf, p.stmts = p.buf[:0], p.stmts[:0]
+	if cap(p.args) > keepArgs {
+		p.args = nil
+	}
+	clear(p.args) // they refer to documents
+	clear(p.stmts)
+	p.stmts, p.args = p.stmts[:0], p.args[:0]
+	p.bytes, p.then, p.commits, p.commitsSent = 0, false, false, false
 }
 
 // Empty reports whether nothing was added.
@@ -55,395 +103,116 @@ func (p *Packet) Now() string {
 	return p.d.greatest + "(" + p.clock + ",(SELECT floor_at FROM fence WHERE id=1))"
 }
 
-// Index is the clause behind a table's name that makes a query use the index and nothing else.
-func (p *Packet) Index(name string) string {
-	if !p.d.multi {
-		return ""
-	}
-	return " FORCE INDEX (" + name + ")"
+// Then says that the statements that follow must come after those before. Without it their order is free, which saves round
+// trips.
+func (p *Packet) Then() { p.then = true }
+
+func (p *Packet) add(s stmt) {
+	s.first, s.after = len(p.args), p.then
+	p.then = false
+	p.stmts = append(p.stmts, s)
 }
 
 // exec adds a statement without values.
-func (p *Packet) exec(sql string) {
-	p.open(nil, anyRows)
-	p.buf = append(p.buf, sql...)
-	p.close()
-}
+func (p *Packet) exec(sql string) { p.add(stmt{shape: shape{columns: sql}}) }
 
-func (p *Packet) open(scan func(*Row) error, rows int) {
-	p.stmts = append(p.stmts, stmt{start: len(p.buf), scan: scan, rows: rows})
-}
-
-func (p *Packet) close() {
-	p.stmts[len(p.stmts)-1].end = len(p.buf)
-	p.buf = append(p.buf, ';')
+// commit adds COMMIT, the last statement, behind a guard that fails with error 1242 (a subquery with two rows) if a write changed
+// another number of rows than intended. The guard is a SET, because DO passes over the errors of its expressions.
+func (p *Packet) commit() {
+	p.Then()
+	if p.d.multi {
+		p.exec("SET @bad=IF(@bad=0,0,(SELECT 1 UNION SELECT 2))")
+	}
+	p.exec("COMMIT")
+	p.commits = true
 }
 
 // Query adds a query without values. scan is called for every row of the result.
 func (p *Packet) Query(sql string, scan func(*Row) error) {
-	p.open(scan, 0)
-	p.buf = append(p.buf, sql...)
-	p.close()
+	p.add(stmt{shape: shape{columns: sql}, scan: scan})
 }
 
-// Select adds a query that ends in a list of row values, e.g. "SELECT … FROM owners WHERE (bucket, owner) IN". The rows of
-// the list follow by Row, and End closes it. scan is called for every row of the result.
-func (p *Packet) Select(sql string, scan func(*Row) error) *Values {
-	p.open(scan, 0)
-	p.buf = append(append(append(p.buf, sql...), ' '), p.d.inOpen...)
-	return &Values{p: p, closing: p.d.inClose}
+// Select adds a lookup. The keys follow by Row; there must be at least one. scan is called for every row of the result.
+func (p *Packet) Select(l Lookup, scan func(*Row) error) Values {
+	p.add(stmt{scan: scan, shape: shape{
+		verb: verbLookup, columns: l.Columns, from: l.From, index: l.Index, keys: l.Keys, joins: l.Joins, where: l.Where, tail: l.Tail,
+	}})
+	return Values{p}
 }
 
-// Insert adds an INSERT of many rows.
-func (p *Packet) Insert(table, columns string) *Values {
-	p.open(nil, 0)
-	p.buf = append(append(append(p.buf, "INSERT INTO "...), table...), " ("...)
-	p.buf = append(append(p.buf, columns...), ") VALUES "...)
-	return &Values{p: p, write: true}
+// SelectForUpdate is Select whose rows stay locked until the transaction ends. They are locked in the order of the keys as listed.
+func (p *Packet) SelectForUpdate(l Lookup, scan func(*Row) error) Values {
+	l.Tail += p.d.forUpdate
+	return p.Select(l, scan)
 }
 
-// Update adds an UPDATE of many rows by key. Each Row gives the key columns, then the columns to set, in this order.
-func (p *Packet) Update(table string, keys, set []string) *Values {
-	p.open(nil, 0)
-	begin := len(p.buf)
-	p.buf = p.d.appendUpdate(p.buf, table, keys, set)
-	return &Values{p: p, open: begin, write: true, counted: true, update: &updateOf{table, keys, set}}
+// selectShared is Select whose rows cannot be changed by others until the transaction ends.
+func (p *Packet) selectShared(l Lookup, scan func(*Row) error) Values {
+	l.Tail += p.d.shareLock
+	return p.Select(l, scan)
 }
 
-// Delete adds a DELETE of many rows by key; columns are the key columns.
-func (p *Packet) Delete(table, columns string) *Values {
-	p.open(nil, 0)
-	p.buf = append(append(append(append(p.buf, p.d.deleteOpen...), table...), p.d.deleteFrom...), " WHERE ("...)
-	p.buf = append(append(append(p.buf, columns...), ") IN "...), p.d.inOpen...)
-	return &Values{p: p, write: true, counted: true, closing: p.d.inClose}
+// Insert adds an INSERT of the rows that follow.
+func (p *Packet) Insert(table, columns string) Values {
+	p.add(stmt{exact: true, shape: shape{verb: verbInsert, from: table, columns: columns}})
+	return Values{p}
 }
 
-type updateOf struct {
-	table     string
-	keys, set []string
+// insertNew is Insert that leaves rows as they are which are already there; keep is the dialect's word for it.
+func (p *Packet) insertNew(table, columns, keep string) Values {
+	p.add(stmt{shape: shape{verb: verbInsert, from: table, columns: columns, tail: keep}})
+	return Values{p}
 }
 
-// Values is a statement whose rows of values are being written.
-type Values struct {
-	p        *Packet
-	open     int   // where the statement begins
-	literals []int // updates: where each literal of the first row ends, to write a plain UPDATE if it stays alone
-	n        int   // rows so far
-	cols     int   // values in the current row
-	write    bool  // n rows must change
-	counted  bool  // it may change fewer rows than n without an error, so they are counted
-	closing  string
-	update   *updateOf
+// Update adds an UPDATE of the rows that follow: each gives the columns of its key, then those to set, in this order. keys and set
+// are separated by ", ". A row that is not there is an error and not made.
+func (p *Packet) Update(table, keys, set string) Values {
+	p.add(stmt{exact: true, shape: shape{verb: verbUpdate, from: table, keys: keys, columns: set}})
+	return Values{p}
 }
 
-// Row starts the next row.
-func (v *Values) Row() *Values {
-	if v.n == 0 {
-		v.p.buf = append(v.p.buf, '(')
-	} else {
-		v.p.buf = append(v.p.buf, "),("...)
-	}
-	v.n++
-	v.cols = 0
+// Delete adds a DELETE of the rows whose keys follow. A row that is not there is an error.
+func (p *Packet) Delete(table, keys string) Values {
+	p.add(stmt{exact: true, shape: shape{verb: verbDelete, from: table, keys: keys}})
+	return Values{p}
+}
+
+// Values adds rows to the statement that was added last.
+type Values struct{ p *Packet }
+
+// Row starts the next row. All rows of a statement have equally many values.
+func (v Values) Row() Values {
+	v.p.stmts[len(v.p.stmts)-1].rows++
 	return v
 }
 
-func (v *Values) comma() {
-	if v.cols > 0 {
-		v.p.buf = append(v.p.buf, ',')
+func (v Values) add(value driver.Value, bytes int) Values {
+	p := v.p
+	s := &p.stmts[len(p.stmts)-1]
+	if s.rows == 1 {
+		s.cols++
 	}
-	if v.update != nil && v.n == 1 {
-		v.literals = append(v.literals, len(v.p.buf))
-	}
-	v.cols++
+	p.args = append(p.args, driver.NamedValue{Value: value})
+	p.bytes += bytes
+	return v
 }
 
 // Int adds an integer.
-func (v *Values) Int(i int64) *Values {
-	v.comma()
-	v.p.buf = strconv.AppendInt(v.p.buf, i, 10)
-	return v
-}
+func (v Values) Int(i int64) Values { return v.add(i, 20) }
 
 // Bucket adds a bucket number.
-func (v *Values) Bucket(b Bucket) *Values { return v.Int(int64(b)) }
+func (v Values) Bucket(b Bucket) Values { return v.Int(int64(b)) }
 
 // ASCII adds a string of an ASCII column: an owner, a key, a state.
-func (v *Values) ASCII(s string) *Values {
-	v.comma()
-	v.p.buf = v.p.d.appendText(v.p.buf, s)
-	return v
-}
+func (v Values) ASCII(s string) Values { return v.add(s, len(s)+3) }
 
-// Text adds a string of a UTF-8 column. It must be valid UTF-8 and have no NUL, which no JSON text has.
-func (v *Values) Text(s []byte) *Values {
-	v.comma()
-	v.p.buf = v.p.d.appendText(v.p.buf, unsafe.String(unsafe.SliceData(s), len(s)))
-	return v
-}
-
-// Binary adds a binary value.
-func (v *Values) Binary(b []byte) *Values {
-	v.comma()
-	v.p.buf = v.p.d.appendBinary(v.p.buf, b)
-	return v
+// Binary adds a value of a binary column. It must not change before the packet was sent.
+func (v Values) Binary(b []byte) Values {
+	if b == nil {
+		b = []byte{}
+	}
+	return v.add(b, len(b)+3)
 }
 
 // Null adds NULL.
-func (v *Values) Null() *Values {
-	v.comma()
-	v.p.buf = append(v.p.buf, "NULL"...)
-	return v
-}
-
-// End closes the statement; suffix is e.g. an ORDER BY or a further condition.
-func (v *Values) End(suffix string) {
-	v.finish(suffix)
-	if v.write {
-		v.p.stmts[len(v.p.stmts)-1].rows = v.n
-		if v.counted && v.p.d.multi {
-			v.p.guardCount()
-		}
-	}
-}
-
-// endAny closes a write that may change any number of rows.
-func (v *Values) endAny(suffix string) {
-	v.finish(suffix)
-	v.p.stmts[len(v.p.stmts)-1].rows = anyRows
-}
-
-func (v *Values) finish(suffix string) {
-	if v.update != nil && v.n == 1 {
-		v.plainUpdate()
-		v.p.close()
-		return
-	}
-	v.p.buf = append(v.p.buf, ')')
-	v.p.buf = append(v.p.buf, v.closing...)
-	if v.update != nil {
-		v.p.buf = v.p.d.closeUpdate(v.p.buf, v.update.table, v.update.keys, v.update.set)
-	}
-	v.p.buf = append(v.p.buf, suffix...)
-	v.p.close()
-}
-
-// EndForUpdate closes a query whose rows stay locked until the transaction ends.
-func (v *Values) EndForUpdate(suffix string) { v.End(suffix + v.p.d.forUpdate) }
-
-// plainUpdate writes the statement anew for its only row: a join with a list of one value costs three times as much.
-func (v *Values) plainUpdate() {
-	row := append([]byte(nil), v.p.buf[v.literals[0]:]...)
-	literal := func(i int) []byte {
-		end := len(row)
-		if i+1 < len(v.literals) {
-			end = v.literals[i+1] - v.literals[0] - 1 // the comma
-		}
-		return row[v.literals[i]-v.literals[0] : end]
-	}
-	b := append(append(append(v.p.buf[:v.open], "UPDATE "...), v.update.table...), " SET "...)
-	for i, c := range v.update.set {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, c...), '='), literal(len(v.update.keys)+i)...)
-	}
-	for i, c := range v.update.keys {
-		joint := " AND "
-		if i == 0 {
-			joint = " WHERE "
-		}
-		b = append(append(append(append(b, joint...), c...), '='), literal(i)...)
-	}
-	v.p.buf = b
-}
-
-// guardCount lets the server itself compare the rows that the last write changed with what was intended. The counts
-// are summed up in @bad, because COMMIT travels in the same packet and would be too late to stop in Go.
-func (p *Packet) guardCount() {
-	rows := p.stmts[len(p.stmts)-1].rows
-	p.open(nil, anyRows)
-	p.buf = append(p.buf, "SET @bad=@bad+(ROW_COUNT()<>"...)
-	p.buf = strconv.AppendInt(p.buf, int64(rows), 10)
-	p.buf = append(p.buf, ')')
-	p.close()
-}
-
-// guard makes the packet fail with error 1242 (a subquery with two rows) before COMMIT if any count was wrong. It is a SET,
-// because DO passes over the errors of its expressions.
-func (p *Packet) guard() { p.exec("SET @bad=IF(@bad=0,0,(SELECT 1 UNION SELECT 2))") }
-
-// text is the packet as one string. It stays valid only until the packet grows.
-func (p *Packet) text() string { return unsafe.String(unsafe.SliceData(p.buf), len(p.buf)) }
-
-// query sends the packet and scans its results in order.
-func (p *Packet) query(ctx context.Context, c driver.Conn) error {
-	if p.d.multi {
-		return p.queryAll(ctx, c)
-	}
-	for _, s := range p.stmts {
-		if err := p.runOne(ctx, c, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *Packet) queryAll(ctx context.Context, c driver.Conn) (err error) {
-	rows, err := c.(driver.QueryerContext).QueryContext(ctx, p.text(), nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	next, first := rows.(driver.RowsNextResultSet), true
-	for _, s := range p.stmts {
-		if s.scan == nil {
-			continue
-		}
-		if !first || len(rows.Columns()) == 0 {
-			if err := next.NextResultSet(); err != nil {
-				return fmt.Errorf("next result: %w", err)
-			}
-		}
-		first = false
-		if err := scanAll(rows, s.scan); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *Packet) runOne(ctx context.Context, c driver.Conn, s stmt) error {
-	sql := unsafe.String(unsafe.SliceData(p.buf[s.start:]), s.end-s.start)
-	if s.scan == nil {
-		res, err := c.(driver.ExecerContext).ExecContext(ctx, sql, nil)
-		if err != nil || s.rows == anyRows {
-			return err
-		}
-		n, err := res.RowsAffected()
-		if err == nil && n != int64(s.rows) {
-			return fmt.Errorf("%.60s: %d instead of %d: %w", sql, n, s.rows, errRowCount)
-		}
-		return err
-	}
-	rows, err := c.(driver.QueryerContext).QueryContext(ctx, sql, nil)
-	if err != nil {
-		return err
-	}
-	return errors.Join(scanAll(rows, s.scan), rows.Close())
-}
-
-// execAll sends a packet of writes whose last statement is COMMIT.
-func (p *Packet) execAll(ctx context.Context, c driver.Conn) error {
-	if !p.d.multi {
-		return p.query(ctx, c)
-	}
-	res, err := c.(driver.ExecerContext).ExecContext(ctx, p.text(), nil)
-	if err != nil {
-		return err
-	}
-	if got := len(res.(mysql.Result).AllRowsAffected()); got != len(p.stmts) {
-		return fmt.Errorf("%d results for %d statements: %w", got, len(p.stmts), mysql.ErrInvalidConn)
-	}
-	return nil
-}
-
-func scanAll(rows driver.Rows, scan func(*Row) error) error {
-	r := Row{vals: make([]driver.Value, len(rows.Columns()))}
-	for {
-		switch err := rows.Next(r.vals); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		r.i = 0
-		if err := scan(&r); err != nil {
-			return err
-		}
-		if r.err != nil {
-			return r.err
-		}
-	}
-}
-
-// Row gives the columns of one result row in order. A value of the wrong type makes the whole read fail.
-type Row struct {
-	vals []driver.Value
-	i    int
-	err  error
-}
-
-func (r *Row) next() driver.Value {
-	if r.i >= len(r.vals) {
-		r.err = errors.New("a row has fewer columns than are read")
-		return nil
-	}
-	r.i++
-	return r.vals[r.i-1]
-}
-
-// Int reads an integer; NULL reads as 0.
-func (r *Row) Int() int64 {
-	switch v := r.next().(type) {
-	case int64:
-		return v
-	case uint64:
-		return int64(v)
-	case nil:
-		return 0
-	case []byte:
-		n, err := strconv.ParseInt(string(v), 10, 64)
-		r.err = errors.Join(r.err, err)
-		return n
-	default:
-		r.err = fmt.Errorf("column %d is a %T, not an integer", r.i, v)
-		return 0
-	}
-}
-
-// Str reads a string; NULL reads as "".
-func (r *Row) Str() string {
-	switch v := r.next().(type) {
-	case []byte:
-		return string(v)
-	case string:
-		return v
-	case nil:
-		return ""
-	default:
-		r.err = fmt.Errorf("column %d is a %T, not a string", r.i, v)
-		return ""
-	}
-}
-
-// Bytes reads a copy of a binary or text value; NULL reads as nil.
-func (r *Row) Bytes() []byte {
-	switch v := r.next().(type) {
-	case []byte:
-		return append([]byte(nil), v...)
-	case string:
-		return []byte(v)
-	case nil:
-		return nil
-	default:
-		r.err = fmt.Errorf("column %d is a %T, not bytes", r.i, v)
-		return nil
-	}
-}
-
-// Array16 reads a value of exactly 16 bytes, an id; NULL reads as zero.
-func (r *Row) Array16() (a [16]byte) {
-	switch v := r.next().(type) {
-	case []byte:
-		if len(v) == len(a) {
-			copy(a[:], v)
-			return a
-		}
-		r.err = fmt.Errorf("column %d has %d bytes, not 16", r.i, len(v))
-	case nil:
-	default:
-		r.err = fmt.Errorf("column %d is a %T, not 16 bytes", r.i, v)
-	}
-	return a
-}
+func (v Values) Null() Values { return v.add(nil, 4) }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 )
 
 // Unsettled names an operation whose COMMIT got no answer.
@@ -62,7 +63,7 @@ func (s *settling) run(ctx context.Context, c driver.Conn) error {
 	p := newPacket(s.db.Dialect)
 	p.exec(s.db.Dialect.begin)
 	s.loadFences(p)
-	if err := p.query(ctx, c); err != nil {
+	if err := p.send(ctx, c, nil); err != nil {
 		return err
 	}
 	if s.fence != s.epoch {
@@ -76,12 +77,12 @@ func (s *settling) run(ctx context.Context, c driver.Conn) error {
 	p.reset()
 	s.tombstones(p)
 	s.read(p)
-	if err := p.query(ctx, c); err != nil {
+	if err := p.send(ctx, c, nil); err != nil {
 		return err
 	}
 	p.reset()
 	p.exec("COMMIT")
-	return p.execAll(ctx, c)
+	return p.send(ctx, c, nil)
 }
 
 // loadFences takes the same locks as a batch, so that a tombstone is never written to a bucket that moved away.
@@ -90,37 +91,40 @@ func (s *settling) loadFences(p *Packet) {
 		s.fence = uint64(r.Int())
 		return nil
 	})
-	v := p.Select("SELECT bucket FROM bucket_owner WHERE state='SERVING' AND (bucket) IN", func(r *Row) error {
+	buckets := make([]Bucket, len(s.us))
+	for i, u := range s.us {
+		buckets[i] = u.Bucket
+	}
+	slices.Sort(buckets)
+	v := p.selectShared(bucketLookup, func(r *Row) error {
 		s.serving[Bucket(r.Int())] = true
 		return nil
 	})
-	for _, u := range s.us {
-		v.Row().Bucket(u.Bucket)
+	for _, b := range slices.Compact(buckets) {
+		v.Row().Bucket(b)
 	}
-	v.End(" ORDER BY bucket" + s.db.Dialect.shareLock)
 }
 
 func (s *settling) tombstones(p *Packet) {
-	v := p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply")
+	v := p.insertNew("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply", s.db.Dialect.ignoreDuplicate)
 	for _, u := range s.us {
 		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key).Binary(u.Fingerprint).ASCII(Aborted.String()).
 			Int(int64(s.epoch)).Int(s.db.now().UnixMicro()).Binary(nil)
 	}
-	v.endAny(s.db.Dialect.ignoreDuplicate)
 }
 
 // read follows the tombstones in the same transaction, with a lock: a plain read could be older than the insert's wait.
 func (s *settling) read(p *Packet) {
-	v := p.Select("SELECT owner, op_key, fingerprint, verdict, reply FROM operations WHERE (bucket, owner, op_key) IN", s.scan)
+	p.Then()
+	v := p.selectShared(operationLookup, s.scan)
 	for _, u := range s.us {
 		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key)
 	}
-	v.End(s.db.Dialect.shareLock)
 }
 
 func (s *settling) scan(r *Row) error {
-	k := opKey{r.Str(), r.Str()}
-	s.found[k] = &operation{fingerprint: r.Bytes(), verdict: parseVerdict(r.Str()), reply: r.Bytes()}
+	o := scanOperation(r)
+	s.found[o.key] = o
 	return nil
 }
 
@@ -144,7 +148,7 @@ func (s *settling) answers() ([]Settled, error) {
 func (s *settling) abandon(ctx context.Context, c driver.Conn, cause error) error {
 	p := newPacket(s.db.Dialect)
 	p.exec("ROLLBACK")
-	if connectionGone(cause) || p.execAll(context.WithoutCancel(ctx), c) != nil {
+	if connectionGone(cause) || p.send(context.WithoutCancel(ctx), c, nil) != nil {
 		return fmt.Errorf("%w: %w", driver.ErrBadConn, cause)
 	}
 	return cause

@@ -26,14 +26,15 @@ func (b *echoBatch) Load(p *shard.Packet, round int) {
 	if round > 0 {
 		return
 	}
-	v := p.Select("SELECT owner, doc FROM texts WHERE (bucket, owner) IN", func(r *shard.Row) error {
+	v := p.SelectForUpdate(shard.Lookup{
+		Columns: "owner, doc", From: "texts", Index: "PRIMARY", Keys: "bucket, owner",
+	}, func(r *shard.Row) error {
 		b.seen[r.Str()] = r.Str()
 		return nil
 	})
 	for _, op := range b.ops {
 		v.Row().Bucket(op.Bucket).ASCII(op.Owner)
 	}
-	v.EndForUpdate("")
 }
 
 func (b *echoBatch) Apply(i int, _ time.Time) shard.Reply {
@@ -44,11 +45,10 @@ func (b *echoBatch) Write(p *shard.Packet) {
 	for _, op := range b.ops {
 		text := op.Body.(string)
 		if _, stored := b.seen[op.Owner]; stored {
-			p.Update("texts", []string{"bucket", "owner"}, []string{"doc"}).
-				Row().Bucket(op.Bucket).ASCII(op.Owner).Text([]byte(text)).End("")
+			p.Update("texts", "bucket, owner", "doc").Row().Bucket(op.Bucket).ASCII(op.Owner).Binary([]byte(text))
 			continue
 		}
-		p.Insert("texts", "bucket, owner, doc").Row().Bucket(op.Bucket).ASCII(op.Owner).Text([]byte(text)).End("")
+		p.Insert("texts", "bucket, owner, doc").Row().Bucket(op.Bucket).ASCII(op.Owner).Binary([]byte(text))
 	}
 }
 
@@ -65,10 +65,10 @@ func TestTextsSurvive(t *testing.T) {
 	for name, open := range engines {
 		t.Run(name, func(t *testing.T) {
 			db := open(t)
-			column := "owner VARCHAR(64) NOT NULL, doc TEXT NOT NULL"
+			column := "owner VARCHAR(64) NOT NULL, doc BLOB NOT NULL"
 			if db.Dialect == shard.MariaDB {
 				column = "owner VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, " +
-					"doc MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
+					"doc MEDIUMBLOB NOT NULL"
 			}
 			exec(t, db, "CREATE TABLE texts (bucket INTEGER NOT NULL, "+column+", PRIMARY KEY (bucket, owner))")
 			c := shard.NewCommitter(shard.Config{DB: db, Machine: echo{}, Epoch: 1, Now: time.Now})

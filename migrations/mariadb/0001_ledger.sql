@@ -28,8 +28,12 @@ CREATE TABLE IF NOT EXISTS operations (
   verdict     VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (verdict IN ('DONE','REFUSED','ABORTED','SEALED')),
   epoch       BIGINT UNSIGNED NOT NULL,
   decided_at  BIGINT NOT NULL,
+  order_id    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL, -- whose document the reply quotes
+  attempt     INT NULL,
+  quote_at    INT NULL,                      -- where: the document is left out of reply
   reply       MEDIUMBLOB NOT NULL,
-  PRIMARY KEY (bucket, owner, op_key)        -- I4: one key, one effect
+  PRIMARY KEY (bucket, owner, op_key),       -- I4: one key, one effect
+  CONSTRAINT operations_quote CHECK ((order_id IS NULL) = (attempt IS NULL) AND (order_id IS NULL) = (quote_at IS NULL))
 ) ENGINE=InnoDB;
 
 CREATE TABLE IF NOT EXISTS owners (
@@ -107,38 +111,36 @@ CREATE TABLE IF NOT EXISTS holds (
   owner        VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   order_id     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   attempt      INT NOT NULL CHECK (attempt >= 1),
-  request_hash BINARY(16) NOT NULL,               -- tells whether a second hold of the order asks for the same
   created_at   BIGINT NOT NULL,
   expires_at   BIGINT NOT NULL,
-  doc          MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, -- items, split over lots, discount per line
   PRIMARY KEY (bucket, hold_id),
   KEY holds_owner (bucket, owner, expires_at),
   CONSTRAINT holds_time CHECK (expires_at > created_at)
 ) ENGINE=InnoDB;
 
--- What became of each hold. A tombstone (a cancel that came before its hold) has no document.
+-- What became of each hold. A tombstone (a cancel that came before its hold) may have no order.
 CREATE TABLE IF NOT EXISTS decided_holds (
   bucket       SMALLINT UNSIGNED NOT NULL,
   hold_id      BINARY(16) NOT NULL,
   owner        VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   order_id     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   attempt      INT NULL,
-  request_hash BINARY(16) NOT NULL,
   state        VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (state IN ('CONFIRMED','CANCELLED','EXPIRED')),
   created_at   BIGINT NOT NULL,
   expires_at   BIGINT NOT NULL,
   decided_at   BIGINT NOT NULL,
-  doc          MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   PRIMARY KEY (bucket, hold_id)                   -- I3: one terminal state per hold
 ) ENGINE=InnoDB;
 
--- Which hold an order's attempt has made, live or decided, for ever.
+-- Which hold an order's attempt has made, live or decided, and what is in it: written once, for ever.
 CREATE TABLE IF NOT EXISTS orders (
-  bucket   SMALLINT UNSIGNED NOT NULL,
-  owner    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  order_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  attempt  INT NOT NULL,
-  hold_id  BINARY(16) NOT NULL,
+  bucket       SMALLINT UNSIGNED NOT NULL,
+  owner        VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  order_id     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  attempt      INT NOT NULL,
+  hold_id      BINARY(16) NOT NULL,
+  request_hash BINARY(16) NOT NULL,               -- tells whether a second hold of the order asks for the same
+  doc          MEDIUMBLOB NOT NULL,               -- items, split over lots, discount per line; empty: a tombstone
   PRIMARY KEY (bucket, owner, order_id, attempt)
 ) ENGINE=InnoDB;
 
@@ -150,7 +152,7 @@ CREATE TABLE IF NOT EXISTS entries (
   kind    VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   at      BIGINT NOT NULL,
   hold_id BINARY(16) NULL,
-  doc     MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, -- before and after of every asset
+  doc     MEDIUMBLOB NOT NULL,                    -- before and after of every asset
   hash    BINARY(32) NOT NULL,                    -- SHA-256 over the previous hash and this entry
   PRIMARY KEY (bucket, owner, seq)
 ) ENGINE=InnoDB;

@@ -30,8 +30,12 @@ CREATE TABLE IF NOT EXISTS operations (
   verdict     TEXT NOT NULL CHECK (verdict IN ('DONE','REFUSED','ABORTED','SEALED')),
   epoch       INTEGER NOT NULL,
   decided_at  INTEGER NOT NULL,
+  order_id    TEXT NULL,                     -- whose document the reply quotes
+  attempt     INTEGER NULL,
+  quote_at    INTEGER NULL,                  -- where: the document is left out of reply
   reply       BLOB NOT NULL,
-  PRIMARY KEY (bucket, owner, op_key)        -- I4: one key, one effect
+  PRIMARY KEY (bucket, owner, op_key),       -- I4: one key, one effect
+  CONSTRAINT operations_quote CHECK ((order_id IS NULL) = (attempt IS NULL) AND (order_id IS NULL) = (quote_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS owners (
@@ -112,39 +116,37 @@ CREATE TABLE IF NOT EXISTS holds (
   owner        TEXT NOT NULL,
   order_id     TEXT NOT NULL,
   attempt      INTEGER NOT NULL CHECK (attempt >= 1),
-  request_hash BLOB NOT NULL,               -- tells whether a second hold of the order asks for the same
   created_at   INTEGER NOT NULL,
   expires_at   INTEGER NOT NULL,
-  doc          TEXT NOT NULL, -- items, split over lots, discount per line
   PRIMARY KEY (bucket, hold_id),
   CONSTRAINT holds_time CHECK (expires_at > created_at)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS holds_owner ON holds (bucket, owner, expires_at);
 
--- What became of each hold. A tombstone (a cancel that came before its hold) has no document.
+-- What became of each hold. A tombstone (a cancel that came before its hold) may have no order.
 CREATE TABLE IF NOT EXISTS decided_holds (
   bucket       INTEGER NOT NULL,
   hold_id      BLOB NOT NULL,
   owner        TEXT NOT NULL,
   order_id     TEXT NULL,
   attempt      INTEGER NULL,
-  request_hash BLOB NOT NULL,
   state        TEXT NOT NULL CHECK (state IN ('CONFIRMED','CANCELLED','EXPIRED')),
   created_at   INTEGER NOT NULL,
   expires_at   INTEGER NOT NULL,
   decided_at   INTEGER NOT NULL,
-  doc          TEXT NOT NULL,
   PRIMARY KEY (bucket, hold_id)   -- I3: one terminal state per hold
 ) STRICT, WITHOUT ROWID;
 
--- Which hold an order's attempt has made, live or decided, for ever.
+-- Which hold an order's attempt has made, live or decided, and what is in it: written once, for ever.
 CREATE TABLE IF NOT EXISTS orders (
-  bucket   INTEGER NOT NULL,
-  owner    TEXT NOT NULL,
-  order_id TEXT NOT NULL,
-  attempt  INTEGER NOT NULL,
-  hold_id  BLOB NOT NULL,
+  bucket       INTEGER NOT NULL,
+  owner        TEXT NOT NULL,
+  order_id     TEXT NOT NULL,
+  attempt      INTEGER NOT NULL,
+  hold_id      BLOB NOT NULL,
+  request_hash BLOB NOT NULL,               -- tells whether a second hold of the order asks for the same
+  doc          BLOB NOT NULL,               -- items, split over lots, discount per line; empty: a tombstone
   PRIMARY KEY (bucket, owner, order_id, attempt)
 ) STRICT, WITHOUT ROWID;
 
@@ -156,7 +158,7 @@ CREATE TABLE IF NOT EXISTS entries (
   kind    TEXT NOT NULL,
   at      INTEGER NOT NULL,
   hold_id BLOB NULL,
-  doc     TEXT NOT NULL, -- before and after of every asset
+  doc     BLOB NOT NULL,                    -- before and after of every asset
   hash    BLOB NOT NULL,                    -- SHA-256 over the previous hash and this entry
   PRIMARY KEY (bucket, owner, seq)
 ) STRICT, WITHOUT ROWID;
