@@ -151,16 +151,16 @@ func (r *rig) seed(ctx context.Context) error {
 	end := time.Now().AddDate(1, 0, 0).UnixMicro()
 	from := "seq_0_to_" + fmt.Sprint(owners)
 	coupons := `INSERT INTO coupons (bucket, owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount,
-basis_points, cap, min_spend, valid_from, expires_at, issued_at, changed_at) SELECT %s, %s,
+basis_points, cap, min_spend, valid_from, expires_at, issued_at) SELECT %s, %s,
 UNHEX(LPAD(HEX(o.seq*4294967296+n.seq),32,'0')), 'bench',
-CONCAT('b-',n.seq), 'AVAILABLE', 1, 'FIXED', '%s', 500, 0, 0, 0, 0, %d, 0, 0 FROM %s o JOIN %s n`
+CONCAT('b-',n.seq), 'AVAILABLE', 1, 'FIXED', '%s', 500, 0, 0, 0, 0, %d, 0 FROM %s o JOIN %s n`
 	statements := []string{
-		fmt.Sprintf("INSERT INTO owners (bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at) "+
-			"SELECT %s, %s, 1, 0, REPEAT('\\0',32), 0, 0, 0 FROM %s o",
+		fmt.Sprintf("INSERT INTO owners (bucket, owner, ver, entry_seq, head, live_holds, due_at) "+
+			"SELECT %s, %s, 1, 0, REPEAT('\\0',32), 0, 0 FROM %s o",
 			b, ownerOf, from),
 		fmt.Sprintf(`INSERT INTO lots (bucket, owner, lot_id, issue_ref, source, tag, currency, live, issued, available, held, spent, expired,
-revoked, ver, expires_at, issued_at, changed_at) SELECT %s, %s, UNHEX(LPAD(HEX(o.seq),32,'0')), 'b', 'bench', '', '%s', 1, %d, %d, 0, 0,
-0, 0, 1, %d, 0, 0 FROM %s o`, b, ownerOf, currency, lotMoney, lotMoney, end, from),
+revoked, ver, expires_at, issued_at) SELECT %s, %s, UNHEX(LPAD(HEX(o.seq),32,'0')), 'b', 'bench', '', '%s', 1, %d, %d, 0, 0,
+0, 0, 1, %d, 0 FROM %s o`, b, ownerOf, currency, lotMoney, lotMoney, end, from),
 		fmt.Sprintf(coupons, b, ownerOf, currency, end, "seq_1_to_"+fmt.Sprint(owners), "seq_1_to_"+fmt.Sprint(couponsEach)),
 		fmt.Sprintf(coupons, b, ownerOf, currency, end, "seq_0_to_0", "seq_1_to_"+fmt.Sprint(hotCoupons)),
 	}

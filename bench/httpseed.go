@@ -65,8 +65,8 @@ const couponRows = 500
 // insertCoupons has the columns of a coupon that was just issued; only the first five differ from row to row.
 const (
 	insertCoupons = `INSERT INTO coupons (bucket, owner, coupon_id, issue_ref, expires_at, campaign_id, state, ver, discount, currency,
-amount, basis_points, cap, min_spend, valid_from, issued_at, changed_at) VALUES `
-	couponValues = "(?,?,?,?,?,'bench','AVAILABLE',1,'FIXED','" + currency + "',500,0,0,0,0,0,0)"
+amount, basis_points, cap, min_spend, valid_from, issued_at) VALUES `
+	couponValues = "(?,?,?,?,?,'bench','AVAILABLE',1,'FIXED','" + currency + "',500,0,0,0,0,0)"
 )
 
 // writeCoupons writes the rows shard by shard and bucket by bucket, as the primary key has them: that is the fastest way.

@@ -49,11 +49,11 @@ l.bucket=c.bucket AND l.owner=c.owner AND l.lot_id=x'%s' WHERE c.bucket=%d AND c
 	// 3: the changes
 	now := time.Now().UnixMicro()
 	until := now + int64(15*time.Minute/time.Microsecond)
-	_, err = conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d, changed_at=%d
+	_, err = conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d
 WHERE bucket=%d AND owner='%s' AND coupon_id=x'%s';
-UPDATE lots SET available=available-1, held=held+1, ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
-UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at), changed_at=%d WHERE bucket=%d AND owner='%s'`,
-		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, until, now, bucket, owner))
+UPDATE lots SET available=available-1, held=held+1, ver=ver+1 WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
+UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at) WHERE bucket=%d AND owner='%s'`,
+		id, until, bucket, owner, coupon, bucket, owner, lot, until, bucket, owner))
 	if err != nil {
 		return b.abandon(conn, err)
 	}
@@ -97,13 +97,13 @@ WHERE o.bucket=%d AND o.owner='%s' FOR UPDATE`, coupon, lot, bucket, owner))
 	}
 	now := time.Now().UnixMicro()
 	until := now + int64(15*time.Minute/time.Microsecond)
-	_, err := conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d, changed_at=%d
+	_, err := conn.ExecContext(ctx, fmt.Sprintf(`UPDATE coupons SET state='HELD', ver=ver+1, hold_id=x'%s', held_until=%d
 WHERE bucket=%d AND owner='%s' AND coupon_id=x'%s';
-UPDATE lots SET available=available-1, held=held+1, ver=ver+1, changed_at=%d WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
-UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at), changed_at=%d WHERE bucket=%d AND owner='%s';
+UPDATE lots SET available=available-1, held=held+1, ver=ver+1 WHERE bucket=%d AND owner='%s' AND lot_id=x'%s';
+UPDATE owners SET ver=ver+1, live_holds=live_holds+1, due_at=IF(due_at=0,%d,due_at) WHERE bucket=%d AND owner='%s';
 %s;
 COMMIT`,
-		id, until, now, bucket, owner, coupon, now, bucket, owner, lot, until, now, bucket, owner,
+		id, until, bucket, owner, coupon, bucket, owner, lot, until, bucket, owner,
 		b.inserts("t", bucket, owner, id, n, now, until)))
 	if err != nil {
 		return b.abandon(conn, err)

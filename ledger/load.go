@@ -120,6 +120,7 @@ func (b *batch) loadOwners(p *shard.Packet) {
 func (b *batch) scanOwner(r *shard.Row) error {
 	o := b.owner(bucketIn(r), r.Str())
 	o.ver, o.entrySeq = r.Int(), r.Int()
+	o.storedSeq = o.entrySeq
 	copy(o.head[:], r.Bytes())
 	o.liveHolds, o.dueAt = r.Int(), r.Int()
 	o.stored, o.dueLoaded = true, r.Int() != 0
@@ -346,6 +347,7 @@ func (b *batch) scannedLot(r *shard.Row) *lotRow {
 		owner: b.owners[r.Str()], id: r.Array16(), issueRef: r.Str(), source: r.Str(), tag: r.Str(), currency: r.Str(), issued: r.Int(),
 	}
 	l.LotCounters = LotCounters{Available: r.Int(), Held: r.Int(), Spent: r.Int(), Expired: r.Int(), Revoked: r.Int()}
+	l.was = l.LotCounters
 	l.ver, l.expiresAt, l.issuedAt = r.Int(), r.Int(), r.Int()
 	l.stored = true
 	return l

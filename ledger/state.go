@@ -73,11 +73,11 @@ type ownerRow struct {
 	head      [sha256.Size]byte
 	liveHolds int64
 	dueAt     int64 // no live hold expires earlier; 0: none is live
-	changedAt int64
 
 	dueLoaded bool  // all holds that had expired when the batch began are loaded, and nextDue
 	nextDue   int64 // the earliest expiry of the live holds that had not expired then; 0: there are none
 	stored    bool  // there is a row in the table
+	storedSeq int64 // its entry_seq
 	dirty     bool
 	touched   bool // the operation under way has changed something: its ver is counted
 
@@ -104,7 +104,6 @@ func (s *state) touch(o *ownerRow) {
 	}
 	o.touched = true
 	o.ver++
-	o.changedAt = s.now
 	s.writeOwner(o)
 }
 
@@ -198,7 +197,8 @@ type lotRow struct {
 	issuedAt  int64
 
 	stored, dirty bool
-	planned       int64 // what the hold under way is about to take
+	was           LotCounters // in the table
+	planned       int64       // what the hold under way is about to take
 }
 
 func (l *lotRow) live() bool { return l.Available+l.Held > 0 }

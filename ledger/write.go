@@ -45,33 +45,44 @@ func (b *batch) writeOwners(p *shard.Packet) {
 	changed := b.changed.owners
 	slices.SortFunc(changed, (*ownerRow).compare)
 	added := rows{open: func() shard.Values {
-		return p.Insert("owners", "bucket, owner, ver, entry_seq, head, live_holds, due_at, changed_at")
+		return p.Insert("owners", "bucket, owner, entry_seq, head, ver, live_holds, due_at")
 	}}
 	for _, o := range changed {
 		if !o.stored {
-			o.values(added.row())
+			o.counters(o.history(o.key(added.row())))
 		}
 	}
 	updated := rows{open: func() shard.Values {
-		return p.Update("owners", "bucket, owner", "ver, entry_seq, head, live_holds, due_at, changed_at")
+		return p.Update("owners", "bucket, owner", "ver, live_holds, due_at")
 	}}
 	for _, o := range changed {
-		if o.stored {
-			o.values(updated.row())
+		if o.stored && o.entrySeq == o.storedSeq {
+			o.counters(o.key(updated.row()))
+		}
+	}
+	appended := rows{open: func() shard.Values {
+		return p.Update("owners", "bucket, owner", "entry_seq, head, ver, live_holds, due_at")
+	}}
+	for _, o := range changed {
+		if o.stored && o.entrySeq != o.storedSeq {
+			o.counters(o.history(o.key(appended.row())))
 		}
 	}
 }
 
-func (o *ownerRow) values(v shard.Values) {
-	v.Bucket(o.bucket).ASCII(o.name).Int(o.ver).Int(o.entrySeq).Binary(o.head[:]).Int(o.liveHolds).Int(o.dueAt).Int(o.changedAt)
-}
+func (o *ownerRow) key(v shard.Values) shard.Values { return v.Bucket(o.bucket).ASCII(o.name) }
+
+func (o *ownerRow) history(v shard.Values) shard.Values { return v.Int(o.entrySeq).Binary(o.head[:]) }
+
+// counters adds ver, live_holds and due_at.
+func (o *ownerRow) counters(v shard.Values) { v.Int(o.ver).Int(o.liveHolds).Int(o.dueAt) }
 
 func (b *batch) writeCoupons(p *shard.Packet) {
 	changed := b.changed.coupons
 	slices.SortFunc(changed, func(x, y *couponRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
 	added := rows{open: func() shard.Values {
 		return p.Insert("coupons", "bucket, owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, "+
-			"basis_points, cap, min_spend, valid_from, expires_at, hold_id, held_until, issued_at, changed_at")
+			"basis_points, cap, min_spend, valid_from, expires_at, hold_id, held_until, issued_at")
 	}}
 	for _, c := range changed {
 		if !c.stored {
@@ -79,12 +90,12 @@ func (b *batch) writeCoupons(p *shard.Packet) {
 		}
 	}
 	updated := rows{open: func() shard.Values {
-		return p.Update("coupons", "bucket, owner, coupon_id", "state, ver, hold_id, held_until, changed_at")
+		return p.Update("coupons", "bucket, owner, coupon_id", "state, ver, hold_id, held_until")
 	}}
 	for _, c := range changed {
 		if c.stored {
 			v := updated.row().Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.state).Int(c.ver)
-			c.holder(v).Int(b.now)
+			c.holder(v)
 		}
 	}
 }
@@ -93,7 +104,7 @@ func (b *batch) insertCoupon(v shard.Values, c *couponRow) {
 	d := &c.discount
 	v.Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.campaignID).ASCII(c.issueRef).ASCII(c.state).Int(c.ver)
 	v.ASCII(string(d.Kind)).ASCII(d.Currency).Int(d.Amount).Int(d.BasisPoints).Int(d.Cap).Int(d.MinSpend)
-	c.holder(v.Int(c.validFrom).Int(c.expiresAt)).Int(c.issuedAt).Int(b.now)
+	c.holder(v.Int(c.validFrom).Int(c.expiresAt)).Int(c.issuedAt)
 }
 
 // holder adds hold_id and held_until.
@@ -113,31 +124,52 @@ func (b *batch) writeLots(p *shard.Packet) {
 	slices.SortFunc(changed, func(x, y *lotRow) int { return cmp.Or(x.owner.compare(y.owner), compareIDs(x.id, y.id)) })
 	added := rows{open: func() shard.Values {
 		return p.Insert("lots", "bucket, owner, lot_id, issue_ref, source, tag, currency, issued, expires_at, issued_at, "+
-			"live, available, held, spent, expired, revoked, ver, changed_at")
+			"available, held, ver, live, spent, expired, revoked")
 	}}
 	for _, l := range changed {
 		if !l.stored {
 			v := added.row().Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:]).ASCII(l.issueRef).ASCII(l.source).ASCII(l.tag)
-			l.counters(v.ASCII(l.currency).Int(l.issued).Int(l.expiresAt).Int(l.issuedAt)).Int(b.now)
+			l.ended(l.counters(v.ASCII(l.currency).Int(l.issued).Int(l.expiresAt).Int(l.issuedAt)))
 		}
 	}
-	updated := rows{open: func() shard.Values {
-		return p.Update("lots", "bucket, owner, lot_id", "live, available, held, spent, expired, revoked, ver, changed_at")
+	moved := rows{open: func() shard.Values {
+		return p.Update("lots", "bucket, owner, lot_id", "available, held, ver")
 	}}
 	for _, l := range changed {
-		if l.stored {
-			l.counters(updated.row().Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:])).Int(b.now)
+		if l.stored && l.moved() {
+			l.counters(l.key(moved.row()))
+		}
+	}
+	ended := rows{open: func() shard.Values {
+		return p.Update("lots", "bucket, owner, lot_id", "available, held, ver, live, spent, expired, revoked")
+	}}
+	for _, l := range changed {
+		if l.stored && !l.moved() {
+			l.ended(l.counters(l.key(ended.row())))
 		}
 	}
 }
 
-// counters adds live, the counters and ver.
-func (l *lotRow) counters(v shard.Values) shard.Values {
+// moved says that money of the lot has only become held, or free again.
+func (l *lotRow) moved() bool {
+	return l.Available+l.Held == l.was.Available+l.was.Held && l.Spent == l.was.Spent && l.Expired == l.was.Expired &&
+		l.Revoked == l.was.Revoked
+}
+
+func (l *lotRow) key(v shard.Values) shard.Values {
+	return v.Bucket(l.owner.bucket).ASCII(l.owner.name).Binary(l.id[:])
+}
+
+// counters adds available, held and ver.
+func (l *lotRow) counters(v shard.Values) shard.Values { return v.Int(l.Available).Int(l.Held).Int(l.ver) }
+
+// ended adds live and the counters of what has left the lot.
+func (l *lotRow) ended(v shard.Values) {
 	live := int64(0)
 	if l.live() {
 		live = 1
 	}
-	return v.Int(live).Int(l.Available).Int(l.Held).Int(l.Spent).Int(l.Expired).Int(l.Revoked).Int(l.ver)
+	v.Int(live).Int(l.Spent).Int(l.Expired).Int(l.Revoked)
 }
 
 // writeHolds moves holds from the pending ledger to the decided one. A hold that was made and decided in one batch is never

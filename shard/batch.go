@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 )
@@ -52,6 +53,9 @@ func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Mac
 // load is round trip 1. Its order is the order of locks on every instance: the buckets' owners (shared), then what the
 // domain locks (the owners' rows, exclusively). operations is read after the owners' rows are locked: under READ
 // COMMITTED the plain read then sees every decision that an earlier holder of those locks has committed.
+//
+// That a key is new is nearly always true, so it is not looked up at first: if it is not, the INSERT of its row meets a
+// duplicate key, and the batch runs again and looks. A reply that would insert no row is given only after a look (decideOne).
 func (t *transaction) load(p *Packet) {
 	p.clock = t.clock
 	p.exec(t.d.begin)
@@ -60,7 +64,9 @@ func (t *transaction) load(p *Packet) {
 	t.loadBuckets(p)
 	p.Then()
 	t.domain.Load(p, 0)
-	t.loadOperations(p)
+	if t.collided {
+		t.loadOperations(p)
+	}
 }
 
 func (t *transaction) scanFence(r *Row) error {
@@ -132,8 +138,11 @@ func (t *transaction) decideOne(i int, op *Op) Reply {
 	if _, seal := op.Body.(SealOp); !seal {
 		r = t.domain.Apply(i, t.now)
 	}
-	if r.Verdict != NotRecorded {
+	switch {
+	case r.Verdict != NotRecorded:
 		t.record(o, op, r)
+	case !t.collided && !errors.Is(r.Err, ErrInternal):
+		return Reply{Err: ErrLookUp} // the key may have an answer already, and that one counts
 	}
 	return r
 }

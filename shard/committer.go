@@ -21,6 +21,7 @@ const (
 	maxPacketBytes    = 8 << 20         // of round trip 2: half of the server's default max_allowed_packet
 	warnEvery         = time.Second     // between lines of a lane about the same trouble
 	maxAttempts       = 3               // how often an operation whose attempts ended aborted is run again
+	cautious          = 64              // batches after a duplicate key that expect more of them
 )
 
 // Config is what a committer needs. Zero limits take their defaults.

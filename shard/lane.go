@@ -14,12 +14,13 @@ import (
 // lane owns a queue and a connection, and runs one batch after the other.
 type lane struct {
 	*Committer
-	number int
-	queue  *queue
-	conn   *sql.Conn // nil until used, and after it broke
-	ready  prepared  // of conn
-	warned time.Time // when the log last heard that the shard takes no writes
-	packet *Packet   // reused; a lane has one packet under way
+	number  int
+	queue   *queue
+	conn    *sql.Conn // nil until used, and after it broke
+	ready   prepared  // of conn
+	warned  time.Time // when the log last heard that the shard takes no writes
+	caution int       // batches that look up their keys at once
+	packet  *Packet   // reused; a lane has one packet under way
 }
 
 func newLane(c *Committer, number int) *lane {
@@ -34,9 +35,16 @@ func (l *lane) run() {
 			return
 		}
 		if live := l.alive(calls); len(live) > 0 {
-			l.decide(live, false)
+			l.decide(live, l.wary())
 		}
 	}
+}
+
+// wary says whether the next batch should look up its keys at once: repeats come in crowds, after a failover above all, and each
+// batch with one of them would run twice.
+func (l *lane) wary() bool {
+	l.caution = max(l.caution-1, 0)
+	return l.caution > 0
 }
 
 // alive takes the calls that are still wanted. A call past its deadline is dropped here, before it has any effect, and
@@ -79,7 +87,9 @@ func (l *lane) decide(calls []*call, collided bool) {
 		l.cfg.Metrics.retried(l.cfg.Shard, f)
 		switch {
 		case isRetryable(f):
-			collided = collided || f == faultDuplicate
+			if f == faultDuplicate {
+				collided, l.caution = true, cautious
+			}
 			continue
 		case f == faultBug || f == faultLarge:
 			l.split(calls, collided, err)

@@ -59,8 +59,8 @@ type SealOp struct{}
 // Machine is the domain's half of the committer.
 type Machine interface {
 	// NewBatch starts the work on ops, which share one transaction. A batch that is run again is started anew; collided
-	// says that an earlier run of it met a duplicate key or ended in ErrLookUp, so whatever was taken for new must be looked
-	// up now.
+	// says that an earlier run of it may have met a duplicate key or has ended in ErrLookUp, so whatever was taken for new must
+	// be looked up now.
 	NewBatch(ops []*Op, collided bool) Batch
 }
 

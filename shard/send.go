@@ -14,13 +14,16 @@ import (
 //
 // A short list travels as text, many statements in one packet: one round trip, which is what counts for a batch of a few.
 //
-// A long list would keep the server busy with parsing: half of what a lookup of 256 keys costs it. Chunks of it are therefore
-// executed as prepared statements, of which a connection keeps one for each shape and size; what is left of the list goes with
-// the text. Each chunk is a round trip of its own, which many operations share.
-const (
-	leastPrepared = 32  // rows; a shorter list costs less to parse than another round trip
-	mostPrepared  = 256 // rows; sizes are powers of two, so that few are ever prepared
+// A long list would keep the server busy with parsing: half of what a lookup of 256 keys costs it. It is therefore executed as a
+// prepared statement, in a round trip of its own, which many operations share. A connection keeps one for each shape and each of a
+// few sizes: lists of keys are filled up with NULLs, which match no row, and an INSERT goes in chunks, the rest of it with the text.
+var (
+	listSizes   = []int{256, 192, 128, 64, 32}
+	insertSizes = []int{256, 128, 64, 32, 16}
 )
+
+// leastPrepared is the shortest list that is prepared; one that is shorter costs less to parse than another round trip.
+const leastPrepared = 20
 
 // prepared are the prepared statements of one connection. They go when it does.
 type prepared map[preparedKey]driver.Stmt
@@ -53,9 +56,10 @@ type sending struct {
 	conn  driver.Conn
 	ready prepared
 
-	texts int                // statements that wait in text
-	scans []func(*Row) error // of the queries among them
-	late  bool               // what waits in text must be sent before anything else runs
+	bound []driver.NamedValue // room for the values of a prepared statement
+	texts int                 // statements that wait in text
+	scans []func(*Row) error  // of the queries among them
+	late  bool                // what waits in text must be sent before anything else runs
 }
 
 func (s *sending) statement(ctx context.Context, st *stmt) error {
@@ -75,35 +79,61 @@ func (s *sending) statement(ctx context.Context, st *stmt) error {
 	return nil
 }
 
-// chunks runs as much of a list as fits the sizes of prepared statements.
+// chunks runs a list as prepared statements, and returns how many of its rows that were.
 func (s *sending) chunks(ctx context.Context, st *stmt, kinds string) (done int, err error) {
 	if s.late {
 		if err := s.flush(ctx); err != nil {
 			return 0, err
 		}
 	}
-	for size := mostPrepared; size >= leastPrepared; {
-		if st.rows-done < size {
-			size /= 2
-			continue
+	for {
+		size := chunkSize(st.shape.verb, st.rows-done)
+		if size == 0 {
+			return done, nil
 		}
-		if err := s.execute(ctx, st, kinds, done, size); err != nil {
+		rows := min(size, st.rows-done)
+		if err := s.execute(ctx, st, kinds, done, rows, size); err != nil {
 			return done, err
 		}
-		done += size
+		done += rows
 	}
-	return done, nil
 }
 
-func (s *sending) execute(ctx context.Context, st *stmt, kinds string, from, rows int) error {
-	ready, err := s.prepare(ctx, preparedKey{st.shape, kinds, rows}, st.cols)
+// chunkSize chooses the size of the next prepared statement for the rows that are left, 0 for none. A list is filled up to it.
+func chunkSize(v verb, rows int) int {
+	if v == verbInsert {
+		for _, size := range insertSizes {
+			if size <= rows {
+				return size
+			}
+		}
+		return 0
+	}
+	best := 0
+	for _, size := range listSizes {
+		if best == 0 || size >= rows {
+			best = size
+		}
+	}
+	if rows == 0 {
+		return 0
+	}
+	return best
+}
+
+func (s *sending) execute(ctx context.Context, st *stmt, kinds string, from, rows, size int) error {
+	ready, err := s.prepare(ctx, preparedKey{st.shape, kinds, size}, st.cols)
 	if err != nil {
 		return err
 	}
-	args := s.args[st.first+from*st.cols : st.first+(from+rows)*st.cols]
+	args := append(s.bound[:0], s.args[st.first+from*st.cols:st.first+(from+rows)*st.cols]...)
+	for len(args) < size*st.cols {
+		args = append(args, driver.NamedValue{})
+	}
 	for i := range args {
 		args[i].Ordinal = i + 1
 	}
+	s.bound = args
 	if st.scan != nil {
 		result, err := ready.(driver.StmtQueryContext).QueryContext(ctx, args)
 		if err != nil {

@@ -32,28 +32,30 @@ var goodRows = map[string]row{
 		"reply": "x''",
 	},
 	"owners": {
-		"bucket": "1", "owner": "'a'", "ver": "1", "entry_seq": "0", "head": zeros(32), "live_holds": "0", "due_at": "0", "changed_at": "1",
+		"bucket": "1", "owner": "'a'", "ver": "1", "entry_seq": "0", "head": zeros(32), "live_holds": "0", "due_at": "0",
 	},
 	"coupons": {
 		"bucket": "1", "owner": "'a'", "coupon_id": zeros(16), "campaign_id": "'c'", "issue_ref": "'r'", "state": "'AVAILABLE'", "ver": "1",
 		"discount": "'FIXED'", "currency": "'CNY'", "amount": "5", "basis_points": "0", "cap": "0", "min_spend": "0", "valid_from": "1",
-		"expires_at": "2", "issued_at": "1", "changed_at": "1",
+		"expires_at": "2", "issued_at": "1",
 	},
 	"lots": {
 		"bucket": "1", "owner": "'a'", "lot_id": zeros(16), "issue_ref": "'r'", "source": "'s'", "tag": "''", "currency": "'CNY'", "live": "1",
 		"issued": "10", "available": "4", "held": "6", "spent": "0", "expired": "0", "revoked": "0", "ver": "1", "expires_at": "2",
-		"issued_at": "1", "changed_at": "1",
+		"issued_at": "1",
 	},
 	"holds": {
-		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "order_id": "'o'", "attempt": "1", "request_hash": zeros(16), "created_at": "1",
-		"expires_at": "2", "doc": "'{}'",
+		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "order_id": "'o'", "attempt": "1", "created_at": "1",
+		"expires_at": "2",
 	},
 	"decided_holds": {
-		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "request_hash": zeros(16), "state": "'CONFIRMED'", "created_at": "1",
-		"expires_at": "2", "decided_at": "1", "doc": "'{}'",
+		"bucket": "1", "hold_id": zeros(16), "owner": "'a'", "state": "'CONFIRMED'", "created_at": "1",
+		"expires_at": "2", "decided_at": "1",
 	},
-	"orders":  {"bucket": "1", "owner": "'a'", "order_id": "'o'", "attempt": "1", "hold_id": zeros(16)},
-	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "'{}'", "hash": zeros(32)},
+	"orders": {
+		"bucket": "1", "owner": "'a'", "order_id": "'o'", "attempt": "1", "hold_id": zeros(16), "request_hash": zeros(16), "doc": "x'7b7d'",
+	},
+	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "x'7b7d'", "hash": zeros(32)},
 }
 
 func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
@@ -95,6 +97,7 @@ var wrongRows = []struct {
 	{"a hold that ends before it begins", "holds", row{"expires_at": "1"}},
 	{"attempt 0", "holds", row{"attempt": "0"}},
 	{"a decided hold that is live", "decided_holds", row{"state": "'HELD'"}},
+	{"a quote of nothing", "operations", row{"quote_at": "1"}},
 	{"an unknown verdict", "operations", row{"verdict": "'MAYBE'"}},
 	{"entry 0", "entries", row{"seq": "0"}},
 	{"a second fence", "fence", row{"id": "2"}},

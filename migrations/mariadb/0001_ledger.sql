@@ -44,7 +44,6 @@ CREATE TABLE IF NOT EXISTS owners (
   head       BINARY(32) NOT NULL,                      -- hash of the newest entry; zeros before the first
   live_holds BIGINT NOT NULL CHECK (live_holds >= 0),  -- rows in holds
   due_at     BIGINT NOT NULL,                          -- no live hold expires earlier; 0: none is live
-  changed_at BIGINT NOT NULL,
   PRIMARY KEY (bucket, owner),
   KEY owners_due (due_at)                              -- what the sweeper reads
 ) ENGINE=InnoDB;
@@ -69,7 +68,6 @@ CREATE TABLE IF NOT EXISTS coupons (
   hold_id      BINARY(16) NULL,                                  -- the hold that has it, or has used it
   held_until   BIGINT NULL,
   issued_at    BIGINT NOT NULL,
-  changed_at   BIGINT NOT NULL,
   PRIMARY KEY (bucket, owner, coupon_id),
   UNIQUE KEY coupons_id (bucket, coupon_id),
   UNIQUE KEY coupons_ref (bucket, owner, campaign_id, issue_ref),
@@ -95,7 +93,6 @@ CREATE TABLE IF NOT EXISTS lots (
   ver        BIGINT NOT NULL CHECK (ver > 0),
   expires_at BIGINT NOT NULL,
   issued_at  BIGINT NOT NULL,
-  changed_at BIGINT NOT NULL,
   PRIMARY KEY (bucket, owner, lot_id),
   UNIQUE KEY lots_id (bucket, lot_id),
   UNIQUE KEY lots_ref (bucket, owner, issue_ref),

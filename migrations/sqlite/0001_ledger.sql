@@ -46,7 +46,6 @@ CREATE TABLE IF NOT EXISTS owners (
   head       BLOB NOT NULL,                      -- hash of the newest entry; zeros before the first
   live_holds INTEGER NOT NULL CHECK (live_holds >= 0),  -- rows in holds
   due_at     INTEGER NOT NULL,                          -- no live hold expires earlier; 0: none is live
-  changed_at INTEGER NOT NULL,
   PRIMARY KEY (bucket, owner)
 ) STRICT, WITHOUT ROWID;
 
@@ -72,7 +71,6 @@ CREATE TABLE IF NOT EXISTS coupons (
   hold_id      BLOB NULL,                                  -- the hold that has it, or has used it
   held_until   INTEGER NULL,
   issued_at    INTEGER NOT NULL,
-  changed_at   INTEGER NOT NULL,
   PRIMARY KEY (bucket, owner, coupon_id),
   CONSTRAINT coupons_held CHECK ((state IN ('HELD','USED')) = (hold_id IS NOT NULL)),
   CONSTRAINT coupons_until CHECK ((state = 'HELD') = (held_until IS NOT NULL))
@@ -99,7 +97,6 @@ CREATE TABLE IF NOT EXISTS lots (
   ver        INTEGER NOT NULL CHECK (ver > 0),
   expires_at INTEGER NOT NULL,
   issued_at  INTEGER NOT NULL,
-  changed_at INTEGER NOT NULL,
   PRIMARY KEY (bucket, owner, lot_id),
   CONSTRAINT lots_sum CHECK (issued = available + held + spent + expired + revoked), -- I2
   CONSTRAINT lots_is_live CHECK (live = (available + held > 0))
