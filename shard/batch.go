@@ -29,12 +29,12 @@ type transaction struct {
 	now      time.Time
 	calls    []*call
 	domain   Batch
-	collided bool             // see Machine.NewBatch
-	serving  map[Bucket]int64 // bucket → era base, of the buckets that this shard serves
+	collided bool            // see Machine.NewBatch
+	serving  map[Bucket]bool // the buckets that this shard serves
 	seen     map[opKey]*operation
 	written  []*operation
 	replies  []Reply
-	fence    int64
+	fence    uint64 // the shard's epoch; 0: it serves no bucket of the batch
 }
 
 func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Machine, collided bool) *transaction {
@@ -44,7 +44,7 @@ func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Mac
 	}
 	return &transaction{
 		d: d, clock: clock, epoch: epoch, calls: calls, domain: m.NewBatch(ops, collided), collided: collided,
-		serving: make(map[Bucket]int64, len(calls)),
+		serving: make(map[Bucket]bool, len(calls)),
 		seen:    make(map[opKey]*operation, len(calls)),
 		replies: make([]Reply, len(calls)),
 	}
@@ -59,9 +59,8 @@ func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Mac
 func (t *transaction) load(p *Packet) {
 	p.clock = t.clock
 	p.exec(t.d.begin)
-	p.Query("SELECT epoch, floor_at, "+t.clock+t.d.resetCount+" FROM fence WHERE id=1", t.scanFence)
 	p.Then()
-	t.loadBuckets(p)
+	t.loadFences(p)
 	p.Then()
 	t.domain.Load(p, 0)
 	if t.collided {
@@ -69,32 +68,34 @@ func (t *transaction) load(p *Packet) {
 	}
 }
 
-func (t *transaction) scanFence(r *Row) error {
-	t.fence = r.Int()
-	floor, clock := r.Int(), r.Int()
-	t.now = time.UnixMicro(max(floor, clock)).UTC()
-	return nil
-}
-
-func (t *transaction) loadBuckets(p *Packet) {
+// loadFences reads the fence and the buckets, and locks both against changes until the transaction ends: whoever raises the epoch
+// or takes a bucket away waits for the batches that have seen the old state, and all later ones see the new.
+func (t *transaction) loadFences(p *Packet) {
 	buckets := make([]Bucket, len(t.calls))
 	for i, c := range t.calls {
 		buckets[i] = c.op.Bucket
 	}
 	slices.Sort(buckets)
-	v := p.selectShared(bucketLookup, func(r *Row) error {
-		b := Bucket(r.Int())
-		t.serving[b] = r.Int()
-		return nil
-	})
+	fences := fenceLookup
+	fences.Columns += ", f.floor_at, " + t.clock + t.d.resetCount
+	v := p.selectShared(fences, t.scanFences)
 	for _, b := range slices.Compact(buckets) {
 		v.Row().Bucket(b)
 	}
 }
 
-// bucketLookup finds the buckets that this shard serves.
-var bucketLookup = Lookup{
-	Columns: "bucket, era_base", From: "bucket_owner", Index: "PRIMARY", Keys: "bucket", Where: "state='SERVING'",
+func (t *transaction) scanFences(r *Row) error {
+	t.serving[Bucket(r.Int())] = true
+	t.fence = uint64(r.Int())
+	floor, clock := r.Int(), r.Int()
+	t.now = time.UnixMicro(max(floor, clock)).UTC()
+	return nil
+}
+
+// fenceLookup finds those of the buckets that this shard serves, each with the shard's epoch.
+var fenceLookup = Lookup{
+	Columns: "b.bucket, f.epoch", From: "bucket_owner b", Index: "PRIMARY", Keys: "b.bucket", Joins: " JOIN fence f ON f.id=1",
+	Where: "b.state='SERVING'",
 }
 
 func (t *transaction) loadOperations(p *Packet) {
@@ -124,7 +125,7 @@ func (t *transaction) decide() {
 }
 
 func (t *transaction) decideOne(i int, op *Op) Reply {
-	if _, ok := t.serving[op.Bucket]; !ok {
+	if !t.serving[op.Bucket] {
 		return Reply{Err: ErrStaleRoute}
 	}
 	if op.Key == "" {

@@ -22,6 +22,7 @@ type Dialect struct {
 
 	orderedJoin string // a join that reads its left side first, whatever the optimizer thinks
 
+	orFail          string // lets a write that fails leave what it has done so far, because the transaction is undone anyway
 	resetCount      string // column that sets the count of wrong row counts to 0; see Packet.guard
 	ignoreDuplicate string // ends an INSERT into operations that leaves a row which is already there as it is
 	keepRow         string // the same for bucket_owner
@@ -58,6 +59,7 @@ var SQLite = &Dialect{
 
 	orderedJoin: "CROSS JOIN",
 
+	orFail:          "OR FAIL ", // saves a journal for each statement
 	ignoreDuplicate: " ON CONFLICT DO NOTHING",
 	keepRow:         " ON CONFLICT DO NOTHING",
 }
@@ -206,7 +208,7 @@ func (d *Dialect) appendShape(b []byte, s *shape, l listing) []byte {
 	case s.verb == verbText:
 		return append(b, s.columns...)
 	case s.verb == verbInsert:
-		b = concat(b, "INSERT INTO ", s.from, " (", s.columns, ") VALUES ")
+		b = concat(b, "INSERT ", d.orFail, "INTO ", s.from, " (", s.columns, ") VALUES ")
 		return append(d.appendRows(b, l), s.tail...)
 	case alone:
 		return d.appendAlone(b, s, l)
@@ -226,7 +228,7 @@ func (d *Dialect) appendAlone(b []byte, s *shape, l listing) []byte {
 		b = d.appendTable(concat(b, "SELECT ", s.columns, " FROM "), s)
 		b = append(b, s.joins...)
 	case verbUpdate:
-		b = concat(b, "UPDATE ", s.from, " SET ")
+		b = concat(b, "UPDATE ", d.orFail, s.from, " SET ")
 		for i, name := range names(s.columns) {
 			b = d.appendValue(concat(b, comma(i), name, "="), l.values[len(keys)+i].Value)
 		}
@@ -265,7 +267,7 @@ func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
 		return appendSet(appendOn(b, s.keys, "t."), s, "t.")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
-	b = appendSet(concat(b, "UPDATE ", s.from), s, "")
+	b = appendSet(concat(b, "UPDATE ", d.orFail, s.from), s, "")
 	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".")
 }
 

@@ -168,7 +168,7 @@ func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error
 		return nil, fmt.Errorf("load a batch of %d: %w", len(calls), err)
 	}
 	loaded := l.cfg.Now()
-	if uint64(t.fence) != l.cfg.Epoch {
+	if t.fence != l.cfg.Epoch {
 		l.rollback(nil)
 		return nil, fmt.Errorf("the shard is at epoch %d, the route at %d: %w", t.fence, l.cfg.Epoch, errStaleEpoch)
 	}

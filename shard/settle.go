@@ -87,17 +87,14 @@ func (s *settling) run(ctx context.Context, c driver.Conn) error {
 
 // loadFences takes the same locks as a batch, so that a tombstone is never written to a bucket that moved away.
 func (s *settling) loadFences(p *Packet) {
-	p.Query("SELECT epoch FROM fence WHERE id=1", func(r *Row) error {
-		s.fence = uint64(r.Int())
-		return nil
-	})
 	buckets := make([]Bucket, len(s.us))
 	for i, u := range s.us {
 		buckets[i] = u.Bucket
 	}
 	slices.Sort(buckets)
-	v := p.selectShared(bucketLookup, func(r *Row) error {
+	v := p.selectShared(fenceLookup, func(r *Row) error {
 		s.serving[Bucket(r.Int())] = true
+		s.fence = uint64(r.Int())
 		return nil
 	})
 	for _, b := range slices.Compact(buckets) {
