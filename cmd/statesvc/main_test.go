@@ -288,6 +288,7 @@ func TestHelp(t *testing.T) {
 		{"keys", "list"},
 		{"keys", "revoke"},
 		{"id"},
+		{"id", "mint"},
 		{"id", "decode"},
 		{"id", "bucket"},
 		{"bench"},
