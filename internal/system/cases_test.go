@@ -471,7 +471,7 @@ func TestC27C28Amounts(t *testing.T) {
 					`,"currency":"CNY"}}]}`,
 			} {
 				r := newRequest(http.MethodPost, path, p.ref(), nil)
-				r.body = []byte(body)
+				r.body, r.malformed = []byte(body), true
 				if answer := p.settled(t, r); answer.status != http.StatusBadRequest || answer.code() != "invalid-request" {
 					t.Errorf("%s with amount %s: %v", path, amount, answer)
 				}

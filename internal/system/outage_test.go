@@ -111,6 +111,7 @@ func TestC49SeriesThroughAnOutage(t *testing.T) {
 		p := c.person(t)
 		caller, err := client.New(client.Options{
 			BaseURL: "http://" + c.instances[0].port.Addr(), Token: c.token, Attempt: 300 * time.Millisecond,
+			HTTP: &http.Client{Transport: c.transport},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +194,9 @@ func TestC51HostileParameters(t *testing.T) {
 		for path, names := range parameters {
 			for _, name := range names {
 				for _, value := range hostile {
-					answer := c.instances[0].send(newRequest(http.MethodGet, path+"?"+name+"="+url.QueryEscape(value), "", nil))
+					r := newRequest(http.MethodGet, path+"?"+name+"="+url.QueryEscape(value), "", nil)
+					r.malformed = true
+					answer := c.instances[0].send(r)
 					switch answer.status {
 					case http.StatusOK, http.StatusRequestHeaderFieldsTooLarge:
 					case http.StatusBadRequest:
@@ -207,7 +210,9 @@ func TestC51HostileParameters(t *testing.T) {
 			}
 		}
 		for _, value := range hostile[:8] {
-			answer := c.instances[0].send(newRequest(http.MethodGet, "/v1/owners/"+url.PathEscape(value), "", nil))
+			r := newRequest(http.MethodGet, "/v1/owners/"+url.PathEscape(value), "", nil)
+			r.malformed = true
+			answer := c.instances[0].send(r)
 			if answer.status >= http.StatusInternalServerError || answer.err != nil {
 				t.Errorf("owner %q: %v", value, answer)
 			}
