@@ -138,6 +138,28 @@ func (c *contract) checkReply(e *exchange) error {
 	if err != nil {
 		return fmt.Errorf("%s: the reply breaks the contract: %w\n%.2000s", e, err, e.reply)
 	}
+	return e.checkCode(input.Route.Operation)
+}
+
+// everywhere are the codes that every operation may answer with: they are about who calls, how, and whether the service can.
+var everywhere = []string{
+	"method-not-allowed", "invalid-request", "too-large", "unsupported-media-type", "unauthenticated", "forbidden", "rate-limited",
+	"overloaded", "blocked", "failover-in-progress", "outcome-unknown", "internal",
+}
+
+// checkCode says whether the operation lists the code of a problem.
+func (e *exchange) checkCode(operation *openapi3.Operation) error {
+	if e.status < http.StatusBadRequest {
+		return nil
+	}
+	var problem struct{ Code string }
+	if err := json.Unmarshal(e.reply, &problem); err != nil {
+		return err
+	}
+	listed, _ := operation.Extensions["x-problems"].([]any)
+	if !slices.Contains(everywhere, problem.Code) && !slices.Contains(listed, any(problem.Code)) {
+		return fmt.Errorf("%s: the x-problems of %s do not list %q", e, operation.OperationID, problem.Code)
+	}
 	return nil
 }
 
