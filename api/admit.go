@@ -199,7 +199,7 @@ func wellFormed(name, value string) bool {
 	case "owner", "campaign_id", "id":
 		return shard.ValidOwner(value)
 	case "order_id":
-		return shard.ValidOwner(strings.NewReplacer("/", "-", "+", "-", "=", "-", "#", "-").Replace(value))
+		return shard.ValidOwner(strings.ReplaceAll(value, "/", "-"))
 	case "holder":
 		return validKey(value)
 	case "currency":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/statesvc/statesvc/api/gen"
 	"github.com/statesvc/statesvc/ledger"
 )
 
@@ -273,5 +274,36 @@ func TestPages(t *testing.T) {
 		owner + "/coupons?cursor=!", owner + "/coupons?cursor=" + strings.Repeat("A", 1<<20),
 	} {
 		c.get(path).refused(400, "invalid-request").at("cursor")
+	}
+}
+
+// TestPastExpiry: what would have ended already is not given to anybody.
+func TestPastExpiry(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, sharedRig(t), nil)
+	const past = `"expires_at":"2020-01-01T00:00:00Z"`
+	lot := `{"issue_ref":"r","source":"s","amount":{"amount":1,"currency":"CNY"},` + past + `}`
+	c.post("/v1/owners/"+c.owner+"/lots", lot).refused(409, "asset-expired").at("/expires_at")
+	coupon := fmt.Sprintf(`{"owner":%q,"issue_ref":"r","discount":{"kind":"PERCENT","currency":"CNY","basis_points":1},%s}`, c.owner, past)
+	c.post("/v1/campaigns/spring/issues", coupon).refused(409, "asset-expired").at("/expires_at")
+	rows := c.post("/v1/campaigns/spring/imports", coupon, header{"Content-Type", "application/jsonl"}).is(200)
+	if result := read[gen.ImportResult](rows); result.Failed != 1 || result.Errors[0].Code != "asset-expired" {
+		t.Errorf("%s", rows.body)
+	}
+}
+
+// TestMalformedRequestsKeepTheirKeys: nothing is recorded of a request that nobody could understand, or that was too much.
+func TestMalformedRequestsKeepTheirKeys(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, sharedRig(t), nil)
+	c.money(1)
+	credit := func(amount string, key header) answer {
+		return c.post("/v1/owners/"+c.owner+"/lots", fmt.Sprintf(`{"issue_ref":%q,"source":"s","amount":{"amount":%s,"currency":"CNY"},`+
+			`"expires_at":%q}`, key.value, amount, inAnHour()), key)
+	}
+	for _, bad := range []string{"1.5", "9007199254740991"} {
+		key := header{"Idempotency-Key", newKey()}
+		credit(bad, key).refused(400, "invalid-request").at("/amount/amount")
+		credit("2", key).is(http.StatusCreated)
 	}
 }

@@ -2,9 +2,13 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"maps"
+	"net/http"
+	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +18,7 @@ import (
 
 	"github.com/statesvc/statesvc/api/gen"
 	"github.com/statesvc/statesvc/ledger"
+	"github.com/statesvc/statesvc/shard"
 )
 
 // contract is openapi.yaml as far as tests look at it.
@@ -34,6 +39,7 @@ type schema struct {
 	Required   []string
 	Properties map[string]any
 	Enum       []string `yaml:"x-extensible-enum"`
+	Pattern    string
 }
 
 // contractOperation is an operation of openapi.yaml.
@@ -126,6 +132,35 @@ func TestWireFormat(t *testing.T) {
 		}
 		if diff := cmp.Diff(required, s.Required); diff != "" {
 			t.Errorf("required in %s: %s", name, diff)
+		}
+	}
+}
+
+// TestAlphabets: names may have the characters that openapi.yaml says, and no others.
+func TestAlphabets(t *testing.T) {
+	t.Parallel()
+	schemas := readContract(t).Components.Schemas
+	c := newEdge(t, func(context.Context, *shard.Op) shard.Reply { return shard.Reply{Err: shard.ErrOverloaded} }, nil)
+	const issue = `{"owner":"o","issue_ref":"r","discount":{"kind":"FIXED","amount":{"amount":1,"currency":"CNY"}},` +
+		`"expires_at":"2030-01-01T00:00:00Z"}`
+	send := map[string]func(name string) answer{
+		"OwnerName": func(name string) answer { return c.with(name).hold("o", cny(1)) },
+		"Reference": func(name string) answer { return c.hold(name, cny(1)) },
+		"CampaignId": func(name string) answer {
+			return c.post("/v1/campaigns/"+url.PathEscape(name)+"/issues", issue)
+		},
+		"OperationKey": func(name string) answer { return c.hold("o", cny(1), header{"Idempotency-Key", name}) },
+	}
+	for schema, try := range send {
+		pattern := regexp.MustCompile(schemas[schema].Pattern)
+		for b := byte(' '); b <= '~'; b++ {
+			if b == '/' && schema == "CampaignId" {
+				continue // in a path it makes another address
+			}
+			name := "a" + string(b) + "z"
+			if reply := try(name); (reply.status == http.StatusServiceUnavailable) != pattern.MatchString(name) {
+				t.Errorf("%s %q: openapi.yaml has %s, and the service answers %d", schema, name, pattern, reply.status)
+			}
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (s *server) CreateHold(ctx context.Context, r gen.CreateHoldRequestObject) 
 	}
 	owner(ctx, hold.Owner)
 	answer, err := s.cfg.Ledger.Hold(ctx, callOf(ctx).caller(), hold)
-	return written(ctx, answer, pointAtCurrency(err, r.Body.Items))
+	return written(ctx, answer, err)
 }
 
 // hold is the request as the ledger wants it.
@@ -78,22 +78,6 @@ func (s *server) item(b *gen.HoldItemRequest, owner string) (item ledger.Item, e
 		item.Amount.Currency = b.Currency
 	}
 	return item, nil
-}
-
-// pointAtCurrency corrects where the ledger has found a wrong currency: with all, it stands beside the amount, not in it.
-func pointAtCurrency(err error, items []gen.HoldItemRequest) error {
-	invalid, ok := errors.AsType[*ledger.Invalid](err)
-	if !ok {
-		return err
-	}
-	for i := range items {
-		for j := range invalid.Problems {
-			if p := &invalid.Problems[j].Pointer; items[i].All && *p == fmt.Sprintf("/items/%d/amount/currency", i) {
-				*p = fmt.Sprintf("/items/%d/currency", i)
-			}
-		}
-	}
-	return err
 }
 
 // ConfirmHold answers POST /v1/holds/{hold_id}/confirm.

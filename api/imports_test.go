@@ -54,7 +54,7 @@ func TestImportCSV(t *testing.T) {
 		"3 invalid-request /discount/basis_points: must be a whole number from 1 to 10000",
 		"4 invalid-request /amount: must be a whole number from 1 on",
 		"5 invalid-request /owner: must be 1 to 64 of A–Z a–z 0–9 . _ : @ -",
-		"6 invalid-request : line 7: wrong number of fields",
+		"6 invalid-request line 7: wrong number of fields",
 		"7 invalid-request /discount/currency: is missing, and no amount says it",
 		"8 invalid-request /expires_at: is not a time of RFC 3339, such as 2026-11-22T10:00:00Z",
 	}
@@ -164,7 +164,7 @@ func TestImportRetries(t *testing.T) {
 		fmt.Fprintf(&file, `{"owner":"o%d","issue_ref":"r","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},`+
 			`"expires_at":"2030-01-01T00:00:00Z"}`+"\n", i)
 	}
-	result := c.imported(file.String(), jsonFile(), header{"Deadline-Ms", "300"})
+	result := c.imported(file.String(), jsonFile(), header{"Deadline-Ms", "1500"})
 	if got := counts(result); got != "rows 1000 issued 900 existed 0 failed 100" || result.Errors[0].Code != "failover-in-progress" {
 		t.Errorf("%s: %+v", got, result.Errors[0])
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -187,7 +188,7 @@ func (d *document) explain(err error) {
 		d.Detail = err.Error()
 	}
 	if len(d.Errors) > 0 && d.Code == "invalid-request" {
-		d.Detail = d.Errors[0].Pointer + ": " + d.Errors[0].Detail
+		d.Detail = strings.TrimPrefix(d.Errors[0].Pointer+": "+d.Errors[0].Detail, ": ") // the pointer to the whole body is empty
 	}
 }
 

@@ -200,7 +200,8 @@ func compareRoute(t *testing.T, path, method string, node *yaml.Node) {
 	}
 }
 
-// TestDocuments has one golden document per code, of an error that says as much as it can.
+// TestDocuments has one golden document per code, of an error that says as much as it can. They are what TestC09EveryCode shows
+// to the client.
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)

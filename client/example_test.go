@@ -24,7 +24,7 @@ import (
 )
 
 // The examples run against a whole instance over SQLite. Together they call every operation of openapi.yaml; TestMain fails
-// if one is missing.
+// if one is missing. Every request and every reply must be as openapi.yaml says.
 
 // c is the client of all examples; its key may do everything.
 var c *client.Client
@@ -46,7 +46,8 @@ func run(m *testing.M) int {
 	calls := newCalls()
 	server := httptest.NewServer(calls.note(handler))
 	defer server.Close()
-	c, err = client.New(client.Options{BaseURL: server.URL, Token: service.Tokens[apitest.All]})
+	watched := &http.Client{Transport: apitest.Transport(http.DefaultTransport, log.Fatalf)}
+	c, err = client.New(client.Options{BaseURL: server.URL, Token: service.Tokens[apitest.All], HTTP: watched})
 	must(err)
 	code := m.Run()
 	if missing := calls.missing(); code == 0 && flag.Lookup("test.run").Value.String() == "" && len(missing) > 0 {

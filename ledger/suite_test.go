@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ var suite = []struct {
 	{"ForeignHold", testForeignHold},
 	{"C19AnotherBody", testC19},
 	{"C20RefusalsStay", testC20},
+	{"C32LotsOfOneExpiry", testC32},
 	{"C40EndedWhileHeld", testC40},
 	{"SameKeyAtOnce", testSameKeyAtOnce},
 	{"SameReferenceAtOnce", testSameReferenceAtOnce},
@@ -354,6 +356,57 @@ func testC20(t *testing.T, w *world) {
 	}
 	if _, err := a.l.Hold(t.Context(), second, request); err != nil {
 		t.Error(err)
+	}
+}
+
+// testC32: lots of one expiry are taken by id, whoever has credited them and in whatever order they came, every time. What comes back
+// is in the same lots, with their expiry; once that has passed, it is expired there. (There are no refunds yet: a cancel gives back.)
+func testC32(t *testing.T, w *world) {
+	const lots, each = 6, 10
+	a := w.fresh()
+	end := a.now(t).Add(time.Minute)
+	a.atOnce(t, lots, func(a as, i int) error {
+		return second(a.l.CreditLot(t.Context(), a.key(), ledger.CreditLot{
+			Owner: a.owner, IssueRef: fmt.Sprint(i), Source: "spring", Amount: cny(each), ExpiresAt: end,
+		}))
+	})
+	var want []ledger.LotShare
+	for _, lot := range must(a.l.Lots(t.Context(), a.owner, ledger.LotFilter{})).Items {
+		want = append(want, ledger.LotShare{LotID: lot.LotID, Amount: each})
+	}
+	slices.SortFunc(want, func(a, b ledger.LotShare) int { return strings.Compare(a.LotID, b.LotID) })
+	want = want[:lots-1]
+	want[lots-2].Amount = each / 2
+	request := func() ledger.Hold {
+		h := a.request(money(each*(lots-2) + each/2))
+		h.TTL = time.Hour
+		return h
+	}
+	for range 3 {
+		h := a.hold(t, request())
+		if got := h.Hold.Items[0].Lots; !slices.Equal(got, want) {
+			t.Errorf("taken from %v, want %v", got, want)
+		}
+		if err := a.cancel(t.Context(), a.ref(h)); err != nil {
+			t.Fatal(err)
+		}
+		a.wantLots(t, end, func(l ledger.Lot) bool { return l.Available == each && l.Held == 0 && l.Expired == 0 })
+	}
+	h := a.hold(t, request())
+	w.advance(t, 2*time.Minute)
+	if err := a.cancel(t.Context(), a.ref(h)); err != nil {
+		t.Fatal(err)
+	}
+	a.wantLots(t, end, func(l ledger.Lot) bool { return l.Available == 0 && l.Held == 0 && l.Expired == each })
+}
+
+// wantLots checks every lot of the owner.
+func (a as) wantLots(t testing.TB, end time.Time, right func(l ledger.Lot) bool) {
+	t.Helper()
+	for _, lot := range must(a.l.Lots(t.Context(), a.owner, ledger.LotFilter{})).Items {
+		if !right(lot) || !lot.ExpiresAt.Equal(end) {
+			t.Errorf("%+v", lot)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type Bucket uint16
 //
 //	CONV(LEFT(SHA2(owner, 256), 4), 16, 10) >> 2
 //
+// and SQLite, which has no SHA-256, only keeps what Go computes.
+//
 // docs/vectors/buckets.tsv is the test of every implementation. It must never change, since rows are stored by it.
 func BucketOf(owner string) Bucket {
 	var buf [maxOwnerLen]byte // keeps the bytes of every valid owner off the heap

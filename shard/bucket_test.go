@@ -21,7 +21,9 @@ var designBuckets = map[string]Bucket{
 	"product/sku-1": 1699,
 }
 
-func TestBucketVectors(t *testing.T) {
+// PublishedBuckets are the vectors of docs/vectors/buckets.tsv. Tests on databases, in another package, check them too.
+func PublishedBuckets(t testing.TB) map[string]Bucket {
+	t.Helper()
 	file, err := os.Open("../docs/vectors/buckets.tsv")
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +40,13 @@ func TestBucketVectors(t *testing.T) {
 			t.Fatalf("%q: %v", lines.Text(), err)
 		}
 		published[text] = bucket
+	}
+	return published
+}
+
+func TestBucketVectors(t *testing.T) {
+	published := PublishedBuckets(t)
+	for text, bucket := range published {
 		if got := BucketOf(text); got != bucket {
 			t.Errorf("BucketOf(%q) = %d, want %d", text, got, bucket)
 		}

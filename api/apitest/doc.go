@@ -2,6 +2,6 @@
 // and out against openapi.yaml.
 //
 // Production does not check requests against the document: the strict reader and the ledger do so by hand, faster, and the
-// tests that run behind Check prove that they let nothing pass which the contract forbids, and that every reply is one that
+// tests that run behind Check and Transport prove that they let nothing pass which the contract forbids, and that every reply is one that
 // the contract promises. The check is kin-openapi's, which shares no code with ours.
 package apitest

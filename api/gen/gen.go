@@ -27,7 +27,7 @@ type APIKey struct {
 	KeyID     APIKeyID  `json:"key_id"`
 	Name      string    `json:"name"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate      Rate      `json:"rate"`
 	RevokedAt time.Time `json:"revoked_at,omitempty,omitzero"`
 	Scopes    []Scope   `json:"scopes"`
@@ -41,7 +41,7 @@ type APIKeyChange struct {
 	// NeverExpires Removes the expiry.
 	NeverExpires bool `json:"never_expires,omitempty,omitzero"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate   Rate   `json:"rate,omitempty,omitzero"`
 	Scopes Scopes `json:"scopes,omitempty,omitzero"`
 }
@@ -61,7 +61,7 @@ type APIKeyRequest struct {
 	// Name For people; need not be unique.
 	Name string `json:"name"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate   Rate   `json:"rate,omitempty,omitzero"`
 	Scopes Scopes `json:"scopes"`
 }
@@ -271,8 +271,8 @@ type Discount struct {
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
 }
 
-// DiscountRequest FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency. The result
-// of PERCENT is rounded down.
+// DiscountRequest FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+// needed if no amount names it. The result of PERCENT is rounded down.
 type DiscountRequest struct {
 	// Amount An amount in minor units of a currency.
 	//
@@ -419,7 +419,8 @@ type HoldItem struct {
 }
 
 // HoldItemRequest One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
-// `currency`: all that is available, but no more than the lines leave to pay.
+// `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
+// lots that have it.
 type HoldItemRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
@@ -470,7 +471,8 @@ type HoldRequest struct {
 	HoldID HoldID            `json:"hold_id,omitempty,omitzero"`
 	Items  []HoldItemRequest `json:"items"`
 
-	// Lines The lines of the order, in one currency. Needed when a coupon is held, or all money.
+	// Lines The lines of the order, in one currency. Needed when a coupon is held, which gives its discount for them. Money does
+	// without; if there are lines, it takes no more than they leave to pay.
 	Lines []LineRequest `json:"lines,omitempty,omitzero"`
 
 	// OrderID The caller's own name for something.
@@ -503,8 +505,8 @@ type ImportResult struct {
 
 // IssueRequest defines model for IssueRequest.
 type IssueRequest struct {
-	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency. The result
-	// of PERCENT is rounded down.
+	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+	// needed if no amount names it. The result of PERCENT is rounded down.
 	Discount DiscountRequest `json:"discount"`
 
 	// ExpiresAt From this instant on it cannot be held any more.
@@ -801,7 +803,7 @@ type OwnerVersion = int64
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
-// Rate How many requests a key may make. It is shared by all instances.
+// Rate How many requests a key may send to an instance. Each instance counts for itself.
 type Rate struct {
 	// Burst So many at once.
 	Burst     int `json:"burst"`
@@ -1019,7 +1021,7 @@ type ListEntriesParams struct {
 	// To Only the entries decided before this instant.
 	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
-	// HoldID Only the entries of this hold.
+	// HoldID Only the entries of this hold. An id that was never given out is 404 `not-found`.
 	HoldID HoldID `form:"hold_id,omitempty" json:"hold_id,omitempty,omitzero"`
 
 	// Limit The most rows that the page may have.
@@ -1089,7 +1091,7 @@ type ServerInterface interface {
 	// DeleteBlock Remove the administrator's block
 	// (DELETE /v1/admin/blocks/{grain}/{id})
 	DeleteBlock(c *gin.Context, grain Grain, id BlockID, params DeleteBlockParams)
-	// PutBlock Block a node, a bucket or an owner
+	// PutBlock Block a node, a shard, a bucket or an owner
 	// (PUT /v1/admin/blocks/{grain}/{id})
 	PutBlock(c *gin.Context, grain Grain, id BlockID)
 	// ListKeys List the API keys
@@ -3267,7 +3269,7 @@ type StrictServerInterface interface {
 	// DeleteBlock Remove the administrator's block
 	// (DELETE /v1/admin/blocks/{grain}/{id})
 	DeleteBlock(ctx context.Context, request DeleteBlockRequestObject) (DeleteBlockResponseObject, error)
-	// PutBlock Block a node, a bucket or an owner
+	// PutBlock Block a node, a shard, a bucket or an owner
 	// (PUT /v1/admin/blocks/{grain}/{id})
 	PutBlock(ctx context.Context, request PutBlockRequestObject) (PutBlockResponseObject, error)
 	// ListKeys List the API keys

@@ -27,7 +27,7 @@ type APIKey struct {
 	KeyID     APIKeyID  `json:"key_id"`
 	Name      string    `json:"name"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate      Rate      `json:"rate"`
 	RevokedAt time.Time `json:"revoked_at,omitempty,omitzero"`
 	Scopes    []Scope   `json:"scopes"`
@@ -41,7 +41,7 @@ type APIKeyChange struct {
 	// NeverExpires Removes the expiry.
 	NeverExpires bool `json:"never_expires,omitempty,omitzero"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate   Rate   `json:"rate,omitempty,omitzero"`
 	Scopes Scopes `json:"scopes,omitempty,omitzero"`
 }
@@ -61,7 +61,7 @@ type APIKeyRequest struct {
 	// Name For people; need not be unique.
 	Name string `json:"name"`
 
-	// Rate How many requests a key may make. It is shared by all instances.
+	// Rate How many requests a key may send to an instance. Each instance counts for itself.
 	Rate   Rate   `json:"rate,omitempty,omitzero"`
 	Scopes Scopes `json:"scopes"`
 }
@@ -271,8 +271,8 @@ type Discount struct {
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
 }
 
-// DiscountRequest FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency. The result
-// of PERCENT is rounded down.
+// DiscountRequest FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+// needed if no amount names it. The result of PERCENT is rounded down.
 type DiscountRequest struct {
 	// Amount An amount in minor units of a currency.
 	//
@@ -428,7 +428,8 @@ type HoldItem struct {
 }
 
 // HoldItemRequest One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
-// `currency`: all that is available, but no more than the lines leave to pay.
+// `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
+// lots that have it.
 type HoldItemRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
@@ -479,7 +480,8 @@ type HoldRequest struct {
 	HoldID HoldID            `json:"hold_id,omitempty,omitzero"`
 	Items  []HoldItemRequest `json:"items"`
 
-	// Lines The lines of the order, in one currency. Needed when a coupon is held, or all money.
+	// Lines The lines of the order, in one currency. Needed when a coupon is held, which gives its discount for them. Money does
+	// without; if there are lines, it takes no more than they leave to pay.
 	Lines []LineRequest `json:"lines,omitempty,omitzero"`
 
 	// OrderID The caller's own name for something.
@@ -512,8 +514,8 @@ type ImportResult struct {
 
 // IssueRequest defines model for IssueRequest.
 type IssueRequest struct {
-	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency. The result
-	// of PERCENT is rounded down.
+	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+	// needed if no amount names it. The result of PERCENT is rounded down.
 	Discount DiscountRequest `json:"discount"`
 
 	// ExpiresAt From this instant on it cannot be held any more.
@@ -833,8 +835,8 @@ type Problem struct {
 	// RetryAt Not before this instant.
 	RetryAt time.Time `json:"retry_at,omitempty,omitzero"`
 
-	// Retryable Whether the same request with the same key may succeed later. A refusal that is not retryable is pinned to its
-	// key.
+	// Retryable Whether the same request with the same key may succeed later. A refusal by a rule that is not retryable is pinned to
+	// its key.
 	Retryable bool `json:"retryable"`
 	Status    int  `json:"status"`
 
@@ -848,7 +850,7 @@ type Problem struct {
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
-// Rate How many requests a key may make. It is shared by all instances.
+// Rate How many requests a key may send to an instance. Each instance counts for itself.
 type Rate struct {
 	// Burst So many at once.
 	Burst     int `json:"burst"`
@@ -1191,7 +1193,7 @@ type ListEntriesParams struct {
 	// To Only the entries decided before this instant.
 	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
 
-	// HoldID Only the entries of this hold.
+	// HoldID Only the entries of this hold. An id that was never given out is 404 `not-found`.
 	HoldID *HoldID `form:"hold_id,omitempty" json:"hold_id,omitempty"`
 
 	// Limit The most rows that the page may have.
@@ -1385,7 +1387,7 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/admin/blocks/{grain}/{id} (the `DeleteBlock` operationId).
 	DeleteBlock(ctx context.Context, grain Grain, id BlockID, params *DeleteBlockParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutBlockWithBody Block a node, a bucket or an owner
+	// PutBlockWithBody Block a node, a shard, a bucket or an owner
 	//
 	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -1396,7 +1398,7 @@ type ClientInterface interface {
 	// Corresponds with PUT /v1/admin/blocks/{grain}/{id} (the `PutBlock` operationId).
 	PutBlockWithBody(ctx context.Context, grain Grain, id BlockID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutBlock Block a node, a bucket or an owner
+	// PutBlock Block a node, a shard, a bucket or an owner
 	//
 	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -1519,7 +1521,7 @@ type ClientInterface interface {
 
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
@@ -1529,7 +1531,7 @@ type ClientInterface interface {
 
 	// IssueCoupon Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
@@ -1740,7 +1742,7 @@ type ClientInterface interface {
 
 	// CreditLotWithBody Credit money as a lot
 	//
-	// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+	// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 	// another key is answered with the existing lot, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
@@ -1750,7 +1752,7 @@ type ClientInterface interface {
 
 	// CreditLot Credit money as a lot
 	//
-	// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+	// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 	// another key is answered with the existing lot, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
@@ -1829,7 +1831,7 @@ func (c *Client) DeleteBlock(ctx context.Context, grain Grain, id BlockID, param
 	return c.Client.Do(req)
 }
 
-// PutBlockWithBody Block a node, a bucket or an owner
+// PutBlockWithBody Block a node, a shard, a bucket or an owner
 //
 // Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -1850,7 +1852,7 @@ func (c *Client) PutBlockWithBody(ctx context.Context, grain Grain, id BlockID, 
 	return c.Client.Do(req)
 }
 
-// PutBlock Block a node, a bucket or an owner
+// PutBlock Block a node, a shard, a bucket or an owner
 //
 // Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -2103,7 +2105,7 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 
 // IssueCouponWithBody Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
@@ -2123,7 +2125,7 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 
 // IssueCoupon Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
@@ -2554,7 +2556,7 @@ func (c *Client) ListLots(ctx context.Context, owner OwnerInPath, params *ListLo
 
 // CreditLotWithBody Credit money as a lot
 //
-// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 // another key is answered with the existing lot, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
@@ -2574,7 +2576,7 @@ func (c *Client) CreditLotWithBody(ctx context.Context, owner OwnerInPath, param
 
 // CreditLot Credit money as a lot
 //
-// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 // another key is answered with the existing lot, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
@@ -4673,7 +4675,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /v1/admin/blocks/{grain}/{id} (the `DeleteBlock` operationId).
 	DeleteBlockWithResponse(ctx context.Context, grain Grain, id BlockID, params *DeleteBlockParams, reqEditors ...RequestEditorFn) (*DeleteBlockResponse, error)
 
-	// PutBlockWithBodyWithResponse Block a node, a bucket or an owner
+	// PutBlockWithBodyWithResponse Block a node, a shard, a bucket or an owner
 	//
 	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -4684,7 +4686,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /v1/admin/blocks/{grain}/{id} (the `PutBlock` operationId).
 	PutBlockWithBodyWithResponse(ctx context.Context, grain Grain, id BlockID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutBlockResponse, error)
 
-	// PutBlockWithResponse Block a node, a bucket or an owner
+	// PutBlockWithResponse Block a node, a shard, a bucket or an owner
 	//
 	// Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 	// of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -4821,7 +4823,7 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -4831,7 +4833,7 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -5060,7 +5062,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreditLotWithBodyWithResponse Credit money as a lot
 	//
-	// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+	// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 	// another key is answered with the existing lot, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -5070,7 +5072,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreditLotWithResponse Credit money as a lot
 	//
-	// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+	// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 	// another key is answered with the existing lot, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -7832,7 +7834,7 @@ func (c *ClientWithResponses) DeleteBlockWithResponse(ctx context.Context, grain
 	return ParseDeleteBlockResponse(rsp)
 }
 
-// PutBlockWithBodyWithResponse Block a node, a bucket or an owner
+// PutBlockWithBodyWithResponse Block a node, a shard, a bucket or an owner
 //
 // Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -7849,7 +7851,7 @@ func (c *ClientWithResponses) PutBlockWithBodyWithResponse(ctx context.Context, 
 	return ParsePutBlockResponse(rsp)
 }
 
-// PutBlockWithResponse Block a node, a bucket or an owner
+// PutBlockWithResponse Block a node, a shard, a bucket or an owner
 //
 // Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
 // of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
@@ -8064,7 +8066,7 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8080,7 +8082,7 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 
 // IssueCouponWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -8441,7 +8443,7 @@ func (c *ClientWithResponses) ListLotsWithResponse(ctx context.Context, owner Ow
 
 // CreditLotWithBodyWithResponse Credit money as a lot
 //
-// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 // another key is answered with the existing lot, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8457,7 +8459,7 @@ func (c *ClientWithResponses) CreditLotWithBodyWithResponse(ctx context.Context,
 
 // CreditLotWithResponse Credit money as a lot
 //
-// Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+// Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
 // another key is answered with the existing lot, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).

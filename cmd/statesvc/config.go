@@ -175,6 +175,8 @@ func loadEnvironment(k *koanf.Koanf, environ []string, known map[string]bool) er
 		TransformFunc: func(variable, value string) (string, any) {
 			name := strings.ToLower(strings.TrimPrefix(variable, envPrefix))
 			switch {
+			case name == "address" || name == "key": // not of an instance but of who calls one: see mint
+				return "", nil
 			case name == "shards":
 				errs = append(errs, fmt.Errorf("%s: shards are a list; write them into a file and pass it with --config", variable))
 			case !known[name]:

@@ -245,7 +245,7 @@ func TestReadmeTour(t *testing.T) {
 	}
 	var got, want plain
 	for i, command := range printed {
-		r, err := exchange(requestOf(t, command))
+		r, err := exchange(t, requestOf(t, command))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) ids() *cobra.Command {
-	cmd := &cobra.Command{Use: "id", Short: "Look into document ids and buckets"}
+	cmd := &cobra.Command{Use: "id", Short: "Look into document ids and buckets, and mint ids"}
 	var key string
 	decode := &cobra.Command{
 		Use:   "decode ID…",
@@ -49,7 +49,7 @@ func (p *program) ids() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.AddCommand(decode, bucket)
+	cmd.AddCommand(p.mint(), decode, bucket)
 	return cmd
 }
 

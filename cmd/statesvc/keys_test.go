@@ -12,7 +12,7 @@ func TestKeysOnARunningInstance(t *testing.T) {
 	must(t, "migrate", "up", "--config", file)
 	s := serve(t, serveServes, "serve", "--config", file)
 	status := func(token string) int {
-		r, err := (caller{s.base, token}).send("GET", "/v1/owners/user-1", "", "")
+		r, err := (caller{s.base, token}).send(t, "GET", "/v1/owners/user-1", "", "")
 		if err != nil {
 			t.Fatal(err)
 		}

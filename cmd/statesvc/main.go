@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -59,6 +60,16 @@ func run(ctx context.Context, args, env []string, out io.Writer) error {
 type program struct {
 	env []string
 	out io.Writer
+}
+
+// variable is the value of an environment variable of ours, empty if it is not set.
+func (p *program) variable(name string) string {
+	for _, v := range p.env {
+		if value, found := strings.CutPrefix(v, envPrefix+name+"="); found {
+			return value
+		}
+	}
+	return ""
 }
 
 func (p *program) printf(format string, args ...any) { fmt.Fprintf(p.out, format, args...) }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/statesvc/statesvc/api/apitest"
 	"github.com/statesvc/statesvc/internal/scratch"
 )
 
@@ -175,7 +176,8 @@ type reply struct {
 	document map[string]any
 }
 
-func (c caller) send(method, path, key, body string) (reply, error) {
+func (c caller) send(t testing.TB, method, path, key, body string) (reply, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, strings.NewReader(body))
@@ -189,11 +191,14 @@ func (c caller) send(method, path, key, body string) (reply, error) {
 	if key != "" {
 		request.Header.Set("Idempotency-Key", key)
 	}
-	return exchange(request)
+	return exchange(t, request)
 }
 
-func exchange(request *http.Request) (reply, error) {
-	response, err := http.DefaultClient.Do(request)
+// exchange sends a request. It fails the test if the request or its reply breaks openapi.yaml.
+func exchange(t testing.TB, request *http.Request) (reply, error) {
+	t.Helper()
+	watched := http.Client{Transport: apitest.Transport(http.DefaultTransport, t.Errorf)}
+	response, err := watched.Do(request)
 	if err != nil {
 		return reply{}, err
 	}
@@ -209,7 +214,7 @@ func exchange(request *http.Request) (reply, error) {
 // want is send for a request whose status is known.
 func (c caller) want(t testing.TB, status int, method, path, key, body string) reply {
 	t.Helper()
-	r, err := c.send(method, path, key, body)
+	r, err := c.send(t, method, path, key, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +293,7 @@ func TestHelp(t *testing.T) {
 		{"keys", "list"},
 		{"keys", "revoke"},
 		{"id"},
+		{"id", "mint"},
 		{"id", "decode"},
 		{"id", "bucket"},
 		{"bench"},

@@ -42,11 +42,11 @@ func TestMariaDBAsDocumented(t *testing.T) {
 	hold := c.want(t, http.StatusCreated, "POST", "/v1/holds", "hold", body)
 	server.Restart(t, settings...)
 	eventually(t, "the instance is ready again", func() bool {
-		r, err := c.send("GET", "/readyz", "", "")
+		r, err := c.send(t, "GET", "/readyz", "", "")
 		return err == nil && r.status == http.StatusOK
 	})
 	eventually(t, "the hold is answered again", func() bool {
-		r, err := c.send("POST", "/v1/holds", "hold", body)
+		r, err := c.send(t, "POST", "/v1/holds", "hold", body)
 		return err == nil && r.replayed && r.body == hold.body
 	})
 	confirmed := c.want(t, http.StatusOK, "POST", "/v1/holds/confirm", "confirm", `{"owner":"user-1","order_id":"o"}`)

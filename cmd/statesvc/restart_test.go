@@ -54,7 +54,7 @@ func TestKilledUnderLoad(t *testing.T) {
 			writers.Go(func() {
 				for n := 0; ; n++ {
 					key := fmt.Sprintf("%d-%d-%d", round, w, n)
-					r, err := c.send("POST", fmt.Sprintf("/v1/owners/load-%d/lots", w), key, creditBody(key, 1))
+					r, err := c.send(t, "POST", fmt.Sprintf("/v1/owners/load-%d/lots", w), key, creditBody(key, 1))
 					if err != nil {
 						return // killed
 					}

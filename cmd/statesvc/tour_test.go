@@ -17,7 +17,7 @@ func TestTour(t *testing.T) {
 	for round := range 2 {
 		for i, c := range commands {
 			request := requestOf(t, c)
-			r, err := exchange(request)
+			r, err := exchange(t, request)
 			if err != nil {
 				t.Fatal(err)
 			}

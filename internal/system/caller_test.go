@@ -2,18 +2,41 @@ package system_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/statesvc/statesvc/api/apitest"
 )
 
-// transport keeps enough connections for all callers of a test. It repeats a POST by itself if the connection broke before the
-// reply, because it has an Idempotency-Key: exactly what the service allows.
-var transport = &http.Transport{MaxIdleConnsPerHost: 256}
+// connections are enough for all callers of a test. A POST is repeated by itself if its connection broke before the reply,
+// because it has an Idempotency-Key: exactly what the service allows.
+var connections = &http.Transport{MaxIdleConnsPerHost: 256}
+
+// watch checks every call of a test against openapi.yaml. Some callers outlive their test: what they hear is nobody's concern.
+func watch(t *testing.T) http.RoundTripper {
+	var mu sync.Mutex
+	reports := wrongMax // that are left
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		reports = 0
+	})
+	return apitest.Transport(connections, func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		if reports > 0 {
+			reports--
+			t.Errorf(format, args...)
+		}
+	})
+}
 
 // hearingTime is how much longer than its deadline a caller waits for an answer.
 const hearingTime = 8 * time.Second
@@ -26,6 +49,7 @@ type request struct {
 	key          string // idempotency key; empty: none
 	body         []byte
 	deadline     time.Duration // 0: the service's default
+	malformed    bool          // openapi.yaml does not allow it, on purpose
 }
 
 func newRequest(method, path, key string, body any) request {
@@ -61,7 +85,11 @@ type problem struct {
 
 // send sends the request to an instance. The request's id is its key, so that a refusal has the same bytes whenever it comes.
 func (in *instance) send(r request) reply {
-	call, err := http.NewRequest(r.method, "http://"+in.port.Addr()+r.path, bytes.NewReader(r.body))
+	ctx := context.Background()
+	if r.malformed {
+		ctx = apitest.Malformed(ctx)
+	}
+	call, err := http.NewRequestWithContext(ctx, r.method, "http://"+in.port.Addr()+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return reply{err: err}
 	}
@@ -78,7 +106,7 @@ func (in *instance) send(r request) reply {
 		wait = r.deadline
 		call.Header.Set("Deadline-Ms", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
-	client := http.Client{Transport: transport, Timeout: wait + hearingTime}
+	client := http.Client{Transport: in.cluster.transport, Timeout: wait + hearingTime}
 	response, err := client.Do(call)
 	if err != nil {
 		return reply{err: err}

@@ -3,6 +3,7 @@ package system_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,29 +202,59 @@ func TestC05NoSweeperIsNeeded(t *testing.T) {
 	})
 }
 
+// A cancel comes before its hold, or together with it, a thousand times; half of the holds are named by ids, half by their orders.
 func TestC07CancelBeforeItsHold(t *testing.T) {
 	t.Parallel()
+	const rounds, callers = 1000, 20
 	engines(t, func(t *testing.T, c *cluster) {
-		p := c.person(t)
-		p.credit(1000)
-		first := p.asks(time.Hour, money(1))
-		p.wantCode(p.post("/v1/holds/cancel", object{"owner": p.name, "order_id": first["order_id"]}), "")
-		p.wantCode(p.post("/v1/holds", first), "already-cancelled")
 		won := map[string]int{}
-		for range 200 {
-			body := p.asks(time.Hour, money(1))
-			count, _ := p.atOnce(
-				newRequest(http.MethodPost, "/v1/holds", p.ref(), body),
-				newRequest(http.MethodPost, "/v1/holds/cancel", p.ref(), object{"owner": p.name, "order_id": body["order_id"]}),
-			)
-			won[fmt.Sprint(count)]++
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range callers {
+			p := c.person(t)
+			p.credit(rounds)
+			holds, cancels := p.rivals(2 + rounds/callers)
+			for i := range 2 {
+				var body anyReply
+				if p.settled(t, cancels[i]).decode(t, &body); body.Hold.State != "CANCELLED" || !body.Hold.Tombstone {
+					t.Errorf("the cancel of what was never held leaves %+v", body.Hold)
+				}
+				p.wantCode(p.settled(t, holds[i]), "already-cancelled")
+			}
+			wg.Go(func() {
+				for i := 2; i < len(holds); i++ {
+					count, _ := p.atOnce(holds[i], cancels[i])
+					mu.Lock()
+					won[fmt.Sprint(count)]++
+					mu.Unlock()
+				}
+				p.wantMoney(rounds, 0)
+			})
 		}
+		wg.Wait()
 		t.Log(won)
-		if won["map[:2]"]+won["map[:1 already-cancelled:1]"] != 200 {
+		if won["map[:2]"]+won["map[:1 already-cancelled:1]"] != rounds {
 			t.Errorf("%v: the cancel must succeed, and the hold come before it or be refused", won)
 		}
-		p.wantMoney(1000, 0)
 	})
+}
+
+// rivals are requests for n holds that nobody has seen, and for their cancels: by id and by order in turn.
+func (p person) rivals(n int) (holds, cancels []request) {
+	p.t.Helper()
+	var minted struct{ IDs []string }
+	p.settled(p.t, newRequest(http.MethodPost, "/v1/ids", "", object{"owner": p.name, "count": n})).decode(p.t, &minted)
+	for i, id := range minted.IDs {
+		body := p.asks(time.Hour, money(1))
+		called := p.decision(cancel, id, p.ref())
+		if i%2 == 0 {
+			body["hold_id"] = id
+		} else {
+			called = newRequest(http.MethodPost, "/v1/holds/cancel", p.ref(), object{"owner": p.name, "order_id": body["order_id"]})
+		}
+		holds, cancels = append(holds, newRequest(http.MethodPost, "/v1/holds", p.ref(), body)), append(cancels, called)
+	}
+	return holds, cancels
 }
 
 func TestC08CancelAfterALostReply(t *testing.T) {
@@ -471,7 +502,7 @@ func TestC27C28Amounts(t *testing.T) {
 					`,"currency":"CNY"}}]}`,
 			} {
 				r := newRequest(http.MethodPost, path, p.ref(), nil)
-				r.body = []byte(body)
+				r.body, r.malformed = []byte(body), true
 				if answer := p.settled(t, r); answer.status != http.StatusBadRequest || answer.code() != "invalid-request" {
 					t.Errorf("%s with amount %s: %v", path, amount, answer)
 				}
@@ -482,5 +513,40 @@ func TestC27C28Amounts(t *testing.T) {
 		p.wantCode(p.post("/v1/owners/"+p.name+"/lots", creditBody(p.ref(), 1)), "invalid-request") // the sum would not be exact
 		p.wantMoney(most, 0)
 		p.hold(time.Hour, object{"kind": "money", "all": true, "currency": "CNY"})
+	})
+}
+
+// Lots of one expiry, credited at once through both instances, are spent in the order of their ids, every time; what a cancel gives
+// back is in the same lots.
+func TestC32LotsOfOneExpiry(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, c *cluster) {
+		p := c.person(t)
+		var credits []request
+		for range 5 {
+			credits = append(credits, newRequest(http.MethodPost, "/v1/owners/"+p.name+"/lots", p.ref(), creditBody(p.ref(), 10)))
+		}
+		count, _ := p.atOnce(credits...)
+		p.wantCount(count, map[string]int{"": 5})
+		before := list[lotReply](t, c, p.name, "lots")
+		var ids []string
+		for _, l := range before {
+			ids = append(ids, l.LotID)
+		}
+		slices.Sort(ids)
+		for range 3 {
+			h := p.hold(time.Hour, money(35))
+			var taken []string
+			for _, share := range h.Items[0].Lots {
+				taken = append(taken, share.LotID)
+			}
+			if !slices.Equal(taken, ids[:4]) || h.Items[0].Lots[3].Amount != 5 {
+				t.Errorf("taken from %+v, in the order of %v", h.Items[0].Lots, ids)
+			}
+			p.wantCode(p.decide(cancel, h.HoldID), "")
+			if after := list[lotReply](t, c, p.name, "lots"); !slices.Equal(after, before) {
+				t.Errorf("the lots were %+v and are %+v", before, after)
+			}
+		}
 	})
 }

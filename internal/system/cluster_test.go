@@ -38,6 +38,7 @@ type cluster struct {
 	server    *testdb.Server
 	schemas   []string
 	token     string
+	transport http.RoundTripper // of callers
 	instances []*instance
 }
 
@@ -64,7 +65,7 @@ func newCluster(t *testing.T, s settings) *cluster {
 	if s.folder == "" {
 		s.folder = t.TempDir()
 	}
-	c := &cluster{settings: s}
+	c := &cluster{settings: s, transport: watch(t)}
 	if s.mariadb {
 		c.takeServer(t)
 	}

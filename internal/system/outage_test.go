@@ -3,12 +3,14 @@ package system_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +105,53 @@ func TestC21RetriedAfterAnOutage(t *testing.T) {
 	})
 }
 
+// The Go client meets refusals of the service: it hears a terminal one once, and sends a retryable one again until the cause has gone.
+func TestC09ClientMeetsRefusals(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, c *cluster) {
+		p := c.person(t)
+		p.credit(100)
+		asset := p.coupon(20)
+		requests := &counter{next: c.transport}
+		caller, err := client.New(client.Options{
+			BaseURL: "http://" + c.instances[0].port.Addr(), Token: c.token, HTTP: &http.Client{Transport: requests},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		greedy := client.HoldRequest{Owner: p.name, OrderID: p.ref(), Items: []client.HoldItemRequest{
+			{Kind: client.MoneyItem, Amount: client.Money{Amount: 101, Currency: "CNY"}},
+		}}
+		if _, err := caller.Hold(t.Context(), p.ref(), greedy); !errors.Is(err, client.ErrInsufficient) || requests.n.Load() != 1 {
+			t.Errorf("%v after %d requests", err, requests.n.Load())
+		}
+		want := client.HoldRequest{
+			Owner: p.name, OrderID: p.ref(), Items: []client.HoldItemRequest{{Kind: client.CouponItem, CouponID: asset.CouponID}},
+			Lines: []client.LineRequest{{LineID: "l", Amount: client.Money{Amount: 100, Currency: "CNY"}}},
+		}
+		other := p.hold(3*time.Second, coupon(asset.CouponID))
+		short, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		if _, err := caller.Hold(short, p.ref(), want); !errors.Is(err, client.ErrHeldByOther) || requests.n.Load() != 2 {
+			t.Errorf("with too short a deadline: %v after %d requests", err, requests.n.Load())
+		}
+		if reply, err := caller.Hold(t.Context(), p.ref(), want); err != nil || reply.Hold.CreatedAt.Before(other.ExpiresAt) {
+			t.Errorf("until the other hold has ended: %v, %+v", err, reply)
+		}
+	})
+}
+
+// counter counts the requests of a caller.
+type counter struct {
+	next http.RoundTripper
+	n    atomic.Int64
+}
+
+func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.next.RoundTrip(r)
+}
+
 // The Go client sends a long series, and the service is overloaded in the middle of it. Everything is done, once.
 func TestC49SeriesThroughAnOutage(t *testing.T) {
 	t.Parallel()
@@ -111,6 +160,7 @@ func TestC49SeriesThroughAnOutage(t *testing.T) {
 		p := c.person(t)
 		caller, err := client.New(client.Options{
 			BaseURL: "http://" + c.instances[0].port.Addr(), Token: c.token, Attempt: 300 * time.Millisecond,
+			HTTP: &http.Client{Transport: c.transport},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +243,9 @@ func TestC51HostileParameters(t *testing.T) {
 		for path, names := range parameters {
 			for _, name := range names {
 				for _, value := range hostile {
-					answer := c.instances[0].send(newRequest(http.MethodGet, path+"?"+name+"="+url.QueryEscape(value), "", nil))
+					r := newRequest(http.MethodGet, path+"?"+name+"="+url.QueryEscape(value), "", nil)
+					r.malformed = true
+					answer := c.instances[0].send(r)
 					switch answer.status {
 					case http.StatusOK, http.StatusRequestHeaderFieldsTooLarge:
 					case http.StatusBadRequest:
@@ -207,7 +259,9 @@ func TestC51HostileParameters(t *testing.T) {
 			}
 		}
 		for _, value := range hostile[:8] {
-			answer := c.instances[0].send(newRequest(http.MethodGet, "/v1/owners/"+url.PathEscape(value), "", nil))
+			r := newRequest(http.MethodGet, "/v1/owners/"+url.PathEscape(value), "", nil)
+			r.malformed = true
+			answer := c.instances[0].send(r)
 			if answer.status >= http.StatusInternalServerError || answer.err != nil {
 				t.Errorf("owner %q: %v", value, answer)
 			}

@@ -291,7 +291,7 @@ export interface paths {
         put?: never;
         /**
          * Credit money as a lot
-         * @description Gives the owner money with its own source and expiry. (`owner`, `issue_ref`) is unique for ever: a second credit under
+         * @description Gives the owner money with its own source and expiry, which must not have passed. (`owner`, `issue_ref`) is unique for ever: a second credit under
          *     another key is answered with the existing lot, `already_exists: true` and 200.
          */
         post: operations["creditLot"];
@@ -408,7 +408,7 @@ export interface paths {
         put?: never;
         /**
          * Issue a coupon to an owner
-         * @description Gives the owner a coupon of the campaign. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+         * @description Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
          *     under another key is answered with the existing coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
@@ -506,7 +506,7 @@ export interface paths {
         };
         get?: never;
         /**
-         * Block a node, a bucket or an owner
+         * Block a node, a shard, a bucket or an owner
          * @description Blocks writes to the thing: they are answered with 503 `blocked`. The administrator holds one block
          *     of a thing; putting it again replaces its reason and its end. Exactly one of `expires_at` and `until_removed` is
          *     given. Repeating the request changes nothing, so it needs no `Idempotency-Key`.
@@ -759,7 +759,10 @@ export interface components {
              * @default 900000
              */
             ttl_ms?: number;
-            /** @description The lines of the order, in one currency. Needed when a coupon is held, or all money. */
+            /**
+             * @description The lines of the order, in one currency. Needed when a coupon is held, which gives its discount for them. Money does
+             *     without; if there are lines, it takes no more than they leave to pay.
+             */
             lines?: components["schemas"]["LineRequest"][];
             items: components["schemas"]["HoldItemRequest"][];
         };
@@ -769,7 +772,8 @@ export interface components {
         };
         /**
          * @description One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
-         *     `currency`: all that is available, but no more than the lines leave to pay.
+         *     `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
+         *     lots that have it.
          */
         HoldItemRequest: {
             kind: string;
@@ -813,8 +817,8 @@ export interface components {
             expires_at: string;
         };
         /**
-         * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency. The result
-         *     of PERCENT is rounded down.
+         * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+         *     needed if no amount names it. The result of PERCENT is rounded down.
          */
         DiscountRequest: {
             kind: string;
@@ -1138,7 +1142,7 @@ export interface components {
         Scope: string;
         ApiKeyId: string;
         Scopes: components["schemas"]["Scope"][];
-        /** @description How many requests a key may make. It is shared by all instances. */
+        /** @description How many requests a key may send to an instance. Each instance counts for itself. */
         Rate: {
             per_second: number;
             /** @description So many at once. */
@@ -1261,8 +1265,8 @@ export interface components {
             detail?: string;
             code: components["schemas"]["ProblemCode"];
             /**
-             * @description Whether the same request with the same key may succeed later. A refusal that is not retryable is pinned to its
-             *     key.
+             * @description Whether the same request with the same key may succeed later. A refusal by a rule that is not retryable is pinned to
+             *     its key.
              */
             retryable: boolean;
             /**
@@ -2024,7 +2028,7 @@ export interface operations {
                 from?: string;
                 /** @description Only the entries decided before this instant. */
                 to?: string;
-                /** @description Only the entries of this hold. */
+                /** @description Only the entries of this hold. An id that was never given out is 404 `not-found`. */
                 hold_id?: components["schemas"]["HoldId"];
                 /** @description The most rows that the page may have. */
                 limit?: components["parameters"]["PageLimit"];
@@ -2239,8 +2243,8 @@ export interface operations {
                      *       "errors": [
                      *         {
                      *           "row": 3,
-                     *           "code": "invalid-request",
-                     *           "detail": "/expires_at: is not a time"
+                     *           "code": "asset-expired",
+                     *           "detail": "it would have ended at 2026-01-01T00:00:00Z"
                      *         }
                      *       ]
                      *     }
