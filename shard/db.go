@@ -95,7 +95,7 @@ func mariaConfig(dsn string) (*my.Config, error) {
 // OpenSQLite opens a shard in a file. synchronous=FULL makes a commit durable before it is answered.
 func OpenSQLite(path string, now func() time.Time) (*DB, error) {
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(2000)", "foreign_keys(OFF)"}}
-	pool := func() (*sql.DB, error) { return sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()) }
+	pool := func() (*sql.DB, error) { return sql.OpenDB(sqliteFile{"file:" + path + "?" + pragmas.Encode()}), nil }
 	return open(SQLite, pool, now, func(db *sql.DB) gorm.Dialector {
 		return &lite.Dialector{Conn: db}
 	})
