@@ -105,9 +105,8 @@ var pragmas = []string{
 
 // OpenSQLite opens a shard in a file.
 func OpenSQLite(path string, now func() time.Time) (*DB, error) {
-	pool := func() (*sql.DB, error) {
-		return sql.Open("sqlite", "file:"+path+"?"+url.Values{"_pragma": pragmas}.Encode())
-	}
+	file := sqliteFile{"file:" + path + "?" + url.Values{"_pragma": pragmas}.Encode()}
+	pool := func() (*sql.DB, error) { return sql.OpenDB(file), nil }
 	return open(SQLite, pool, now, func(db *sql.DB) gorm.Dialector {
 		return &lite.Dialector{Conn: db}
 	})
