@@ -24,6 +24,8 @@ type DB struct {
 	reads   *sql.DB
 	orm     *gorm.DB
 	now     func() time.Time
+
+	observer *observer // of reads; nil: nobody looks
 }
 
 // Limits of the pools. Lanes hold one connection each; the resolver and the sweeper borrow a few more.
@@ -136,7 +138,11 @@ func open(d *Dialect, pool func() (*sql.DB, error), now func() time.Time, dial f
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), writes.Close(), reads.Close())
 	}
-	return &DB{Dialect: d, writes: writes, reads: reads, orm: orm, now: now}, nil
+	db := &DB{Dialect: d, writes: writes, reads: reads, orm: orm, now: now}
+	if err := db.observeQueries(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), db.Close())
+	}
+	return db, nil
 }
 
 // SQL is the pool for migrations and administration. Ledger tables are not written through it.

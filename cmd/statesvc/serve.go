@@ -144,7 +144,8 @@ func (s *server) openInstance(ctx context.Context, reg register.Register) (*inst
 	cfg := instance.Config{
 		Name: s.cfg.Instance, Register: reg, Shards: s.cfg.shards(),
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
-		Now: time.Now, Log: s.log, Metrics: metrics, FailPoints: failPoints(),
+		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
+		FailPoints: failPoints(),
 	}
 	if s.cfg.Redis != "" {
 		s.leases = cache.NewLeases(cache.Connect(s.cfg.Redis))

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/statesvc/statesvc/access"
@@ -37,6 +38,7 @@ type Config struct {
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
+	Tracer     trace.Tracer // nil: no spans
 	FailPoints failpoint.Points
 }
 
@@ -117,7 +119,7 @@ func (in *Instance) openStore() {
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
 			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
-			FailPoints: in.cfg.FailPoints,
+			Tracer: in.cfg.Tracer, FailPoints: in.cfg.FailPoints,
 		},
 	})
 }
