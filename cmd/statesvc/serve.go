@@ -176,10 +176,10 @@ func (s *server) listen(ctx context.Context) error {
 	return nil
 }
 
-// ready says why the instance takes no requests, or nil.
-func (s *server) ready(ctx context.Context) error {
+// ready says which shards take writes, and why the instance takes no requests, or nil.
+func (s *server) ready(ctx context.Context) ([]shard.Condition, error) {
 	if s.stopping.Load() {
-		return errStopping
+		return nil, errStopping
 	}
 	return s.instance.Ready(ctx)
 }

@@ -57,6 +57,8 @@ type Instance struct {
 	cfg   Config
 	stop  context.CancelFunc
 	loops *errgroup.Group
+
+	readiness readiness
 }
 
 // Open starts an instance. ctx bounds the start; Close ends what it started.
@@ -185,25 +187,6 @@ func (in *Instance) blocks(owner string, b shard.Bucket) error {
 func (in *Instance) undecided(owner, key string) bool {
 	bucket := shard.BucketOf(owner)
 	return in.Blacklist.IsUndecided(in.Store.Placement(bucket), uint16(bucket), owner, key)
-}
-
-// Ready returns nil if the instance can serve: a map is loaded and at least one shard answers. It names what is missing.
-func (in *Instance) Ready(ctx context.Context) error {
-	numbers := in.ShardNumbers()
-	if len(numbers) == 0 {
-		return errors.New("no shard map")
-	}
-	var errs []error
-	for _, n := range numbers {
-		db, _, err := in.Store.Primary(n)
-		if err == nil {
-			if err = db.Ping(ctx); err == nil {
-				return nil
-			}
-		}
-		errs = append(errs, fmt.Errorf("shard %d: %w", n, err))
-	}
-	return errors.Join(errs...)
 }
 
 // Close decides what was accepted, then stops everything in reverse order. The register stays open: it is the caller's.
