@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,7 @@ type Config struct {
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
 	Tracer     trace.Tracer // nil: no spans
+	Meter      metric.Meter // of what is measured when somebody asks; nil: nothing
 	FailPoints failpoint.Points
 }
 
@@ -59,6 +61,7 @@ type Instance struct {
 	loops *errgroup.Group
 
 	readiness readiness
+	gauges    *gauges // nil: nobody measures
 }
 
 // Open starts an instance. ctx bounds the start; Close ends what it started.
@@ -94,6 +97,11 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
 		Blocks: in.blocks, Undecided: in.undecided,
 	})
+	if in.cfg.Meter != nil {
+		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
+			return fmt.Errorf("make gauges: %w", err)
+		}
+	}
 	in.runLoops(ctx, lease)
 	return nil
 }
@@ -140,6 +148,9 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	in.loops, ctx = errgroup.WithContext(ctx)
 	in.loops.Go(func() error { return lease.Run(ctx) })
 	in.loops.Go(func() error { return in.Resolver.Run(ctx) })
+	if in.gauges != nil {
+		in.loops.Go(func() error { return in.gauges.run(ctx) })
+	}
 	if in.cfg.SweepEvery > 0 {
 		in.loops.Go(func() error { return in.sweeper().Run(ctx) })
 	}
@@ -192,6 +203,9 @@ func (in *Instance) undecided(owner, key string) bool {
 // Close decides what was accepted, then stops everything in reverse order. The register stays open: it is the caller's.
 func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
+	if in.gauges != nil {
+		errs = append(errs, in.gauges.registration.Unregister())
+	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))
 	}
