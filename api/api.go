@@ -34,10 +34,12 @@ type Config struct {
 	Log       *slog.Logger
 	Meter     metric.Meter
 
-	Tracer  trace.Tracer                    // optional: without it requests leave no spans
-	Metrics http.Handler                    // optional: what /metrics shows
-	Depth   func() map[int][]int            // optional: waiting operations per lane, by shard
-	Ready   func(ctx context.Context) error // optional: why the instance cannot serve
+	Tracer  trace.Tracer         // optional: without it requests leave no spans
+	Metrics http.Handler         // optional: what /metrics shows
+	Depth   func() map[int][]int // optional: waiting operations per lane, by shard
+
+	// Ready is optional: which shards take writes, and why the instance cannot serve, if it cannot.
+	Ready func(ctx context.Context) ([]shard.Condition, error)
 
 	LogRequests bool // a line for every request; without it only refused callers and faults are logged
 	LogOwners   bool // owners in clear, not hashed

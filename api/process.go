@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/statesvc/statesvc/api/gen"
+	"github.com/statesvc/statesvc/shard"
 )
 
 // registerProcess adds what is about the process and not about its data. It is open to everybody.
@@ -28,16 +29,30 @@ func (s *server) registerProcess(engine *gin.Engine) {
 type started struct{ atomic.Bool }
 
 // ready asks whether the instance can serve. It is ready without a Ready to ask.
-func (s *server) ready(c *gin.Context) error {
+func (s *server) ready(c *gin.Context) ([]shard.Condition, error) {
 	if s.cfg.Ready == nil {
-		return nil
+		return nil, nil
 	}
 	return s.cfg.Ready(c.Request.Context())
 }
 
-// readiness answers /readyz: 200 or 503. With ?verbose the body says as JSON what is missing.
+// readinessBody is what /readyz?verbose shows. It is for people, and no part of the contract.
+type readinessBody struct {
+	Ready   bool        `json:"ready"`
+	Missing string      `json:"missing,omitempty"`
+	Shards  []shardBody `json:"shards,omitempty"`
+}
+
+type shardBody struct {
+	Shard    int    `json:"shard"`
+	Name     string `json:"name"`
+	Writable bool   `json:"writable"`
+	Error    string `json:"error,omitempty"`
+}
+
+// readiness answers /readyz: 200 or 503. With ?verbose the body says as JSON what is missing, and how each shard is.
 func (s *server) readiness(c *gin.Context) {
-	err := s.ready(c)
+	shards, err := s.ready(c)
 	status, word := http.StatusOK, "ok\n"
 	if err != nil {
 		status, word = http.StatusServiceUnavailable, "not ready\n"
@@ -46,22 +61,28 @@ func (s *server) readiness(c *gin.Context) {
 		c.String(status, word)
 		return
 	}
-	body := struct {
-		Ready   bool   `json:"ready"`
-		Missing string `json:"missing,omitempty"`
-	}{Ready: err == nil}
+	body := readinessBody{Ready: err == nil}
 	if err != nil {
 		body.Missing = err.Error()
 	}
-	text, _ := json.Marshal(body) // a bool and a string
+	for _, one := range shards {
+		row := shardBody{Shard: one.Shard, Name: one.Name, Writable: one.Err == nil}
+		if one.Err != nil {
+			row.Error = one.Err.Error()
+		}
+		body.Shards = append(body.Shards, row)
+	}
+	text, _ := json.Marshal(body) // texts, numbers and bools
 	c.Data(status, "application/json", text)
 }
 
 // startup answers /startupz: 200 as soon as the instance was ready once.
 func (s *server) startup(c *gin.Context) {
-	if !s.started.Load() && s.ready(c) != nil {
-		c.String(http.StatusServiceUnavailable, "starting\n")
-		return
+	if !s.started.Load() {
+		if _, err := s.ready(c); err != nil {
+			c.String(http.StatusServiceUnavailable, "starting\n")
+			return
+		}
 	}
 	s.started.Store(true)
 	c.String(http.StatusOK, "ok\n")

@@ -448,8 +448,9 @@ func TestProcess(t *testing.T) {
 	t.Parallel()
 	r := sharedRig(t)
 	var fault error
+	var shards []shard.Condition
 	c := newClient(t, r, func(config *api.Config) {
-		config.Ready = func(context.Context) error { return fault }
+		config.Ready = func(context.Context) ([]shard.Condition, error) { return shards, fault }
 		config.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("metrics")) })
 	})
 	fault = errors.New("no shard map")
@@ -468,6 +469,12 @@ func TestProcess(t *testing.T) {
 	}
 	fault = nil
 	if got := at("/readyz") + at("/readyz?verbose") + at("/startupz"); got != `200 ok200 {"ready":true}200 ok` {
+		t.Error(got)
+	}
+	shards = []shard.Condition{{Shard: 1, Name: "s1"}, {Shard: 2, Name: "s2", Err: errors.New("read-only")}}
+	const document = `{"ready":true,"shards":[{"shard":1,"name":"s1","writable":true},` +
+		`{"shard":2,"name":"s2","writable":false,"error":"read-only"}]}`
+	if got := at("/readyz?verbose"); got != "200 "+document {
 		t.Error(got)
 	}
 	fault = errors.New("lost")

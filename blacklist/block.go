@@ -292,6 +292,27 @@ func (b *Blacklist) matching(filter Filter) []Block {
 	return found
 }
 
+// UndecidedOwners counts the owners of this process's view who are blocked because an outcome is undecided.
+func (b *Blacklist) UndecidedOwners() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, causes := range b.causes {
+		if p.grain == GrainOwner && blockedBy(causes, HolderUndecided) {
+			n++
+		}
+	}
+	return n
+}
+
+func blockedBy(causes map[string]Block, holder string) bool {
+	for _, cause := range causes {
+		if cause.Holder == holder {
+			return true
+		}
+	}
+	return false
+}
+
 func compareBlocks(a, b Block) int {
 	return cmp.Or(
 		cmp.Compare(a.Grain, b.Grain), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Holder, b.Holder),

@@ -46,6 +46,7 @@ var suite = []struct {
 	{"AllOrNothingAtOnce", testAllOrNothing},
 	{"C17CancelsAndSweeper", testC17},
 	{"Overdue", testOverdue},
+	{"CountHolds", testCountHolds},
 	{"ForeignHold", testForeignHold},
 	{"C19AnotherBody", testC19},
 	{"C20RefusalsStay", testC20},

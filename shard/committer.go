@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/statesvc/statesvc/shard/failpoint"
 )
 
@@ -42,6 +45,7 @@ type Config struct {
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *Metrics
+	Tracer     trace.Tracer
 	FailPoints failpoint.Points // where a test may stop the process; nil in production
 }
 
@@ -62,17 +66,18 @@ type Fate struct {
 
 // Committer runs the lanes of one shard under one epoch.
 type Committer struct {
-	cfg    Config
-	lanes  []*lane
-	wg     sync.WaitGroup
-	ctx    context.Context // ends when a close gives up waiting
-	cancel context.CancelFunc
+	cfg      Config
+	observer *observer
+	lanes    []*lane
+	wg       sync.WaitGroup
+	ctx      context.Context // ends when a close gives up waiting
+	cancel   context.CancelFunc
 }
 
 // NewCommitter starts the lanes. Close ends them.
 func NewCommitter(cfg Config) *Committer {
 	cfg.setDefaults()
-	c := &Committer{cfg: cfg}
+	c := &Committer{cfg: cfg, observer: newObserver(&cfg)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for i := range cfg.Lanes {
 		l := newLane(c, i)
@@ -98,6 +103,9 @@ func (cfg *Config) setDefaults() {
 	if cfg.Metrics == nil {
 		cfg.Metrics = discardMetrics()
 	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.Tracer{}
+	}
 }
 
 // Submit hands op to the lane of its bucket and waits for the reply. ctx bounds the wait: if it ends before a batch took
@@ -105,7 +113,7 @@ func (cfg *Config) setDefaults() {
 // it and the reply is ErrOutcomeUnknown. A reply without a recorded verdict other than ErrOutcomeUnknown means that
 // nothing has changed.
 func (c *Committer) Submit(ctx context.Context, op *Op) Reply {
-	pending := &call{op: op, queuedAt: c.cfg.Now(), reply: make(chan Reply, 1)}
+	pending := &call{op: ofRequest(ctx, op), queuedAt: c.cfg.Now(), reply: make(chan Reply, 1)}
 	pending.deadline, _ = ctx.Deadline()
 	l := c.lanes[int(op.Bucket)%len(c.lanes)]
 	if err := l.queue.put(pending); err != nil {

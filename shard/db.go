@@ -1,12 +1,12 @@
 package shard
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,6 +24,9 @@ type DB struct {
 	reads   *sql.DB
 	orm     *gorm.DB
 	now     func() time.Time
+
+	observer *observer // of reads; nil: nobody looks
+	folder   string    // of the file of a SQLite shard
 }
 
 // Limits of the pools. Lanes hold one connection each; the resolver and the sweeper borrow a few more.
@@ -107,9 +110,14 @@ var pragmas = []string{
 func OpenSQLite(path string, now func() time.Time) (*DB, error) {
 	file := sqliteFile{"file:" + path + "?" + url.Values{"_pragma": pragmas}.Encode()}
 	pool := func() (*sql.DB, error) { return sql.OpenDB(file), nil }
-	return open(SQLite, pool, now, func(db *sql.DB) gorm.Dialector {
+	db, err := open(SQLite, pool, now, func(db *sql.DB) gorm.Dialector {
 		return &lite.Dialector{Conn: db}
 	})
+	if err != nil {
+		return nil, err
+	}
+	db.folder = filepath.Dir(path)
+	return db, nil
 }
 
 func open(d *Dialect, pool func() (*sql.DB, error), now func() time.Time, dial func(*sql.DB) gorm.Dialector) (*DB, error) {
@@ -135,14 +143,15 @@ func open(d *Dialect, pool func() (*sql.DB, error), now func() time.Time, dial f
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), writes.Close(), reads.Close())
 	}
-	return &DB{Dialect: d, writes: writes, reads: reads, orm: orm, now: now}, nil
+	db := &DB{Dialect: d, writes: writes, reads: reads, orm: orm, now: now}
+	if err := db.observeQueries(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), db.Close())
+	}
+	return db, nil
 }
 
 // SQL is the pool for migrations and administration. Ledger tables are not written through it.
 func (db *DB) SQL() *sql.DB { return db.reads }
-
-// Ping reports whether the shard answers.
-func (db *DB) Ping(ctx context.Context) error { return db.reads.PingContext(ctx) }
 
 // Close closes both pools.
 func (db *DB) Close() error { return errors.Join(db.writes.Close(), db.reads.Close()) }

@@ -59,6 +59,7 @@ const (
 	faultLost            // the connection or the server is gone
 	faultDuplicate       // a unique key: a race at first, a bug if it comes again
 	faultLarge           // too many bytes for one packet; split the batch
+	faultGivenUp         // of reads, and in metrics only: the caller did not wait
 )
 
 // mysqlFaults maps the server's error numbers that prove that a transaction did not commit. Every other number counts as

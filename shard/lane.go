@@ -21,6 +21,8 @@ type lane struct {
 	warned  time.Time // when the log last heard that the shard takes no writes
 	caution int       // batches that look up their keys at once
 	packet  *Packet   // reused; a lane has one packet under way
+
+	batch context.Context // of the span of the batch under way; nil: not traced
 }
 
 func newLane(c *Committer, number int) *lane {
@@ -71,7 +73,7 @@ func (l *lane) alive(calls []*call) []*call {
 // batch again, trouble of our own by splitting it until the guilty operation is alone. For collided see Machine.NewBatch.
 func (l *lane) decide(calls []*call, collided bool) {
 	for range maxBatchRetries {
-		t, err := l.transact(calls, collided)
+		t, err := l.traced(calls, collided)
 		if err == nil {
 			if again := l.answer(t); len(again) > 0 {
 				l.decide(again, true)
@@ -202,7 +204,9 @@ func (l *lane) loadRounds(t *transaction) error {
 	l.packet.reset()
 	t.load(l.packet)
 	for round := 1; ; round++ {
-		if err := l.raw(ctx, func(c driver.Conn) error { return l.packet.send(ctx, c, l.ready) }); err != nil {
+		trip := l.begin(tripLoad, round)
+		err := l.raw(ctx, func(c driver.Conn) error { return l.packet.send(ctx, c, l.ready) })
+		if l.end(trip, err); err != nil {
 			return err
 		}
 		l.packet.reset()
@@ -228,8 +232,9 @@ func (l *lane) commit(t *transaction) error {
 	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), defaultCommitWait)
 	defer cancel()
+	trip := l.begin(tripWrite, 0)
 	err := l.raw(ctx, func(c driver.Conn) error { return l.packet.send(ctx, c, l.ready) })
-	if err == nil {
+	if l.end(trip, err); err == nil {
 		return nil
 	}
 	l.rollback(err)
@@ -295,7 +300,12 @@ func (l *lane) rollback(cause error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), time.Second)
 	defer cancel()
-	if _, err := l.conn.ExecContext(ctx, "ROLLBACK"); err != nil && !notInTransaction(err) {
+	trip := l.begin(tripRollback, 0)
+	_, err := l.conn.ExecContext(ctx, "ROLLBACK")
+	if notInTransaction(err) {
+		err = nil
+	}
+	if l.end(trip, err); err != nil {
 		l.dropConn()
 	}
 }

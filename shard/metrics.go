@@ -17,6 +17,7 @@ type Metrics struct {
 	retries      metric.Int64Counter
 	refusals     metric.Int64Counter
 	wait         metric.Float64Histogram
+	trips        metric.Float64Histogram
 	undecidedOps metric.Int64Counter
 	poison       metric.Int64Counter
 	staleRoutes  metric.Int64Counter
@@ -27,7 +28,7 @@ type Metrics struct {
 
 // NewMetrics makes the instruments.
 func NewMetrics(m metric.Meter) (*Metrics, error) {
-	var errs [8]error
+	var errs [9]error
 	x := &Metrics{}
 	x.operations, errs[0] = m.Int64Histogram("statesvc.batch.operations", metric.WithDescription("Operations per transaction."),
 		metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
@@ -41,6 +42,8 @@ func NewMetrics(m metric.Meter) (*Metrics, error) {
 	x.poison, errs[6] = m.Int64Counter("statesvc.poisoned.operations",
 		metric.WithDescription("Operations rolled back alone because they violated an invariant; every one is a bug."))
 	x.staleRoutes, errs[7] = m.Int64Counter("statesvc.stale.route", metric.WithDescription("Operations that came by a stale route."))
+	x.trips, errs[8] = m.Float64Histogram("statesvc.round.trip", metric.WithUnit("s"),
+		metric.WithDescription("Time of a round trip to a shard by kind: load, write (with COMMIT), rollback, read; and by outcome."))
 	phase := func(name string) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(attribute.String("phase", name)))
 	}
@@ -73,7 +76,7 @@ func (m *Metrics) batch(ctx context.Context, shard int, t *transaction, start, l
 
 func (m *Metrics) waited(d time.Duration) { m.wait.Record(context.Background(), d.Seconds()) }
 
-var faultNames = [...]string{"none", "race", "stale-route", "bug", "lost", "duplicate", "large"}
+var faultNames = [...]string{"ok", "race", "stale-route", "bug", "lost", "duplicate", "large", "given-up"}
 
 func (m *Metrics) retried(shard int, f fault) {
 	m.retries.Add(context.Background(), 1, metric.WithAttributes(shardAttr(shard), attribute.String("cause", faultNames[f])))

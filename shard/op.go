@@ -2,6 +2,8 @@ package shard
 
 import (
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Op is one operation of one owner. The committer reads everything but Body, which is the domain's.
@@ -13,6 +15,8 @@ type Op struct {
 	Kind        string // name for metrics and logs, e.g. "hold"
 	Client      string // whose request it is, for fairness between clients
 	Body        any
+
+	span trace.Span // of the request; nil: not traced
 }
 
 // MaxFingerprint is the room for a fingerprint in the operations table.

@@ -86,7 +86,10 @@ func (s *Store) read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.
 	if err != nil {
 		return route, err
 	}
-	return route, p.db.read(ctx, p.epoch, b, f)
+	ctx, span := p.committer.observer.snapshot(ctx)
+	err = p.db.read(ctx, p.epoch, b, f)
+	endSnapshot(span, err)
+	return route, err
 }
 
 // Placement is the number of the shard on which new documents of bucket b are born.
@@ -148,6 +151,7 @@ func (s *Store) adopt(r Route) (*primary, error) {
 	cfg := s.cfg.Committer
 	cfg.Shard, cfg.Epoch, cfg.DB = r.Shard, r.Epoch, db
 	next := &primary{epoch: r.Epoch, node: r.Node, db: db, committer: NewCommitter(cfg)}
+	db.observer = next.committer.observer
 	s.primaries[r.Shard] = next
 	if now != nil {
 		s.retired.Go(func() { _ = now.close(context.Background()) })

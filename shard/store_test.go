@@ -22,8 +22,9 @@ type routed struct {
 	reg register.Register
 }
 
-func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB) *routed {
+func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB, cfg shard.Config) *routed {
 	t.Helper()
+	cfg.Machine, cfg.Now = counters{}, time.Now
 	reg, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB) *rout
 	t.Cleanup(routes.Close)
 	r.Store = shard.NewStore(shard.StoreConfig{
 		Routes: routes, Open: func(int, string) (*shard.DB, error) { return open() },
-		Committer: shard.Config{Machine: counters{}, Now: time.Now},
+		Committer: cfg,
 	})
 	t.Cleanup(func() {
 		if err := r.Close(context.Background()); err != nil {
@@ -96,7 +97,7 @@ func (r *routed) submit(key string) shard.Reply {
 // stores runs a test on both databases.
 func stores(t *testing.T, f func(t *testing.T, r *routed)) {
 	engines(t, func(t *testing.T, db *shard.DB) {
-		f(t, newRouted(t, func() (*shard.DB, error) { return again(t, db) }, db))
+		f(t, newRouted(t, func() (*shard.DB, error) { return again(t, db) }, db, shard.Config{}))
 	})
 }
 

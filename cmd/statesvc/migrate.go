@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -59,9 +58,6 @@ func (p *program) migrateUp(cmd *cobra.Command) error {
 		return err
 	}
 	defer reg.Close()
-	if err := sameShards(cmd.Context(), reg, cfg.Shards); err != nil {
-		return err
-	}
 	err = instance.Bootstrap(cmd.Context(), reg, cfg.shards(), time.Now, func(s string) { p.printf("%s\n", s) })
 	if err != nil {
 		return explain(err)
@@ -76,34 +72,6 @@ func (p *program) migrateUp(cmd *cobra.Command) error {
 		"  statesvc keys create%[1]s --name checkout --scopes read,hold\n"+
 		"  statesvc keys create%[1]s --name admin --scopes read,issue,admin\n"+
 		"  statesvc serve%[1]s\n", options.String())
-	return nil
-}
-
-// sameShards refuses a configuration with other shards than the map has, or in another order. Bootstrap would let shards take
-// buckets that others serve.
-func sameShards(ctx context.Context, reg register.Register, configured []shardConfig) error {
-	entry, err := reg.Get(ctx, shard.MapKey)
-	if errors.Is(err, register.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the shard map: %w", err)
-	}
-	mapped, err := shard.DecodeMap(entry.Value)
-	if err != nil {
-		return err
-	}
-	var there, here []string
-	for _, s := range mapped.Shards {
-		there = append(there, s.Name)
-	}
-	for _, s := range configured {
-		here = append(here, s.Name)
-	}
-	if !slices.Equal(there, here) {
-		return fmt.Errorf("the cluster in the register has the shards %v and the configuration has %v: shards can be neither added, "+
-			"removed, renamed nor reordered yet; correct the configuration, or name another register", there, here)
-	}
 	return nil
 }
 

@@ -144,7 +144,9 @@ func (s *server) openInstance(ctx context.Context, reg register.Register) (*inst
 	cfg := instance.Config{
 		Name: s.cfg.Instance, Register: reg, Shards: s.cfg.shards(),
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
-		Now: time.Now, Log: s.log, Metrics: metrics, FailPoints: failPoints(),
+		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
+		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
+		FailPoints: failPoints(),
 	}
 	if s.cfg.Redis != "" {
 		s.leases = cache.NewLeases(cache.Connect(s.cfg.Redis))
@@ -175,10 +177,10 @@ func (s *server) listen(ctx context.Context) error {
 	return nil
 }
 
-// ready says why the instance takes no requests, or nil.
-func (s *server) ready(ctx context.Context) error {
+// ready says which shards take writes, and why the instance takes no requests, or nil.
+func (s *server) ready(ctx context.Context) ([]shard.Condition, error) {
 	if s.stopping.Load() {
-		return errStopping
+		return nil, errStopping
 	}
 	return s.instance.Ready(ctx)
 }

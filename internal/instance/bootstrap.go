@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/statesvc/statesvc/migrations"
@@ -22,6 +23,10 @@ const (
 
 // ErrNotBootstrapped says that the register holds no cluster yet.
 var ErrNotBootstrapped = errors.New("the register holds no cluster yet; run `statesvc migrate up` once")
+
+// ErrOtherShards says that the register holds a cluster of other shards; nothing has happened.
+var ErrOtherShards = errors.New("shards can be neither added, removed, renamed nor reordered yet; correct the configuration, " +
+	"or name another register")
 
 // Shard is a shard of the cluster, as the configuration names it. Exactly one of DSN and File is set.
 type Shard struct {
@@ -47,11 +52,15 @@ func (s Shard) address() string {
 }
 
 // Bootstrap makes the shards' schemas, gives them their buckets, and publishes secrets, records and map. It is idempotent:
-// what is there stays, and a crash half-way is finished by the next call. step is told what is being done.
+// what is there stays, and a crash half-way is finished by the next call. step is told what is being done. Once there is a map,
+// other shards than it has are refused with ErrOtherShards before anything is touched.
 func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now func() time.Time, step func(string)) error {
 	names := make([]string, len(shards))
 	for i, s := range shards {
 		names[i] = s.Name
+	}
+	if err := sameShards(ctx, reg, names); err != nil {
+		return err
 	}
 	uniform, err := shard.NewUniformMap(names)
 	if err != nil {
@@ -77,6 +86,29 @@ func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now f
 		return err
 	}
 	return createOnce(ctx, reg, shard.MapKey, encoded)
+}
+
+// sameShards refuses other shards than the map has, or in another order: they would take buckets that others serve.
+func sameShards(ctx context.Context, reg register.Register, names []string) error {
+	entry, err := reg.Get(ctx, shard.MapKey)
+	if errors.Is(err, register.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the shard map: %w", err)
+	}
+	mapped, err := shard.DecodeMap(entry.Value)
+	if err != nil {
+		return err
+	}
+	there := make([]string, len(mapped.Shards))
+	for i, s := range mapped.Shards {
+		there[i] = s.Name
+	}
+	if !slices.Equal(there, names) {
+		return fmt.Errorf("the cluster in the register has the shards %v and the configuration has %v: %w", there, names, ErrOtherShards)
+	}
+	return nil
 }
 
 func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard.Run, now func() time.Time) error {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/statesvc/statesvc/access"
@@ -37,6 +39,8 @@ type Config struct {
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
+	Tracer     trace.Tracer // nil: no spans
+	Meter      metric.Meter // of what is measured when somebody asks; nil: nothing
 	FailPoints failpoint.Points
 }
 
@@ -55,6 +59,9 @@ type Instance struct {
 	cfg   Config
 	stop  context.CancelFunc
 	loops *errgroup.Group
+
+	readiness readiness
+	gauges    *gauges // nil: nobody measures
 }
 
 // Open starts an instance. ctx bounds the start; Close ends what it started.
@@ -90,6 +97,11 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
 		Blocks: in.blocks, Undecided: in.undecided,
 	})
+	if in.cfg.Meter != nil {
+		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
+			return fmt.Errorf("make gauges: %w", err)
+		}
+	}
 	in.runLoops(ctx, lease)
 	return nil
 }
@@ -117,7 +129,7 @@ func (in *Instance) openStore() {
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
 			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
-			FailPoints: in.cfg.FailPoints,
+			Tracer: in.cfg.Tracer, FailPoints: in.cfg.FailPoints,
 		},
 	})
 }
@@ -136,6 +148,9 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	in.loops, ctx = errgroup.WithContext(ctx)
 	in.loops.Go(func() error { return lease.Run(ctx) })
 	in.loops.Go(func() error { return in.Resolver.Run(ctx) })
+	if in.gauges != nil {
+		in.loops.Go(func() error { return in.gauges.run(ctx) })
+	}
 	if in.cfg.SweepEvery > 0 {
 		in.loops.Go(func() error { return in.sweeper().Run(ctx) })
 	}
@@ -185,28 +200,12 @@ func (in *Instance) undecided(owner, key string) bool {
 	return in.Blacklist.IsUndecided(in.Store.Placement(bucket), uint16(bucket), owner, key)
 }
 
-// Ready returns nil if the instance can serve: a map is loaded and at least one shard answers. It names what is missing.
-func (in *Instance) Ready(ctx context.Context) error {
-	numbers := in.ShardNumbers()
-	if len(numbers) == 0 {
-		return errors.New("no shard map")
-	}
-	var errs []error
-	for _, n := range numbers {
-		db, _, err := in.Store.Primary(n)
-		if err == nil {
-			if err = db.Ping(ctx); err == nil {
-				return nil
-			}
-		}
-		errs = append(errs, fmt.Errorf("shard %d: %w", n, err))
-	}
-	return errors.Join(errs...)
-}
-
 // Close decides what was accepted, then stops everything in reverse order. The register stays open: it is the caller's.
 func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
+	if in.gauges != nil {
+		errs = append(errs, in.gauges.registration.Unregister())
+	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))
 	}
