@@ -14,10 +14,12 @@
 //	Submit → queue of a lane → batch → round trip 1: BEGIN, fence, bucket_owner, rows → apply, in memory
 //	                                 → round trip 2: multi-row writes, row counts checked, COMMIT → answers
 //
+// The long lists of a large batch take round trips of their own, as prepared statements (send.go).
+//
 // A lane is one goroutine with one connection. It takes everything that waits as soon as it is free: the next batch forms
 // while the last one commits, so an idle service adds no delay and a busy one amortises its fsyncs. An owner's bucket always
 // maps to the same lane, so an instance never races with itself; other instances are held off by row locks that each batch
-// takes in one fixed order: bucket_owner (shared), then the rows that the domain locks.
+// takes in one fixed order: bucket_owner and fence (shared), then the rows that the domain locks.
 //
 // What a batch loads, decides and writes is the domain's ([Machine]); the committer owns the tables fence, bucket_owner and
 // operations. The domain's Apply has no IO, no clock and no randomness: the same rows, operation and time give the same
