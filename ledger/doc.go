@@ -20,8 +20,8 @@
 //
 // holds is the pending ledger: live holds only. A hold that is confirmed, cancelled or expired moves to decided_holds and
 // leaves an entry in entries, which is append-only and chained by hash per owner (history.go has the formula). orders remembers
-// for ever which hold an order's attempt has made, with the document that says what is in it. The counters of lots and the states of coupons are kept in step in the same
-// transaction; CHECKs in the schema refuse what would break conservation.
+// for ever which hold an order's attempt has made, with the document that says what is in it. The counters of lots and the states
+// of coupons are kept in step in the same transaction; CHECKs in the schema refuse what would break conservation.
 //
 // # Time
 //

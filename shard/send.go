@@ -99,7 +99,8 @@ func (s *sending) chunks(ctx context.Context, st *stmt, kinds string) (done int,
 	}
 }
 
-// chunkSize chooses the size of the next prepared statement for the rows that are left, 0 for none. A list is filled up to it.
+// chunkSize chooses the size of the next prepared statement for the rows that are left, 0 for none. A list of keys is filled up
+// to it.
 func chunkSize(v verb, rows int) int {
 	if v == verbInsert {
 		for _, size := range insertSizes {
@@ -109,14 +110,14 @@ func chunkSize(v verb, rows int) int {
 		}
 		return 0
 	}
-	best := 0
-	for _, size := range listSizes {
-		if best == 0 || size >= rows {
-			best = size
-		}
-	}
 	if rows == 0 {
 		return 0
+	}
+	best := listSizes[0]
+	for _, size := range listSizes {
+		if size >= rows {
+			best = size
+		}
 	}
 	return best
 }
