@@ -263,7 +263,7 @@ func (d *Dialect) appendLookup(b []byte, s *shape, l listing) []byte {
 func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.appendRows(appendList(append(b, "UPDATE ("...), l.cols), l)
-		b = concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t ON ")
+		b = concat(b, allListed, " v ", d.orderedJoin, " ", s.from, " t ON ")
 		return appendSet(appendOn(b, s.keys, "t."), s, "t.")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
@@ -274,11 +274,14 @@ func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
 func (d *Dialect) appendDelete(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.appendRows(appendList(append(b, "DELETE t FROM ("...), l.cols), l)
-		return appendOn(concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t ON "), s.keys, "t.")
+		return appendOn(concat(b, allListed, " v ", d.orderedJoin, " ", s.from, " t ON "), s.keys, "t.")
 	}
-	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
-	return concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (SELECT * FROM v)")
+	b = concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (")
+	return append(d.appendRows(appendList(b, l.cols), l), allListed...)
 }
+
+// allListed closes a list that stands in parentheses.
+const allListed = ") SELECT * FROM v)" //nolint:unqueryvet // its columns are named where it begins
 
 // appendList opens the list v with columns c1, c2 …
 func appendList(b []byte, cols int) []byte {

@@ -18,7 +18,7 @@ func TestSQLiteFindsRowsByKey(t *testing.T) {
 		"WITH v(c1,c2,c3) AS (VALUES (1,'a',x'00'),(2,'b',x'01')) SELECT * FROM v CROSS JOIN coupons ON bucket=v.c1 AND owner=v.c2 " +
 			"AND coupon_id=v.c3",
 		"WITH v(c1,c2,c3) AS (VALUES (1,'a',2),(2,'b',3)) UPDATE owners SET ver=v.c3 FROM v WHERE owners.bucket=v.c1 AND owners.owner=v.c2",
-		"WITH v(c1,c2) AS (VALUES (1,x'00'),(2,x'01')) DELETE FROM holds WHERE (bucket, hold_id) IN (SELECT * FROM v)",
+		"DELETE FROM holds WHERE (bucket, hold_id) IN (WITH v(c1,c2) AS (VALUES (1,x'00'),(2,x'01')) SELECT * FROM v)",
 	} {
 		rows, err := db.SQL().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+statement)
 		if err != nil {
