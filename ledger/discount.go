@@ -82,7 +82,7 @@ func unsigned(n int64) uint64 { return uint64(n) }
 
 // body is d as it is shown.
 func (d *Discount) body() DiscountBody {
-	b := DiscountBody{Kind: d.Kind, BasisPoints: d.BasisPoints}
+	b := DiscountBody{Kind: d.Kind, Currency: d.Currency, BasisPoints: d.BasisPoints}
 	if d.Kind == Fixed {
 		b.Amount = &Money{d.Amount, d.Currency}
 	}

@@ -132,7 +132,8 @@ func (s *state) couponReply(c *couponRow, exists bool) []byte {
 }
 
 func appendDiscount(b []byte, d *Discount) []byte {
-	b = appendText(append(b, `"discount":{`...), "kind", string(d.Kind))
+	b = append(appendText(append(b, `"discount":{`...), "kind", string(d.Kind)), ',')
+	b = appendText(b, "currency", d.Currency)
 	if d.Kind == Fixed {
 		b = appendMoney(append(b, ','), "amount", d.Amount, d.Currency)
 	}

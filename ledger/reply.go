@@ -23,6 +23,7 @@ type Coupon struct {
 // DiscountBody is a Discount on the wire.
 type DiscountBody struct {
 	Kind        DiscountKind `json:"kind"`
+	Currency    string       `json:"currency"`
 	Amount      *Money       `json:"amount,omitempty"`       // FIXED
 	BasisPoints int64        `json:"basis_points,omitempty"` // PERCENT
 	Cap         *Money       `json:"cap,omitempty"`

@@ -262,8 +262,13 @@ type Discount struct {
 	// Cap An amount in minor units of a currency.
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
-	Cap  Money  `json:"cap,omitempty,omitzero"`
-	Kind string `json:"kind"`
+	Cap Money `json:"cap,omitempty,omitzero"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency"`
+	Kind     string   `json:"kind"`
 
 	// MinSpend An amount in minor units of a currency.
 	//

@@ -875,6 +875,7 @@ export interface components {
         };
         Discount: {
             kind: string;
+            currency: components["schemas"]["Currency"];
             amount?: components["schemas"]["Money"];
             /** Format: int64 */
             basis_points?: number;
