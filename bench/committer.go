@@ -86,7 +86,7 @@ func newRig(ctx context.Context, out io.Writer) (r *rig, err error) {
 	}
 	fmt.Fprintln(out, "starting MariaDB (innodb_flush_log_at_trx_commit=1, sync_binlog=1, ROW binlog) …")
 	r.server, err = mariadb.Start(ctx, mariadb.Options{Settings: []string{
-		"binlog_cache_size=8M", "binlog_annotate_row_events=OFF", "innodb_buffer_pool_size=2G", "innodb_log_file_size=1G",
+		"innodb_buffer_pool_size=2G", "innodb_log_file_size=1G",
 		"innodb_flush_log_at_trx_commit=1", "sync_binlog=1", "binlog_format=ROW",
 	}})
 	if err != nil {
