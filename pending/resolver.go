@@ -2,8 +2,10 @@ package pending
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,9 +58,7 @@ func (r *Resolver) Undecided(ctx context.Context, u shard.UndecidedBatch) []shar
 	defer r.claim(records)()
 	r.cfg.Log.WarnContext(ctx, "a COMMIT got no answer; its owners are blocked until the shard has decided",
 		"shard", u.Shard, "epoch", u.Epoch, "operations", len(records))
-	release := r.block(records)
-	defer release()
-	r.record(ctx, records)
+	defer r.block(records)()
 	settled, err := r.settleUntilDone(ctx, u.Shard, records)
 	if err != nil {
 		return nil // the records stay, and with them the blocks
@@ -114,11 +114,13 @@ func (r *Resolver) setMine(records []blacklist.Undecided, mine bool) {
 	}
 }
 
-// block stops the owners on this instance at once; the register takes longer, and may be away.
+// block stops the owners on this instance at once; the register takes longer, and may be away. The reason is shown to every
+// caller who asks for such an owner, so it does not name the key of somebody else's operation.
 func (r *Resolver) block(records []blacklist.Undecided) (release func()) {
+	const reason = "the outcome of an earlier write is being decided"
 	releases := make([]func(), 0, len(records))
 	for _, u := range records {
-		releases = append(releases, r.cfg.Blacklist.BlockLocal(u.Owner, blacklist.HolderUndecided, "undecided operation "+u.Key))
+		releases = append(releases, r.cfg.Blacklist.BlockLocal(u.Owner, blacklist.HolderUndecided, reason))
 	}
 	return func() {
 		for _, release := range releases {
@@ -127,17 +129,16 @@ func (r *Resolver) block(records []blacklist.Undecided) (release func()) {
 	}
 }
 
-// record tells the other instances. Without the register the shard is asked all the same: only if this instance dies before
-// the answer is the outcome left to the clients' retries.
-func (r *Resolver) record(ctx context.Context, records []blacklist.Undecided) {
-	if len(records) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+// record tells the other instances, and reports whether it could. An instance that is being stopped tells them too: they are
+// the ones who will settle what it leaves.
+func (r *Resolver) record(ctx context.Context, records []blacklist.Undecided) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
 	defer cancel()
-	if err := r.cfg.Blacklist.PutUndecided(ctx, records); err != nil {
+	err := r.cfg.Blacklist.PutUndecided(ctx, records)
+	if err != nil {
 		r.cfg.Log.ErrorContext(ctx, "could not record undecided outcomes; only this instance blocks their owners", "error", err)
 	}
+	return err == nil
 }
 
 // forget removes the records, and with them the blocks on other instances. What cannot be removed now is found decided
@@ -148,28 +149,32 @@ func (r *Resolver) forget(ctx context.Context, records []blacklist.Undecided) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
 	defer cancel()
-	decided := make(map[recordID]bool, len(records))
-	for _, u := range records {
-		decided[recordID{u.Shard, u.Owner, u.Key}] = true
-	}
 	listed, err := r.cfg.Blacklist.ListUndecided(ctx, records[0].Shard)
-	if err == nil {
-		var mine []blacklist.Undecided
-		for _, u := range listed {
-			if u.Instance == r.cfg.Instance && decided[recordID{u.Shard, u.Owner, u.Key}] {
-				mine = append(mine, u)
-			}
-		}
-		err = r.cfg.Blacklist.DeleteUndecided(ctx, mine)
-	}
-	if err != nil {
+	if err = errors.Join(err, r.cfg.Blacklist.DeleteUndecided(ctx, r.written(records, listed))); err != nil {
 		r.cfg.Log.WarnContext(ctx, "could not remove decided records; they are removed later", "error", err)
 	}
 }
 
-// settleUntilDone asks the shard until it answers.
+// written returns those of the listed records that the given ones became in the register. A record of the same operation
+// that somebody else has written, or a later attempt of ours, is not decided by what we have heard.
+func (r *Resolver) written(records, listed []blacklist.Undecided) []blacklist.Undecided {
+	at := make(map[recordID]time.Time, len(records))
+	for _, u := range records {
+		at[recordID{u.Shard, u.Owner, u.Key}] = u.At
+	}
+	return slices.DeleteFunc(listed, func(u blacklist.Undecided) bool {
+		ours, found := at[recordID{u.Shard, u.Owner, u.Key}]
+		return !found || u.Instance != r.cfg.Instance || !u.At.Equal(ours)
+	})
+}
+
+// settleUntilDone asks the shard until it answers. Before that it tells the other instances, and goes on trying for as long as
+// it has to ask. Without the register the shard is asked all the same: only if this instance dies before the answer is the
+// outcome left to the clients' retries.
 func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
+	recorded := false
 	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {
+		recorded = recorded || r.record(ctx, records)
 		settled, err := r.settle(ctx, number, records)
 		if err == nil {
 			return settled, nil
@@ -223,26 +228,51 @@ func (r *Resolver) Resolve(ctx context.Context, number uint16) (int, error) {
 	return r.adopt(ctx, number, 0)
 }
 
+// adopt decides records that are at least as old as age. Neither a shard that does not answer nor a record that cannot be read
+// keeps the owners of the others blocked.
 func (r *Resolver) adopt(ctx context.Context, number uint16, age time.Duration) (int, error) {
 	listed, err := r.cfg.Blacklist.ListUndecided(ctx, number)
-	if err != nil {
-		return 0, fmt.Errorf("list undecided outcomes: %w", err)
-	}
 	byShard := map[uint16][]blacklist.Undecided{}
 	for _, u := range r.others(listed) {
-		if !u.At.Add(age).After(r.cfg.Now()) && len(byShard[u.Shard]) < settleBatchSize {
+		if r.isOld(u, age) {
 			byShard[u.Shard] = append(byShard[u.Shard], u)
 		}
 	}
-	decided := 0
+	type result struct {
+		decided int
+		err     error
+	}
+	results := make(chan result, len(byShard))
 	for number, records := range byShard {
-		if _, err := r.settle(ctx, int(number), records); err != nil {
-			return decided, fmt.Errorf("settle %d operations of shard %d: %w", len(records), number, err)
+		go func() {
+			decided, err := r.decide(ctx, int(number), records)
+			results <- result{decided, err}
+		}()
+	}
+	decided := 0
+	for range byShard {
+		one := <-results
+		decided, err = decided+one.decided, errors.Join(err, one.err)
+	}
+	return decided, err
+}
+
+// isOld reports whether a record may be taken over from whoever wrote it. One from the future is old as well: the clock of its
+// writer is wrong, and its owner must not stay blocked until that time comes.
+func (r *Resolver) isOld(u blacklist.Undecided, age time.Duration) bool {
+	return r.cfg.Now().Sub(u.At).Abs() >= age
+}
+
+// decide settles the records of a shard and removes them, until the shard does not answer. It returns how many it has removed.
+func (r *Resolver) decide(ctx context.Context, number int, records []blacklist.Undecided) (decided int, err error) {
+	for some := range slices.Chunk(records, settleBatchSize) {
+		if _, err := r.settle(ctx, number, some); err != nil {
+			return decided, fmt.Errorf("settle %d operations of shard %d: %w", len(some), number, err)
 		}
-		if err := r.cfg.Blacklist.DeleteUndecided(ctx, records); err != nil {
-			return decided, fmt.Errorf("remove %d decided records of shard %d: %w", len(records), number, err)
+		if err := r.cfg.Blacklist.DeleteUndecided(ctx, some); err != nil {
+			return decided, fmt.Errorf("remove %d decided records of shard %d: %w", len(some), number, err)
 		}
-		decided += len(records)
+		decided += len(some)
 	}
 	return decided, nil
 }

@@ -3,8 +3,10 @@ package pending_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,10 +25,15 @@ type world struct {
 	path string
 }
 
+// newRegister is a world whose shard is never reached, which saves much of the time of a test.
+func newRegister(t *testing.T) *world {
+	t.Helper()
+	return &world{t: t, path: filepath.Join(t.TempDir(), "register")}
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	folder := t.TempDir()
-	db, err := shard.OpenSQLite(filepath.Join(folder, "shard.db"), time.Now)
+	db, err := shard.OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +44,9 @@ func newWorld(t *testing.T) *world {
 	if err := db.TakeBuckets(t.Context(), 0, shard.Buckets-1); err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, db: db, path: filepath.Join(folder, "register")}
+	w := newRegister(t)
+	w.db = db
+	return w
 }
 
 // record puts a decided operation into the shard.
@@ -59,11 +68,17 @@ type instance struct {
 
 func (w *world) instance(name string, primary func() error) *instance {
 	w.t.Helper()
+	return w.instanceOn(name, func(r register.Register) register.Register { return r }, func(int) error { return primary() })
+}
+
+// instanceOn sees the register through what wrap makes of it, and each shard through primary.
+func (w *world) instanceOn(name string, wrap func(register.Register) register.Register, primary func(shard int) error) *instance {
+	w.t.Helper()
 	reg, err := register.OpenFile(w.path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	blocks, err := blacklist.Open(w.t.Context(), reg, time.Now)
+	blocks, err := blacklist.Open(w.t.Context(), wrap(reg), time.Now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -74,12 +89,16 @@ func (w *world) instance(name string, primary func() error) *instance {
 	in := &instance{blacklist: blocks, register: reg}
 	in.Resolver = pending.NewResolver(pending.ResolverConfig{
 		Instance: name, Blacklist: blocks, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Primary: func(int) (*shard.DB, uint64, error) { return w.db, 1, primary() },
+		Primary: func(number int) (*shard.DB, uint64, error) { return w.db, 1, primary(number) },
 	})
 	return in
 }
 
 func reachable() error { return nil }
+
+func away() error { return errAway }
+
+var errAway = errors.New("the shard is away")
 
 func (in *instance) blocked(owner string) bool {
 	return in.blacklist.Check(blacklist.Target{Owner: owner}, time.Now()) != nil
@@ -198,51 +217,174 @@ func TestRecordsOfADeadInstanceAreAdopted(t *testing.T) {
 	}
 }
 
-func TestRunAdoptsWhatIsOld(t *testing.T) {
-	w := newWorld(t)
-	in := w.instance("in", reachable)
+// left puts a record of an instance that is gone into the register.
+func (in *instance) left(t *testing.T, number uint16, owner string, at time.Time) {
+	t.Helper()
 	err := in.blacklist.PutUndecided(t.Context(), []blacklist.Undecided{{
-		Shard: 1, Owner: "a", Bucket: uint16(shard.BucketOf("a")), Key: "k", Fingerprint: []byte("print"), Epoch: 1,
-		Instance: "dead", At: time.Now().Add(-time.Minute),
+		Shard: number, Owner: owner, Bucket: uint16(shard.BucketOf(owner)), Key: "k", Fingerprint: []byte("print"), Epoch: 1,
+		Instance: "dead", At: at,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A record from the future was written by a wrong clock, and nobody can wait until that time comes.
+func TestRunAdoptsWhatIsOld(t *testing.T) {
+	w := newWorld(t)
+	in := w.instance("in", reachable)
+	in.left(t, 1, "a", time.Now().Add(-time.Minute))
+	in.left(t, 1, "b", time.Now().Add(time.Hour))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- in.Run(ctx) }()
-	eventually(t, "the owner is free", func() bool { return !in.blocked("a") })
+	eventually(t, "the owners are free", func() bool { return !in.blocked("a") && !in.blocked("b") })
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSweeper(t *testing.T) {
-	due := map[int][]string{1: {"a", "b"}, 2: {"c"}}
-	expired := make(chan string, 16)
-	s := pending.NewSweeper(pending.SweeperConfig{
-		Shards: func() []int { return []int{1, 2} }, Every: time.Millisecond, Log: slog.New(slog.DiscardHandler),
-		Lead: func(_ context.Context, shard int) bool { return shard == 1 },
-		Due: func(_ context.Context, shard, _ int) ([]string, error) {
-			owners := due[shard]
-			due[shard] = nil
-			return owners, nil
-		},
-		Expire: func(_ context.Context, owner string) error {
-			expired <- owner
+// unreadable puts something into the register that no record can be.
+func (in *instance) unreadable(t *testing.T) {
+	t.Helper()
+	if _, err := register.Create(t.Context(), in.register, "undecided/1/nonsense", nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatCannotBeDecidedDoesNotHoldTheRestUp(t *testing.T) {
+	w := newWorld(t)
+	in := w.instanceOn("in", func(r register.Register) register.Register { return r }, func(number int) error {
+		if number == 1 {
 			return nil
-		},
+		}
+		return errAway
 	})
+	in.unreadable(t)
+	owners := []string{"a", "b", "c", "d", "e"}
+	for i, owner := range owners {
+		in.left(t, uint16(i+1), owner, time.Now())
+	}
+	decided, err := in.Resolve(t.Context(), blacklist.AllShards)
+	if decided != 1 || !errors.Is(err, errAway) || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("decided %d: %v", decided, err)
+	}
+	for i, owner := range owners {
+		if blocked := in.blocked(owner); blocked != (i > 0) {
+			t.Errorf("owner %s of shard %d is blocked: %v", owner, i+1, blocked)
+		}
+	}
+}
+
+func TestMoreRecordsThanATransactionTakes(t *testing.T) {
+	in := newWorld(t).instance("in", reachable)
+	const count = 450
+	for i := range count {
+		in.left(t, 1, fmt.Sprintf("owner-%d", i), time.Now())
+	}
+	if decided, err := in.Resolve(t.Context(), 1); err != nil || decided != count || in.records(t) != 0 {
+		t.Errorf("decided %d, %d are left: %v", decided, in.records(t), err)
+	}
+}
+
+// What an instance has decided it removes, and nothing else: not what stands beside it, nor a later attempt at the same key.
+func TestALaterAttemptStaysRecorded(t *testing.T) {
+	w := newWorld(t)
+	var back atomic.Bool
+	here := w.instance("here", func() error {
+		if back.Load() {
+			return nil
+		}
+		return errAway
+	})
+	here.unreadable(t)
+	fates := make(chan []shard.Fate, 1)
+	go func() { fates <- here.Undecided(t.Context(), operations("a", "again", "once")) }()
+	eventually(t, "the records are there", func() bool { return here.blacklist.IsUndecided(1, bucketOf("a"), "a", "once") })
+	err := here.blacklist.PutUndecided(t.Context(), []blacklist.Undecided{{
+		Shard: 1, Owner: "a", Bucket: bucketOf("a"), Key: "again", Fingerprint: []byte("print"), Epoch: 1, Instance: "here", At: time.Now(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back.Store(true)
+	if got := <-fates; len(got) != 2 {
+		t.Errorf("fates %+v", got)
+	}
+	if here.blacklist.IsUndecided(1, bucketOf("a"), "a", "once") {
+		t.Error("the decided record is still there")
+	}
+	if !here.blacklist.IsUndecided(1, bucketOf("a"), "a", "again") {
+		t.Error("the record of the later attempt is gone")
+	}
+}
+
+func bucketOf(owner string) uint16 { return uint16(shard.BucketOf(owner)) }
+
+// deaf is a register that takes no transactions while it is away.
+type deaf struct {
+	register.Register
+	away *atomic.Bool
+}
+
+func (d deaf) Txn(ctx context.Context, txn register.Txn) (int64, error) {
+	if d.away.Load() {
+		return 0, errors.New("the register is away")
+	}
+	return d.Register.Txn(ctx, txn)
+}
+
+// The register may come back earlier than the shard, and then the other instances have to be told after all.
+func TestTheRegisterIsToldWhenItIsBack(t *testing.T) {
+	w := newRegister(t)
+	var silent atomic.Bool
+	here := w.instanceOn("here", func(r register.Register) register.Register { return deaf{r, &silent} },
+		func(int) error { return errAway })
+	other := w.instance("other", away)
+	silent.Store(true)
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	got := map[string]bool{<-expired: true, <-expired: true}
+	ended := make(chan []shard.Fate, 1)
+	go func() { ended <- here.Undecided(ctx, operations("a", "lost")) }()
+	eventually(t, "the owner is blocked here", func() bool { return here.blocked("a") })
+	if other.blocked("a") {
+		t.Fatal("the owner is blocked elsewhere, though nobody could tell")
+	}
+	silent.Store(false)
+	eventually(t, "the owner is blocked elsewhere", func() bool { return other.blocked("a") })
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	<-ended
+}
+
+// Whoever is stopped before he knows leaves his records to the others.
+func TestRecordsAreLeftByAStoppedInstance(t *testing.T) {
+	w := newRegister(t)
+	here := w.instance("here", away)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if fates := here.Undecided(stopped, operations("a", "lost")); len(fates) != 0 {
+		t.Errorf("fates %+v", fates)
 	}
-	if !got["a"] || !got["b"] || len(expired) != 0 {
-		t.Errorf("expired %v and %d more; shard 2 is another instance's", got, len(expired))
+	if n := here.records(t); n != 1 {
+		t.Errorf("%d records are left", n)
 	}
+}
+
+// The reason of a block is shown to every caller of the owner.
+func TestBlocksDoNotTellKeys(t *testing.T) {
+	w := newRegister(t)
+	here := w.instance("here", away)
+	if err := here.register.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan []shard.Fate, 1)
+	go func() { ended <- here.Undecided(ctx, operations("a", "secret")) }()
+	eventually(t, "the owner is blocked", func() bool { return here.blocked("a") })
+	err := here.blacklist.Check(blacklist.Target{Owner: "a"}, time.Now())
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("callers hear %v", err)
+	}
+	stop()
+	<-ended
 }

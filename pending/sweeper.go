@@ -4,11 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
-// sweepBatch is how many owners one sweep of a shard settles; the next one follows at once if there are more.
-const sweepBatch = 512
+const (
+	// sweepBatch is how many owners a sweep settles at a time; the next ones follow at once if there are more.
+	sweepBatch = 512
+	// sweepPatience bounds the time for a batch. A lane waits for as long as its shard does not say what became of a COMMIT,
+	// and the other shards have to be swept meanwhile.
+	sweepPatience = 5 * time.Second
+)
 
 // SweeperConfig is what a sweeper needs.
 type SweeperConfig struct {
@@ -48,22 +54,30 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
+// sweep goes on while each batch has other owners than the one before. The same ones come again if they are blocked, or if the
+// clock of the shard is behind ours: then it is time to wait.
 func (s *Sweeper) sweep(ctx context.Context, shard int) error {
 	if s.cfg.Lead != nil && !s.cfg.Lead(ctx, shard) {
 		return nil
 	}
+	var before []string
 	for {
-		owners, err := s.cfg.Due(ctx, shard, sweepBatch)
-		if err != nil {
-			return fmt.Errorf("list overdue holds: %w", err)
-		}
-		if err := s.expire(ctx, owners); err != nil {
+		owners, err := s.batch(ctx, shard)
+		if len(owners) < sweepBatch || slices.Equal(owners, before) {
 			return err
 		}
-		if len(owners) < sweepBatch {
-			return nil
-		}
+		before = owners
 	}
+}
+
+// batch returns the owners whom it tried to settle.
+func (s *Sweeper) batch(ctx context.Context, shard int) (owners []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	if owners, err = s.cfg.Due(ctx, shard, sweepBatch); err != nil {
+		return nil, fmt.Errorf("list overdue holds: %w", err)
+	}
+	return owners, s.expire(ctx, owners)
 }
 
 // expire settles the owners side by side, so that a lane can batch them.

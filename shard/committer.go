@@ -53,7 +53,6 @@ type Config struct {
 type UndecidedBatch struct {
 	Shard int
 	Epoch uint64
-	DB    *DB
 	Ops   []*Op
 }
 

@@ -254,7 +254,7 @@ func (l *lane) undecided(calls []*call) {
 		byOp[c.op] = c
 	}
 	l.cfg.Metrics.undecided(l.cfg.Shard, len(calls))
-	fates := l.cfg.Undecided(l.ctx, UndecidedBatch{Shard: l.cfg.Shard, Epoch: l.cfg.Epoch, DB: l.cfg.DB, Ops: ops})
+	fates := l.cfg.Undecided(l.ctx, UndecidedBatch{Shard: l.cfg.Shard, Epoch: l.cfg.Epoch, Ops: ops})
 	var again []*call
 	for _, f := range fates {
 		c := byOp[f.Op]
