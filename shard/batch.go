@@ -16,7 +16,8 @@ type operation struct {
 	verdict     Verdict
 	reply       []byte
 	quote       Quote
-	stored      bool // the row is in the table: an aborted attempt that is taken over is updated, not inserted
+	decidedAt   int64 // of the stored row
+	stored      bool  // the row is in the table
 	bucket      Bucket
 	key         opKey
 }
@@ -187,30 +188,41 @@ func (t *transaction) write(p *Packet) bool {
 }
 
 func (t *transaction) writeOperations(p *Packet) {
-	var fresh, again Values
+	t.takeOver(p)
+	var v Values
 	for _, o := range t.written {
-		if o.stored {
-			continue
+		if v.p == nil {
+			v = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, order_id, attempt, quote_at, reply")
 		}
-		if fresh.p == nil {
-			fresh = p.Insert("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, order_id, attempt, quote_at, reply")
-		}
-		t.outcome(fresh.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint), o)
+		t.outcome(v.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Binary(o.fingerprint), o)
 	}
+}
+
+// takeOver removes the tombstones of earlier attempts whose keys are used again, as they were loaded. One that was renewed since stays,
+// because this attempt was declared aborted itself; the INSERT of its row then meets a duplicate key.
+func (t *transaction) takeOver(p *Packet) {
+	var v Values
 	for _, o := range t.written {
 		if !o.stored {
 			continue
 		}
-		if again.p == nil {
-			again = p.Update("operations", "bucket, owner, op_key", "verdict, epoch, decided_at, order_id, attempt, quote_at, reply")
+		if v.p == nil {
+			v = p.deleteIfThere("operations", "bucket, owner, op_key, decided_at")
 		}
-		t.outcome(again.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key), o)
+		v.Row().Bucket(o.bucket).ASCII(o.key.owner).ASCII(o.key.key).Int(o.decidedAt)
+	}
+	if v.p != nil {
+		p.Then()
 	}
 }
 
 // outcome adds the columns from verdict on.
 func (t *transaction) outcome(v Values, o *operation) {
-	v.ASCII(o.verdict.String()).Int(int64(t.epoch)).Int(t.now.UnixMicro())
+	decidedAt := t.now.UnixMicro()
+	if o.stored {
+		decidedAt = max(decidedAt, o.decidedAt+1) // never that of the tombstone it has taken over
+	}
+	v.ASCII(o.verdict.String()).Int(int64(t.epoch)).Int(decidedAt)
 	if q := o.quote; q.Len > 0 {
 		v.ASCII(q.Order).Int(int64(q.Attempt)).Int(int64(q.At)).Binary(cut(o.reply, q))
 		return

@@ -22,10 +22,10 @@ type Dialect struct {
 
 	orderedJoin string // a join that reads its left side first, whatever the optimizer thinks
 
-	orFail          string // lets a write that fails leave what it has done so far, because the transaction is undone anyway
-	resetCount      string // column that sets the count of wrong row counts to 0; see Packet.guard
-	ignoreDuplicate string // ends an INSERT into operations that leaves a row which is already there as it is
-	keepRow         string // the same for bucket_owner
+	orFail         string // lets a write that fails leave what it has done so far, because the transaction is undone anyway
+	resetCount     string // column that sets the count of wrong row counts to 0; see Packet.guard
+	renewTombstone string // ends an INSERT into operations that leaves a row which is already there, but for a tombstone's time
+	keepRow        string // the same for bucket_owner
 }
 
 // MariaDB speaks to MariaDB 10.11 and later.
@@ -43,9 +43,10 @@ var MariaDB = &Dialect{
 
 	orderedJoin: "STRAIGHT_JOIN",
 
-	resetCount:      ", @bad:=0",
-	ignoreDuplicate: " ON DUPLICATE KEY UPDATE op_key=op_key",
-	keepRow:         " ON DUPLICATE KEY UPDATE bucket=bucket",
+	resetCount: ", @bad:=0",
+	renewTombstone: " ON DUPLICATE KEY UPDATE " +
+		"decided_at=IF(verdict='ABORTED',GREATEST(decided_at+1,VALUES(decided_at)),decided_at)",
+	keepRow: " ON DUPLICATE KEY UPDATE bucket=bucket",
 }
 
 // SQLite is the embedded mode. Its transactions exclude each other, so it needs no locking clauses; it is therefore never
@@ -59,9 +60,9 @@ var SQLite = &Dialect{
 
 	orderedJoin: "CROSS JOIN",
 
-	orFail:          "OR FAIL ", // saves a journal for each statement
-	ignoreDuplicate: " ON CONFLICT DO NOTHING",
-	keepRow:         " ON CONFLICT DO NOTHING",
+	orFail:         "OR FAIL ", // saves a journal for each statement
+	renewTombstone: " ON CONFLICT DO UPDATE SET decided_at=MAX(decided_at+1,excluded.decided_at) WHERE verdict='ABORTED'",
+	keepRow:        " ON CONFLICT DO NOTHING",
 }
 
 // String returns the dialect's name.

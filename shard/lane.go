@@ -82,7 +82,7 @@ func (l *lane) decide(calls []*call, collided bool) {
 		}
 		if errors.Is(err, errUndecided) {
 			l.warn("a COMMIT got no answer", err)
-			l.undecided(calls)
+			l.undecided(t)
 			return
 		}
 		f := classify(err)
@@ -160,7 +160,7 @@ func (l *lane) answer(t *transaction) (again []*call) {
 }
 
 // transact runs one attempt. Its error is errUndecided if and only if COMMIT may have been executed; any other error
-// means that the transaction left no trace.
+// means that the transaction left no trace. With errUndecided it also returns the transaction.
 func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error) {
 	start := l.cfg.Now()
 	l.cfg.FailPoints.Hit(failpoint.BeforeBegin)
@@ -178,7 +178,7 @@ func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error
 	l.cfg.FailPoints.Hit(failpoint.AfterLoad)
 	decided := l.cfg.Now()
 	if err := l.commit(t); err != nil {
-		return nil, err
+		return t, err
 	}
 	l.cfg.FailPoints.Hit(failpoint.AfterCommit)
 	l.cfg.Metrics.batch(l.ctx, l.cfg.Shard, t, start, loaded, decided, l.cfg.Now())
@@ -244,18 +244,27 @@ func (l *lane) commit(t *transaction) error {
 	return fmt.Errorf("write a batch of %d: %w: %w", len(t.calls), errUndecided, err)
 }
 
-// undecided hands the batch to the resolver and answers with what it found. The lane stays closed meanwhile: its owners
-// must not be written to, and a shard in trouble gets no more sessions that wait.
-func (l *lane) undecided(calls []*call) {
-	ops := make([]*Op, len(calls))
-	byOp := make(map[*Op]*call, len(calls))
-	for i, c := range calls {
-		ops[i] = c.op
-		byOp[c.op] = c
-	}
-	l.cfg.Metrics.undecided(l.cfg.Shard, len(calls))
-	fates := l.cfg.Undecided(l.ctx, UndecidedBatch{Shard: l.cfg.Shard, Epoch: l.cfg.Epoch, Ops: ops})
+// undecided hands what the batch has decided to the resolver and answers with what it found. The lane stays closed meanwhile:
+// its owners must not be written to, and a shard in trouble gets no more sessions that wait. Operations that wrote nothing are run
+// again afterwards, because what they were refused for may not have happened; one that the shard does not serve is answered at
+// once, for it could never be settled.
+func (l *lane) undecided(t *transaction) {
+	var ops []*Op
 	var again []*call
+	byOp := make(map[*Op]*call, len(t.calls))
+	for i, c := range t.calls {
+		switch err := t.replies[i].Err; {
+		case err == nil:
+			ops = append(ops, c.op)
+			byOp[c.op] = c
+		case errors.Is(err, ErrStaleRoute):
+			c.answer(t.replies[i])
+		default:
+			again = append(again, c)
+		}
+	}
+	l.cfg.Metrics.undecided(l.cfg.Shard, len(ops))
+	fates := l.cfg.Undecided(l.ctx, UndecidedBatch{Shard: l.cfg.Shard, Epoch: l.cfg.Epoch, Ops: ops})
 	for _, f := range fates {
 		c := byOp[f.Op]
 		delete(byOp, f.Op)
@@ -273,7 +282,7 @@ func (l *lane) undecided(calls []*call) {
 		c.answer(Reply{Err: ErrOutcomeUnknown})
 	}
 	if len(again) > 0 {
-		l.decide(again, false)
+		l.decide(again, true)
 	}
 }
 

@@ -177,6 +177,12 @@ func (p *Packet) Delete(table, keys string) Values {
 	return Values{p}
 }
 
+// deleteIfThere is Delete of rows that may be gone.
+func (p *Packet) deleteIfThere(table, keys string) Values {
+	p.add(stmt{shape: shape{verb: verbDelete, from: table, keys: keys}})
+	return Values{p}
+}
+
 // Values adds rows to the statement that was added last.
 type Values struct{ p *Packet }
 

@@ -27,14 +27,14 @@ func Restore(reply []byte, at int, doc []byte) []byte {
 
 // operationLookup finds what the keys of owners have decided, with the documents that the replies quote.
 var operationLookup = Lookup{
-	Columns: "p.bucket, p.owner, p.op_key, p.fingerprint, p.verdict, p.reply, p.quote_at, o.doc",
+	Columns: "p.bucket, p.owner, p.op_key, p.fingerprint, p.verdict, p.decided_at, p.reply, p.quote_at, o.doc",
 	From:    "operations p", Index: "PRIMARY", Keys: "p.bucket, p.owner, p.op_key",
 	Joins: " LEFT JOIN orders o ON o.bucket=p.bucket AND o.owner=p.owner AND o.order_id=p.order_id AND o.attempt=p.attempt",
 }
 
 func scanOperation(r *Row) *operation {
 	o := &operation{stored: true, bucket: Bucket(r.Int()), key: opKey{r.Str(), r.Str()}}
-	o.fingerprint, o.verdict = r.Bytes(), parseVerdict(r.Str())
+	o.fingerprint, o.verdict, o.decidedAt = r.Bytes(), parseVerdict(r.Str()), r.Int()
 	reply, at, doc := r.Bytes(), int(r.Int()), r.Bytes()
 	o.reply = Restore(reply, at, doc)
 	return o

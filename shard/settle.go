@@ -102,8 +102,10 @@ func (s *settling) loadFences(p *Packet) {
 	}
 }
 
+// tombstones also renews the tombstone of an earlier attempt: the attempt in question may be about to take it over, which it then
+// cannot any more (transaction.takeOver).
 func (s *settling) tombstones(p *Packet) {
-	v := p.insertNew("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply", s.db.Dialect.ignoreDuplicate)
+	v := p.insertNew("operations", "bucket, owner, op_key, fingerprint, verdict, epoch, decided_at, reply", s.db.Dialect.renewTombstone)
 	for _, u := range s.us {
 		v.Row().Bucket(u.Bucket).ASCII(u.Owner).ASCII(u.Key).Binary(u.Fingerprint).ASCII(Aborted.String()).
 			Int(int64(s.epoch)).Int(s.db.now().UnixMicro()).Binary(nil)
@@ -132,6 +134,8 @@ func (s *settling) answers() ([]Settled, error) {
 		switch {
 		case found == nil:
 			return nil, fmt.Errorf("a tombstone of bucket %d was not read back: %w", u.Bucket, ErrInternal)
+		case found.verdict == Sealed:
+			out[i] = Settled{Verdict: Sealed} // whoever asks: the key is burned
 		case !bytes.Equal(u.Fingerprint, found.fingerprint):
 			out[i] = Settled{Verdict: Aborted} // another request has the key: this one did not happen
 		default:

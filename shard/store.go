@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,10 +139,10 @@ func (s *Store) adopt(r Route) (*primary, error) {
 	defer s.mu.Unlock()
 	now := s.primaries[r.Shard]
 	switch {
+	case now != nil && now.epoch == r.Epoch && now.node == r.Node:
+		return now, nil // also while it is closed: what is undecided must still be settled
 	case s.closed:
 		return nil, ErrClosed
-	case now != nil && now.epoch == r.Epoch && now.node == r.Node:
-		return now, nil
 	case now != nil && now.epoch > r.Epoch:
 		return nil, fmt.Errorf("the route has epoch %d, shard %d was seen at %d: %w", r.Epoch, r.Shard, now.epoch, ErrStaleRoute)
 	}
@@ -169,8 +171,7 @@ func (p *primary) close(ctx context.Context) error {
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
-	open := s.primaries
-	s.primaries = map[int]*primary{}
+	open := slices.Collect(maps.Values(s.primaries))
 	s.mu.Unlock()
 	errs := make(chan error, len(open))
 	for _, p := range open {
