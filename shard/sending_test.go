@@ -1,8 +1,10 @@
 package shard_test
 
 import (
+	"fmt"
 	"testing"
 
+	"github.com/statesvc/statesvc/internal/mariadb"
 	"github.com/statesvc/statesvc/internal/testdb"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/failpoint"
@@ -41,5 +43,31 @@ func TestWritesWaitForNoOtherRows(t *testing.T) {
 			}
 			other.exec(t, "ROLLBACK")
 		})
+	}
+}
+
+// Where the server has no room for another prepared statement, the list is sent as text.
+func TestNoRoomForPreparedStatements(t *testing.T) {
+	server := testdb.Start(t, mariadb.Options{})
+	for _, room := range []int{0, 1, 3} {
+		server.Exec(t, fmt.Sprint("SET GLOBAL max_prepared_stmt_count=", room))
+		db := openMariaDB(t, server)
+		var g gate
+		c := start(t, shard.Config{DB: db, Lanes: 1, FailPoints: g.at(failpoint.BeforeBegin)})
+		for round := range 2 {
+			var ops []*shard.Op
+			for i := range 90 {
+				ops = append(ops, op(fmt.Sprint("o", i), fmt.Sprint("k", round), 1))
+			}
+			replies := oneBatch(t, c, &g, ops...)
+			for range ops {
+				if r := <-replies; r.Verdict != shard.Done {
+					t.Fatalf("room for %d statements: %v", room, r.Err)
+				}
+			}
+		}
+		if got := total(t, db); got != 180 {
+			t.Errorf("the counters hold %d, want 180", got)
+		}
 	}
 }
