@@ -164,14 +164,14 @@ func (p *Packet) insertNew(table, columns, keep string) Values {
 	return Values{p}
 }
 
-// Update adds an UPDATE of the rows that follow: each gives the columns of its key, then those to set, in this order. keys and set
-// are separated by ", ". A row that is not there is an error and not made.
+// Update adds an UPDATE of the rows that follow: each gives the columns of its primary key, then those to set, in this order. keys
+// and set are separated by ", ". A row that is not there is an error and not made.
 func (p *Packet) Update(table, keys, set string) Values {
 	p.add(stmt{exact: true, shape: shape{verb: verbUpdate, from: table, keys: keys, columns: set}})
 	return Values{p}
 }
 
-// Delete adds a DELETE of the rows whose keys follow. A row that is not there is an error.
+// Delete adds a DELETE of the rows whose primary keys follow. A row that is not there is an error.
 func (p *Packet) Delete(table, keys string) Values {
 	p.add(stmt{exact: true, shape: shape{verb: verbDelete, from: table, keys: keys}})
 	return Values{p}

@@ -79,7 +79,7 @@ func (s *sending) statement(ctx context.Context, st *stmt) error {
 	return nil
 }
 
-// chunks runs a list as prepared statements, and returns how many of its rows that were.
+// chunks runs a list as prepared statements, and returns how many of its rows that were. The rest goes with the text.
 func (s *sending) chunks(ctx context.Context, st *stmt, kinds string) (done int, err error) {
 	if s.late {
 		if err := s.flush(ctx); err != nil {
@@ -92,7 +92,10 @@ func (s *sending) chunks(ctx context.Context, st *stmt, kinds string) (done int,
 			return done, nil
 		}
 		rows := min(size, st.rows-done)
-		if err := s.execute(ctx, st, kinds, done, rows, size); err != nil {
+		switch err := s.execute(ctx, st, kinds, done, rows, size); {
+		case isNoRoom(err):
+			return done, nil
+		case err != nil:
 			return done, err
 		}
 		done += rows
@@ -159,6 +162,12 @@ func (s *sending) prepare(ctx context.Context, key preparedKey, cols int) (drive
 		s.ready[key] = ready
 	}
 	return ready, err
+}
+
+// isNoRoom reports that all connections together have as many prepared statements as the server allows (max_prepared_stmt_count).
+func isNoRoom(err error) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && my.Number == 1461
 }
 
 func checkCount(st *stmt, result driver.Result, want int) error {
