@@ -16,15 +16,15 @@ func in(file, old, new string) []edit { return []edit{{file, old, new}} }
 var mutants = []mutant{
 	// Who may write.
 	{
-		name: "epoch-check", edits: in("shard/lane.go", "if uint64(t.fence) != l.cfg.Epoch {", "if false {"),
+		name: "epoch-check", edits: in("shard/lane.go", "if t.fence != l.cfg.Epoch {", "if false {"),
 		pkg: "./shard", tests: "TestStaleEpoch",
 	},
 	{
 		name: "bucket-ownership", pkg: "./shard", tests: "TestStaleEpoch",
-		edits: in("shard/batch.go", "if _, ok := t.serving[op.Bucket]; !ok {", "if _, ok := t.serving[op.Bucket]; !ok && false {"),
+		edits: in("shard/batch.go", "if !t.serving[op.Bucket] {", "if false {"),
 	},
 	{
-		name: "bucket-lock", edits: in("shard/batch.go", "\tp.buf = append(p.buf, p.d.shareLock...)\n", ""),
+		name: "bucket-lock", edits: in("shard/packet.go", "\tl.Tail += p.d.shareLock\n", ""),
 		pkg: "./shard", tests: "TestBucketLeaves",
 	},
 	{
@@ -81,7 +81,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "replays-of-another-epoch", pkg: "./shard", tests: "TestC22Replay",
-		edits: in("shard/batch.go", "\t\tv.End(\"\")\n", "\t\tv.End(\" AND epoch=\" + strconv.FormatUint(t.epoch, 10))\n"),
+		edits: in("shard/batch.go", "\tvar v Values\n", "\tvar v Values\n\toperationLookup := operationLookup\n\toperationLookup.Where = \"p.epoch=(SELECT epoch FROM fence)\"\n"),
 	},
 	{
 		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
@@ -109,7 +109,7 @@ var mutants = []mutant{
 	{
 		name: "plain-read-decides", pkg: "./shard", tests: "TestSettleWaits",
 		edits: []edit{
-			{"shard/settle.go", "\tv.End(s.db.Dialect.shareLock)\n", "\tv.End(\"\")\n"},
+			{"shard/settle.go", "p.selectShared(operationLookup, s.scan)", "p.Select(operationLookup, s.scan)"},
 			{"shard/settle.go", "\ts.tombstones(p)\n", ""},
 			{"shard/settle.go", "\t\t\treturn nil, fmt.Errorf(\"a tombstone of", "\t\t\tout[i] = Settled{Verdict: Aborted}\n\t\t\t_ = fmt.Errorf(\"a tombstone of"},
 		},
@@ -157,7 +157,7 @@ var mutants = []mutant{
 	// Batches, and instances side by side.
 	{
 		name: "locking-read", pkg: "./ledger", tests: "TestOnDatabases/mariadb",
-		edits: in("ledger/load.go", `q.v.EndForUpdate(" ORDER BY bucket, owner")`, `q.v.End(" ORDER BY bucket, owner")`),
+		edits: in("ledger/load.go", "locked := p.SelectForUpdate(", "locked := p.Select("),
 	},
 	{
 		name: "races-are-run-again", pkg: "./shard", tests: "TestTwoInstances|TestDeadlockIsARace",
@@ -172,7 +172,7 @@ var mutants = []mutant{
 		edits: in("shard/lane.go", "case f == faultBug || f == faultLarge:", "case f == faultLarge:"),
 	},
 	{
-		name: "row-count-guard", edits: in("shard/packet.go", "if v.counted && v.p.d.multi {", "if false {"),
+		name: "row-count-guard", edits: in("shard/send.go", "if st.counted() {", "if false {"),
 		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
 	},
 	{
@@ -180,7 +180,7 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
 	},
 	{
-		name: "row-count-of-sqlite", edits: in("shard/packet.go", "if err == nil && n != int64(s.rows) {", "if err == nil && n < 0 {"),
+		name: "row-count-of-sqlite", edits: in("shard/send.go", "if err == nil && n != int64(want) {", "if err == nil && n < 0 {"),
 		pkg: "./shard", tests: "TestWrongRowCount/sqlite",
 	},
 	{
