@@ -221,6 +221,10 @@ func TestSettleIsFenced(t *testing.T) {
 		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
 			t.Errorf("a bucket that moved away was settled: %+v %v", got, err)
 		}
+		lost = append(lost, unsettled(op("b", "lost", 7))) // and b's bucket is here
+		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
+			t.Errorf("one of two buckets had moved away, and both were settled: %+v %v", got, err)
+		}
 		exec(t, db, "UPDATE bucket_owner SET state='SERVING' WHERE bucket=?", int(shard.BucketOf("a")))
 		exec(t, db, "UPDATE fence SET epoch=2 WHERE id=1")
 		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {

@@ -20,7 +20,7 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestStaleEpoch",
 	},
 	{
-		name: "bucket-ownership", pkg: "./shard", tests: "TestStaleEpoch",
+		name: "bucket-ownership", pkg: "./shard", tests: "TestForeignBucket",
 		edits: in("shard/batch.go", "if !t.serving[op.Bucket] {", "if false {"),
 	},
 	{
