@@ -154,7 +154,10 @@ func prepare(t *testing.T, db *shard.DB, err error) *shard.DB {
 
 func start(t *testing.T, cfg shard.Config) *shard.Committer {
 	t.Helper()
-	cfg.Machine, cfg.Now = counters{}, time.Now
+	cfg.Now = time.Now
+	if cfg.Machine == nil {
+		cfg.Machine = counters{}
+	}
 	if cfg.Epoch == 0 {
 		cfg.Epoch = 1
 	}

@@ -192,6 +192,59 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestQueueIsBounded",
 	},
 
+	// How batches travel.
+	{
+		name: "row-of-types", pkg: "./shard", tests: "TestListsHaveRoom",
+		edits: in("shard/send.go", "cols: cols, typed: key.kinds, placeholders", "cols: cols, placeholders"),
+	},
+	{
+		name: "texts-too-long-for-their-type", pkg: "./shard", tests: "TestListsHaveRoom|TestBatchesOfEverySize",
+		edits: []edit{
+			{"shard/dialect.go", "widestASCII  = 64", "widestASCII  = 32"},
+			{"shard/send.go", "if len(v) > widestASCII {", "if false {"},
+		},
+	},
+	{
+		name: "binaries-too-long-for-their-type", pkg: "./shard", tests: "TestListsHaveRoom|TestBatchesOfEverySize",
+		edits: in("shard/send.go", "if len(v) > widestBinary {", "if false {"),
+	},
+	{
+		name: "filled-up-with-zeros", pkg: "./shard", tests: "TestFilledLists",
+		edits: in("shard/send.go", "args = append(args, driver.NamedValue{})", "args = append(args, driver.NamedValue{Value: int64(0)})"),
+	},
+	{
+		name: "filled-up-with-the-last-row", pkg: "./shard", tests: "TestFilledLists",
+		edits: in("shard/send.go", "args = append(args, driver.NamedValue{})", "args = append(args, driver.NamedValue{Value: args[len(args)-st.cols].Value})"),
+	},
+	{
+		name: "row-count-of-prepared-writes", pkg: "./shard", tests: "TestMissingRow",
+		edits: in("shard/send.go", "\treturn checkCount(st, result, rows)\n", "\t_ = checkCount(st, result, rows)\n\treturn nil\n"),
+	},
+	{
+		name: "each-chunk-has-its-rows", pkg: "./shard", tests: "TestBatchesOfEverySize|TestFilledLists",
+		edits: in("shard/send.go", "s.args[st.first+from*st.cols:st.first+(from+rows)*st.cols]", "s.args[st.first:st.first+rows*st.cols]"),
+	},
+	{
+		name: "rest-of-a-long-insert", pkg: "./shard", tests: "TestBatchesOfEverySize|TestFilledLists",
+		edits: in("shard/send.go", "|| done < st.rows {", "|| done == 0 {"),
+	},
+	{
+		name: "statements-of-a-dead-connection", pkg: "./shard", tests: "TestLongListsOnANew",
+		edits: in("shard/lane.go", "\t\tl.conn, l.ready = conn, prepared{}\n", "\t\tl.conn = conn\n\t\tif l.ready == nil {\n\t\t\tl.ready = prepared{}\n\t\t}\n"),
+	},
+	{
+		name: "failed-batch-is-undone", pkg: "./shard", tests: "TestConstraintInTheMiddle",
+		edits: in("shard/lane.go", `ExecContext(ctx, "ROLLBACK")`, `ExecContext(ctx, "COMMIT")`),
+	},
+	{
+		name: "escapes", pkg: "./shard", tests: "TestBatchesOfEverySize/mariadb|TestPacketText",
+		edits: in("shard/dialect.go", "esc = `\\\\`", "continue"),
+	},
+	{
+		name: "binary-values-have-no-characters", pkg: "./shard", tests: "TestBatchesOfEverySize/mariadb",
+		edits: in("shard/db.go", `"character_set_client": "'ascii'"`, `"character_set_client": "'latin1'"`),
+	},
+
 	// Holds.
 	{
 		name: "lazy-expiry", edits: in("ledger/apply_settle.go", "case h.expiresAt <= s.now:", "case false:"),
