@@ -28,6 +28,18 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestBucketLeaves",
 	},
 	{
+		name: "epoch-lock", pkg: "./shard", tests: "TestEpochRises",
+		edits: in("shard/batch.go", `Joins: " JOIN fence f ON f.id=1"`, `Joins: " JOIN (SELECT id, epoch, floor_at FROM fence) f ON f.id=1"`),
+	},
+	{
+		name: "epoch-is-read-with-the-lock", pkg: "./shard", tests: "TestBatchWaitsForTheEpoch",
+		edits: in("shard/batch.go", `Joins: " JOIN fence f ON f.id=1"`, `Joins: " JOIN (SELECT id, epoch, floor_at FROM fence) f ON f.id=1"`),
+	},
+	{
+		name: "locks-begin-with-the-transaction", pkg: "./shard", tests: "TestEpochRises",
+		edits: in("shard/send.go", "\ts.late = s.late || st.after && s.texts > 0\n", "\ts.late = false\n"),
+	},
+	{
 		name: "epoch-of-settle", edits: in("shard/settle.go", "if s.fence != s.epoch {", "if false {"),
 		pkg: "./shard", tests: "TestSettleIsFenced",
 	},
@@ -105,6 +117,14 @@ var mutants = []mutant{
 	{
 		name: "unknown-outcome-is-run-again", pkg: "./shard", tests: "TestAnswerOfCommitLost",
 		edits: in("shard/lane.go", "\t\t\tl.undecided(calls)\n\t\t\treturn\n", "\t\t\tcontinue\n"),
+	},
+	{
+		name: "unknown-before-commit-was-sent", pkg: "./shard", tests: "TestConnectionCutBeforeCommit",
+		edits: in("shard/lane.go", "if !l.packet.commitsSent || ", "if "),
+	},
+	{
+		name: "never-unknown", pkg: "./shard", tests: "TestAnswerOfCommitLost",
+		edits: in("shard/send.go", "\tp.commitsSent = p.commits\n", "\tp.commitsSent = false\n"),
 	},
 	{
 		name: "plain-read-decides", pkg: "./shard", tests: "TestSettleWaits",
@@ -194,7 +214,7 @@ var mutants = []mutant{
 
 	// How batches travel.
 	{
-		name: "row-of-types", pkg: "./shard", tests: "TestListsHaveRoom",
+		name: "row-of-types", pkg: "./shard", tests: "TestListsHaveRoom|TestKeysOfAnyLength",
 		edits: in("shard/send.go", "cols: cols, typed: key.kinds, placeholders", "cols: cols, placeholders"),
 	},
 	{
@@ -227,6 +247,10 @@ var mutants = []mutant{
 	{
 		name: "rest-of-a-long-insert", pkg: "./shard", tests: "TestBatchesOfEverySize|TestFilledLists",
 		edits: in("shard/send.go", "|| done < st.rows {", "|| done == 0 {"),
+	},
+	{
+		name: "order-of-locks", pkg: "./shard", tests: "TestRowsAreLocked",
+		edits: in("shard/dialect.go", `orderedJoin: "STRAIGHT_JOIN"`, `orderedJoin: "JOIN"`),
 	},
 	{
 		name: "statements-of-a-dead-connection", pkg: "./shard", tests: "TestLongListsOnANew",
