@@ -17,6 +17,7 @@ import (
 	"github.com/statesvc/statesvc/internal/testdb"
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/failpoint"
 )
 
 // counters is the smallest domain there can be: one number per owner, never below zero.
@@ -153,7 +154,10 @@ func prepare(t *testing.T, db *shard.DB, err error) *shard.DB {
 
 func start(t *testing.T, cfg shard.Config) *shard.Committer {
 	t.Helper()
-	cfg.Machine, cfg.Now = counters{}, time.Now
+	cfg.Now = time.Now
+	if cfg.Machine == nil {
+		cfg.Machine = counters{}
+	}
 	if cfg.Epoch == 0 {
 		cfg.Epoch = 1
 	}
@@ -283,6 +287,27 @@ func TestStaleEpochAndForeignBucketChangeNothing(t *testing.T) {
 			t.Errorf("old epoch: %v", r.Err)
 		}
 		want(t, submit(t, start(t, shard.Config{DB: db, Epoch: 2}), op("a", "k2", 1)), shard.Done, "6")
+	})
+}
+
+// An operation whose bucket has moved away is refused also in a batch of others, which are done.
+func TestForeignBucketInABatch(t *testing.T) {
+	engines(t, func(t *testing.T, db *shard.DB) {
+		var g gate
+		c := start(t, shard.Config{DB: db, Lanes: 1, FailPoints: g.at(failpoint.BeforeBegin)})
+		exec(t, db, "UPDATE bucket_owner SET state='GONE' WHERE bucket=?", int(shard.BucketOf("b")))
+		replies := oneBatch(t, c, &g, op("a", "k1", 5), op("b", "k1", 5))
+		done, refused := <-replies, <-replies
+		if done.Err != nil {
+			done, refused = refused, done
+		}
+		want(t, done, shard.Done, "5")
+		if !errors.Is(refused.Err, shard.ErrStaleRoute) {
+			t.Errorf("bucket that moved away: %v %v", refused.Verdict, refused.Err)
+		}
+		if got := total(t, db); got != 5 {
+			t.Errorf("the counters hold %d, want 5", got)
+		}
 	})
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,6 +185,96 @@ func TestBucketLeavesAfterItsBatches(t *testing.T) {
 	}
 }
 
+// An epoch that is raised waits for the batches that have read the old one, whether they list many owners or one.
+func TestEpochRisesAfterItsBatches(t *testing.T) {
+	for _, owners := range []int{1, 40} {
+		t.Run(fmt.Sprint(owners), func(t *testing.T) {
+			db := openMariaDB(t, testdb.MariaDB(t))
+			var g gate
+			var loads atomic.Int64
+			loaded, hold := make(chan struct{}), make(chan struct{})
+			c := start(t, shard.Config{DB: db, Lanes: 1, FailPoints: func(name string) {
+				g.at(failpoint.BeforeBegin)(name)
+				if name == failpoint.AfterLoad && loads.Add(1) == 2 { // after that of the batch that kept the lane busy
+					close(loaded)
+					<-hold
+				}
+			}})
+			ops := make([]*shard.Op, owners)
+			for i := range ops {
+				ops[i] = op(fmt.Sprint("o", i), "k", 1)
+			}
+			replies := oneBatch(t, c, &g, ops...)
+			<-loaded
+			raised := make(chan error, 1)
+			go func() { raised <- patiently(t, begin(t, db), "UPDATE fence SET epoch=epoch+1") }()
+			select {
+			case err := <-raised:
+				t.Errorf("the epoch rose under a running batch (%v)", err)
+				close(hold)
+			case <-time.After(200 * time.Millisecond):
+				close(hold)
+				if err := <-raised; err != nil {
+					t.Error(err)
+				}
+			}
+			for range ops {
+				want(t, <-replies, shard.Done, "1")
+			}
+			if r := submit(t, c, op("o0", "k2", 1)); !errors.Is(r.Err, shard.ErrStaleRoute) {
+				t.Errorf("written under an old epoch: %v %v", r.Verdict, r.Err)
+			}
+		})
+	}
+}
+
+// patiently executes a statement that may wait for a row for longer than a batch would, and commits.
+func patiently(t *testing.T, tx *sql.Tx, statement string) error {
+	t.Helper()
+	for _, s := range []string{"SET innodb_lock_wait_timeout=20", statement} {
+		if _, err := tx.ExecContext(t.Context(), s); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// A batch that comes while the epoch rises waits, and then sees the new one. So does the resolver.
+func TestBatchWaitsForTheEpoch(t *testing.T) {
+	for name, write := range map[string]func(t *testing.T, db *shard.DB) error{
+		"batch": func(t *testing.T, db *shard.DB) error {
+			t.Helper()
+			return submit(t, start(t, shard.Config{DB: db}), op("a", "k1", 1)).Err
+		},
+		"settle": func(t *testing.T, db *shard.DB) error {
+			t.Helper()
+			_, err := db.Settle(t.Context(), 1, []shard.Unsettled{unsettled(op("a", "k1", 1))})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := openMariaDB(t, testdb.MariaDB(t))
+			tx := begin(t, db)
+			if _, err := tx.ExecContext(t.Context(), "UPDATE fence SET epoch=2"); err != nil {
+				t.Fatal(err)
+			}
+			result := make(chan error, 1)
+			go func() { result <- write(t, db) }()
+			select {
+			case err := <-result:
+				t.Fatalf("the epoch that is about to end was good enough: %v", err)
+			case <-time.After(200 * time.Millisecond):
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-result; !errors.Is(err, shard.ErrStaleRoute) {
+				t.Errorf("under an old epoch: %v", err)
+			}
+		})
+	}
+}
+
 // A write touches fewer rows than apply intended. No constraint would notice; the count does, before COMMIT.
 func TestWrongRowCountIsABug(t *testing.T) {
 	bodies := map[string]add{"update": {n: 1, ghost: true}, "delete": {n: 1, erase: true}}
@@ -220,6 +312,10 @@ func TestSettleIsFenced(t *testing.T) {
 		exec(t, db, "UPDATE bucket_owner SET state='GONE' WHERE bucket=?", int(shard.BucketOf("a")))
 		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
 			t.Errorf("a bucket that moved away was settled: %+v %v", got, err)
+		}
+		lost = append(lost, unsettled(op("b", "lost", 7))) // and b's bucket is here
+		if got, err := db.Settle(t.Context(), 1, lost); !errors.Is(err, shard.ErrStaleRoute) {
+			t.Errorf("one of two buckets had moved away, and both were settled: %+v %v", got, err)
 		}
 		exec(t, db, "UPDATE bucket_owner SET state='SERVING' WHERE bucket=?", int(shard.BucketOf("a")))
 		exec(t, db, "UPDATE fence SET epoch=2 WHERE id=1")

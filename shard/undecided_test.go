@@ -127,6 +127,41 @@ func TestAnswerOfCommitLost(t *testing.T) {
 	}
 }
 
+// A large batch writes in several round trips. The connection is cut in the first of them, before COMMIT was sent: nothing has
+// happened, the callers hear so, and nobody has to find it out.
+func TestConnectionCutBeforeCommit(t *testing.T) {
+	c := newCutter(t)
+	var g gate
+	busy := func(key string) *shard.Op { return op("busy", key, 0) }
+	ops := make([]*shard.Op, 60)
+	for i := range ops {
+		ops[i] = op(fmt.Sprint("o", i), "k", 1)
+	}
+	for _, d := range []netfault.Direction{netfault.ToServer, netfault.ToClient} {
+		for _, n := range []int{0, 100, 1000} {
+			var commits atomic.Int64
+			c.armed.Store(func(name string) {
+				g.at(failpoint.BeforeBegin)(name)
+				if name == failpoint.BeforeCommit && commits.Add(1) == 2 { // not that of the batch that keeps the lane busy
+					c.proxy.CutAfter(d, n)
+				}
+			})
+			for _, r := range inOneBatch(t, c.Committer, &g, busy, ops) {
+				if !errors.Is(r.Err, shard.ErrFailover) {
+					t.Fatalf("%s cut after %d bytes: %v %v", d, n, r.Verdict, r.Err)
+				}
+			}
+			c.proxy.Heal()
+			if got := total(t, c.direct); got != 0 || c.undecided.Load() != 0 {
+				t.Errorf("%s cut after %d bytes: the counters hold %d, %d batches were undecided", d, n, got, c.undecided.Load())
+			}
+		}
+	}
+	for _, r := range inOneBatch(t, c.Committer, &g, busy, ops) {
+		want(t, r, shard.Done, "1")
+	}
+}
+
 // Nothing reaches the server any more and nothing says so: the caller hears within its deadline, and later the key tells.
 func TestDeadlineWhileTheNetworkIsSilent(t *testing.T) {
 	c := newCutter(t)

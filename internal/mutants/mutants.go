@@ -16,16 +16,28 @@ func in(file, old, new string) []edit { return []edit{{file, old, new}} }
 var mutants = []mutant{
 	// Who may write.
 	{
-		name: "epoch-check", edits: in("shard/lane.go", "if uint64(t.fence) != l.cfg.Epoch {", "if false {"),
+		name: "epoch-check", edits: in("shard/lane.go", "if t.fence != l.cfg.Epoch {", "if false {"),
 		pkg: "./shard", tests: "TestStaleEpoch",
 	},
 	{
-		name: "bucket-ownership", pkg: "./shard", tests: "TestStaleEpoch",
-		edits: in("shard/batch.go", "if _, ok := t.serving[op.Bucket]; !ok {", "if _, ok := t.serving[op.Bucket]; !ok && false {"),
+		name: "bucket-ownership", pkg: "./shard", tests: "TestForeignBucket",
+		edits: in("shard/batch.go", "if !t.serving[op.Bucket] {", "if false {"),
 	},
 	{
-		name: "bucket-lock", edits: in("shard/batch.go", "\tp.buf = append(p.buf, p.d.shareLock...)\n", ""),
+		name: "bucket-lock", edits: in("shard/packet.go", "\tl.Tail += p.d.shareLock\n", ""),
 		pkg: "./shard", tests: "TestBucketLeaves",
+	},
+	{
+		name: "epoch-lock", pkg: "./shard", tests: "TestEpochRises",
+		edits: in("shard/batch.go", `Joins: " JOIN fence f ON f.id=1"`, `Joins: " JOIN (SELECT id, epoch, floor_at FROM fence) f ON f.id=1"`),
+	},
+	{
+		name: "epoch-is-read-with-the-lock", pkg: "./shard", tests: "TestBatchWaitsForTheEpoch",
+		edits: in("shard/batch.go", `Joins: " JOIN fence f ON f.id=1"`, `Joins: " JOIN (SELECT id, epoch, floor_at FROM fence) f ON f.id=1"`),
+	},
+	{
+		name: "locks-begin-with-the-transaction", pkg: "./shard", tests: "TestEpochRises",
+		edits: in("shard/send.go", "\ts.late = s.late || st.after && s.texts > 0\n", "\ts.late = false\n"),
 	},
 	{
 		name: "epoch-of-settle", edits: in("shard/settle.go", "if s.fence != s.epoch {", "if false {"),
@@ -81,7 +93,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "replays-of-another-epoch", pkg: "./shard", tests: "TestC22Replay",
-		edits: in("shard/batch.go", "\t\tv.End(\"\")\n", "\t\tv.End(\" AND epoch=\" + strconv.FormatUint(t.epoch, 10))\n"),
+		edits: in("shard/batch.go", "\tvar v Values\n", "\tvar v Values\n\toperationLookup := operationLookup\n\toperationLookup.Where = \"p.epoch=(SELECT epoch FROM fence)\"\n"),
 	},
 	{
 		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
@@ -107,9 +119,17 @@ var mutants = []mutant{
 		edits: in("shard/lane.go", "\t\t\tl.undecided(calls)\n\t\t\treturn\n", "\t\t\tcontinue\n"),
 	},
 	{
+		name: "unknown-before-commit-was-sent", pkg: "./shard", tests: "TestConnectionCutBeforeCommit",
+		edits: in("shard/lane.go", "if !l.packet.commitsSent || ", "if "),
+	},
+	{
+		name: "never-unknown", pkg: "./shard", tests: "TestAnswerOfCommitLost",
+		edits: in("shard/send.go", "\tp.commitsSent = p.commits\n", "\tp.commitsSent = false\n"),
+	},
+	{
 		name: "plain-read-decides", pkg: "./shard", tests: "TestSettleWaits",
 		edits: []edit{
-			{"shard/settle.go", "\tv.End(s.db.Dialect.shareLock)\n", "\tv.End(\"\")\n"},
+			{"shard/settle.go", "p.selectShared(operationLookup, s.scan)", "p.Select(operationLookup, s.scan)"},
 			{"shard/settle.go", "\ts.tombstones(p)\n", ""},
 			{"shard/settle.go", "\t\t\treturn nil, fmt.Errorf(\"a tombstone of", "\t\t\tout[i] = Settled{Verdict: Aborted}\n\t\t\t_ = fmt.Errorf(\"a tombstone of"},
 		},
@@ -157,7 +177,7 @@ var mutants = []mutant{
 	// Batches, and instances side by side.
 	{
 		name: "locking-read", pkg: "./ledger", tests: "TestOnDatabases/mariadb",
-		edits: in("ledger/load.go", `q.v.EndForUpdate(" ORDER BY bucket, owner")`, `q.v.End(" ORDER BY bucket, owner")`),
+		edits: in("ledger/load.go", "locked := p.SelectForUpdate(", "locked := p.Select("),
 	},
 	{
 		name: "races-are-run-again", pkg: "./shard", tests: "TestTwoInstances|TestDeadlockIsARace",
@@ -172,7 +192,7 @@ var mutants = []mutant{
 		edits: in("shard/lane.go", "case f == faultBug || f == faultLarge:", "case f == faultLarge:"),
 	},
 	{
-		name: "row-count-guard", edits: in("shard/packet.go", "if v.counted && v.p.d.multi {", "if false {"),
+		name: "row-count-guard", edits: in("shard/send.go", "if st.counted() {", "if false {"),
 		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
 	},
 	{
@@ -180,7 +200,7 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestWrongRowCount/mariadb",
 	},
 	{
-		name: "row-count-of-sqlite", edits: in("shard/packet.go", "if err == nil && n != int64(s.rows) {", "if err == nil && n < 0 {"),
+		name: "row-count-of-sqlite", edits: in("shard/send.go", "if err == nil && n != int64(want) {", "if err == nil && n < 0 {"),
 		pkg: "./shard", tests: "TestWrongRowCount/sqlite",
 	},
 	{
@@ -190,6 +210,63 @@ var mutants = []mutant{
 	{
 		name: "queue-is-fair", edits: in("shard/queue.go", " || q.clients[c.op.Client] >= (q.limit+1)/2", ""),
 		pkg: "./shard", tests: "TestQueueIsBounded",
+	},
+
+	// How batches travel.
+	{
+		name: "row-of-types", pkg: "./shard", tests: "TestListsHaveRoom|TestKeysOfAnyLength",
+		edits: in("shard/send.go", "cols: cols, typed: key.kinds, placeholders", "cols: cols, placeholders"),
+	},
+	{
+		name: "texts-too-long-for-their-type", pkg: "./shard", tests: "TestListsHaveRoom|TestBatchesOfEverySize",
+		edits: []edit{
+			{"shard/dialect.go", "widestASCII  = 64", "widestASCII  = 32"},
+			{"shard/send.go", "if len(v) > widestASCII {", "if false {"},
+		},
+	},
+	{
+		name: "binaries-too-long-for-their-type", pkg: "./shard", tests: "TestListsHaveRoom|TestBatchesOfEverySize",
+		edits: in("shard/send.go", "if len(v) > widestBinary {", "if false {"),
+	},
+	{
+		name: "filled-up-with-zeros", pkg: "./shard", tests: "TestFilledLists",
+		edits: in("shard/send.go", "args = append(args, driver.NamedValue{})", "args = append(args, driver.NamedValue{Value: int64(0)})"),
+	},
+	{
+		name: "filled-up-with-the-last-row", pkg: "./shard", tests: "TestFilledLists",
+		edits: in("shard/send.go", "args = append(args, driver.NamedValue{})", "args = append(args, driver.NamedValue{Value: args[len(args)-st.cols].Value})"),
+	},
+	{
+		name: "row-count-of-prepared-writes", pkg: "./shard", tests: "TestMissingRow",
+		edits: in("shard/send.go", "\treturn checkCount(st, result, rows)\n", "\t_ = checkCount(st, result, rows)\n\treturn nil\n"),
+	},
+	{
+		name: "each-chunk-has-its-rows", pkg: "./shard", tests: "TestBatchesOfEverySize|TestFilledLists",
+		edits: in("shard/send.go", "s.args[st.first+from*st.cols:st.first+(from+rows)*st.cols]", "s.args[st.first:st.first+rows*st.cols]"),
+	},
+	{
+		name: "rest-of-a-long-insert", pkg: "./shard", tests: "TestBatchesOfEverySize|TestFilledLists",
+		edits: in("shard/send.go", "|| done < st.rows {", "|| done == 0 {"),
+	},
+	{
+		name: "order-of-locks", pkg: "./shard", tests: "TestRowsAreLocked",
+		edits: in("shard/dialect.go", `orderedJoin: "STRAIGHT_JOIN"`, `orderedJoin: "JOIN"`),
+	},
+	{
+		name: "statements-of-a-dead-connection", pkg: "./shard", tests: "TestLongListsOnANew",
+		edits: in("shard/lane.go", "\t\tl.conn, l.ready = conn, prepared{}\n", "\t\tl.conn = conn\n\t\tif l.ready == nil {\n\t\t\tl.ready = prepared{}\n\t\t}\n"),
+	},
+	{
+		name: "failed-batch-is-undone", pkg: "./shard", tests: "TestConstraintInTheMiddle",
+		edits: in("shard/lane.go", `ExecContext(ctx, "ROLLBACK")`, `ExecContext(ctx, "COMMIT")`),
+	},
+	{
+		name: "escapes", pkg: "./shard", tests: "TestBatchesOfEverySize/mariadb|TestPacketText",
+		edits: in("shard/dialect.go", "esc = `\\\\`", "continue"),
+	},
+	{
+		name: "binary-values-have-no-characters", pkg: "./shard", tests: "TestBatchesOfEverySize/mariadb",
+		edits: in("shard/db.go", `"character_set_client": "'ascii'"`, `"character_set_client": "'latin1'"`),
 	},
 
 	// Holds.
