@@ -93,7 +93,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "replays-of-another-epoch", pkg: "./shard", tests: "TestC22Replay",
-		edits: in("shard/batch.go", "\tvar v Values\n", "\tvar v Values\n\toperationLookup := operationLookup\n\toperationLookup.Where = \"p.epoch=(SELECT epoch FROM fence)\"\n"),
+		edits: in("shard/batch.go", "func (t *transaction) loadOperations(p *Packet) {\n", "func (t *transaction) loadOperations(p *Packet) {\n\toperationLookup := operationLookup\n\toperationLookup.Where = \"p.epoch=(SELECT epoch FROM fence)\"\n"),
 	},
 	{
 		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
@@ -116,7 +116,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "unknown-outcome-is-run-again", pkg: "./shard", tests: "TestAnswerOfCommitLost",
-		edits: in("shard/lane.go", "\t\t\tl.undecided(calls)\n\t\t\treturn\n", "\t\t\tcontinue\n"),
+		edits: in("shard/lane.go", "\t\t\tl.undecided(t)\n\t\t\treturn\n", "\t\t\tcontinue\n"),
 	},
 	{
 		name: "unknown-before-commit-was-sent", pkg: "./shard", tests: "TestConnectionCutBeforeCommit",
@@ -154,12 +154,23 @@ var mutants = []mutant{
 		edits: in("shard/queue.go", "return c.state.CompareAndSwap(callQueued, callTaken)", "c.state.Store(callTaken)\n\treturn true"),
 	},
 	{
-		name: "undecided-owner-is-not-blocked-here", edits: in("pending/resolver.go", "\trelease := r.block(records)\n", "\trelease := func() {}\n"),
+		name: "undecided-owner-is-not-blocked-here", edits: in("pending/resolver.go", "\tdefer r.block(records)()\n", ""),
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
 	},
 	{
-		name: "undecided-owner-is-not-blocked-elsewhere", edits: in("pending/resolver.go", "\tr.record(ctx, records)\n", ""),
+		name: "undecided-owner-is-not-blocked-elsewhere", edits: in("pending/resolver.go", "recorded = recorded || r.record(ctx, records)\n", "recorded = true\n"),
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
+	},
+	{
+		name: "late-take-over-of-a-tombstone", pkg: "./shard", tests: "TestAbortedIsFinal",
+		edits: []edit{
+			{"shard/batch.go", "\"bucket, owner, op_key, decided_at\")", "\"bucket, owner, op_key\")"},
+			{"shard/batch.go", ".ASCII(o.key.key).Int(o.decidedAt)", ".ASCII(o.key.key)"},
+		},
+	},
+	{
+		name: "tombstone-is-not-renewed", pkg: "./shard", tests: "TestAbortedIsFinal",
+		edits: in("shard/dialect.go", "GREATEST(decided_at+1,VALUES(decided_at))", "decided_at"),
 	},
 	{
 		name: "records-of-the-dead-stay", pkg: "./pending", tests: "TestRunAdopts",
@@ -167,7 +178,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "records-go-before-the-decision", pkg: "./pending", tests: "TestOwnersAreBlocked|TestRecordsOfADead",
-		edits: in("pending/resolver.go", "\tr.record(ctx, records)\n", "\tr.record(ctx, records)\n\tr.forget(ctx, records)\n"),
+		edits: in("pending/resolver.go", "recorded = recorded || r.record(ctx, records)\n", "recorded = recorded || r.record(ctx, records)\n\t\tr.forget(ctx, records)\n"),
 	},
 	{
 		name: "outcome-of-504", edits: in("api/problem.go", "if errors.Is(err, shard.ErrOutcomeUnknown) || known == nil", "if known == nil"),
