@@ -158,7 +158,7 @@ var mutants = []mutant{
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
 	},
 	{
-		name: "undecided-owner-is-not-blocked-elsewhere", edits: in("pending/resolver.go", "recorded = recorded || r.record(ctx, records)\n", "recorded = true\n"),
+		name: "undecided-owner-is-not-blocked-elsewhere", edits: in("pending/resolver.go", "recorded = recorded || r.record(ctx, records)\n", "_ = recorded\n"),
 		pkg: "./pending", tests: "TestOwnersAreBlocked",
 	},
 	{
