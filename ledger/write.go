@@ -161,7 +161,9 @@ func (l *lotRow) key(v shard.Values) shard.Values {
 }
 
 // counters adds available, held and ver.
-func (l *lotRow) counters(v shard.Values) shard.Values { return v.Int(l.Available).Int(l.Held).Int(l.ver) }
+func (l *lotRow) counters(v shard.Values) shard.Values {
+	return v.Int(l.Available).Int(l.Held).Int(l.ver)
+}
 
 // ended adds live and the counters of what has left the lot.
 func (l *lotRow) ended(v shard.Values) {

@@ -16,6 +16,8 @@ type Dialect struct {
 	shareLock  string
 	greatest   string // the function that returns the largest of its arguments
 	now        string // SQL of the server's time in microseconds; empty: the process's own clock
+	setNow     string // keeps the value of the expression that follows, the batch's time, for batchNow
+	batchNow   string // SQL of the batch's time; empty: that of its clock, which stands still
 	multi      bool   // many statements travel in one packet
 	unicode    string // introduces a literal that is not ASCII
 	driverName string
@@ -37,6 +39,8 @@ var MariaDB = &Dialect{
 	shareLock:  " LOCK IN SHARE MODE",
 	greatest:   "GREATEST",
 	now:        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+	setNow:     "@now:=",
+	batchNow:   "@now",
 	multi:      true,
 	unicode:    "_utf8mb4",
 	driverName: "mysql",
@@ -262,7 +266,7 @@ func (d *Dialect) appendLookup(b []byte, s *shape, l listing) []byte {
 // byKey is what both kinds of writes on MariaDB join their list to. The index is forced as in lookups: a scan of a small table would
 // wait for the rows of others.
 func (d *Dialect) byKey(b []byte, s *shape) []byte {
-	return concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t FORCE INDEX (PRIMARY) ON ")
+	return concat(b, ") SELECT * FROM v) v ", d.orderedJoin, " ", s.from, " t FORCE INDEX (PRIMARY) ON ") //nolint:unqueryvet // v is ours
 }
 
 // appendUpdate sets columns from the list.
@@ -282,7 +286,7 @@ func (d *Dialect) appendDelete(b []byte, s *shape, l listing) []byte {
 		return appendOn(d.byKey(b, s), s.keys, "t.")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
-	return concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (SELECT * FROM v)")
+	return concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (SELECT * FROM v)") //nolint:unqueryvet // v is ours
 }
 
 // appendList opens the list v with columns c1, c2 …
