@@ -255,7 +255,7 @@ func (d *Dialect) appendAlone(b []byte, s *shape, l listing) []byte {
 func (d *Dialect) appendLookup(b []byte, s *shape, l listing) []byte {
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
 	b = d.appendTable(concat(b, "SELECT ", s.columns, " FROM v ", d.orderedJoin, " "), s)
-	b = appendOn(append(b, " ON "...), s.keys, "")
+	b = appendOn(append(b, " ON "...), s.keys, "", "=v.c")
 	b = append(b, s.joins...)
 	if s.where != "" {
 		b = concat(b, " WHERE ", s.where)
@@ -273,17 +273,18 @@ func (d *Dialect) byKey(b []byte, s *shape) []byte {
 func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.byKey(d.appendRows(appendList(append(b, "UPDATE ("...), l.cols), l), s)
-		return appendSet(appendOn(b, s.keys, "t."), s, "t.")
+		return appendSet(appendOn(b, s.keys, "t.", "=v.c"), s, "t.")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
 	b = appendSet(concat(b, "UPDATE ", d.orFail, s.from), s, "")
-	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".")
+	// SQLite is told by the plus that it cannot look for rows of the list: it would do that for each row of the whole table.
+	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".", "=+v.c")
 }
 
 func (d *Dialect) appendDelete(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.appendRows(appendList(append(b, "DELETE t FROM ("...), l.cols), l)
-		return appendOn(d.byKey(b, s), s.keys, "t.")
+		return appendOn(d.byKey(b, s), s.keys, "t.", "=v.c")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
 	return concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (SELECT * FROM v)") //nolint:unqueryvet // v is ours
@@ -299,12 +300,12 @@ func appendList(b []byte, cols int) []byte {
 }
 
 // appendOn compares the key with the first columns of the list.
-func appendOn(b []byte, keys, prefix string) []byte {
+func appendOn(b []byte, keys, prefix, equals string) []byte {
 	for i, name := range names(keys) {
 		if i > 0 {
 			b = append(b, " AND "...)
 		}
-		b = strconv.AppendInt(concat(b, prefix, name, "=v.c"), int64(i+1), 10)
+		b = strconv.AppendInt(concat(b, prefix, name, equals), int64(i+1), 10)
 	}
 	return b
 }
