@@ -78,7 +78,7 @@ func (t *transaction) loadFences(p *Packet) {
 	}
 	slices.Sort(buckets)
 	fences := fenceLookup
-	fences.Columns += ", f.floor_at, " + t.clock + t.d.resetCount
+	fences.Columns += ", " + t.d.setNow + t.d.greatest + "(f.floor_at," + t.clock + ")" + t.d.resetCount
 	v := p.selectShared(fences, t.scanFences)
 	for _, b := range slices.Compact(buckets) {
 		v.Row().Bucket(b)
@@ -88,8 +88,7 @@ func (t *transaction) loadFences(p *Packet) {
 func (t *transaction) scanFences(r *Row) error {
 	t.serving[Bucket(r.Int())] = true
 	t.fence = uint64(r.Int())
-	floor, clock := r.Int(), r.Int()
-	t.now = time.UnixMicro(max(floor, clock)).UTC()
+	t.now = time.UnixMicro(r.Int()).UTC()
 	return nil
 }
 

@@ -16,6 +16,8 @@ type Dialect struct {
 	shareLock  string
 	greatest   string // the function that returns the largest of its arguments
 	now        string // SQL of the server's time in microseconds; empty: the process's own clock
+	setNow     string // keeps the value of the expression that follows, the batch's time, for batchNow
+	batchNow   string // SQL of the batch's time; empty: that of its clock, which stands still
 	multi      bool   // many statements travel in one packet
 	unicode    string // introduces a literal that is not ASCII
 	driverName string
@@ -37,6 +39,8 @@ var MariaDB = &Dialect{
 	shareLock:  " LOCK IN SHARE MODE",
 	greatest:   "GREATEST",
 	now:        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+	setNow:     "@now:=",
+	batchNow:   "@now",
 	multi:      true,
 	unicode:    "_utf8mb4",
 	driverName: "mysql",
@@ -252,7 +256,7 @@ func (d *Dialect) appendAlone(b []byte, s *shape, l listing) []byte {
 func (d *Dialect) appendLookup(b []byte, s *shape, l listing) []byte {
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
 	b = d.appendTable(concat(b, "SELECT ", s.columns, " FROM v ", d.orderedJoin, " "), s)
-	b = appendOn(append(b, " ON "...), s.keys, "")
+	b = appendOn(append(b, " ON "...), s.keys, "", "=v.c")
 	b = append(b, s.joins...)
 	if s.where != "" {
 		b = concat(b, " WHERE ", s.where)
@@ -270,17 +274,18 @@ func (d *Dialect) byKey(b []byte, s *shape) []byte {
 func (d *Dialect) appendUpdate(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.byKey(d.appendRows(appendList(append(b, "UPDATE ("...), l.cols), l), s)
-		return appendSet(appendOn(b, s.keys, "t."), s, "t.")
+		return appendSet(appendOn(b, s.keys, "t.", "=v.c"), s, "t.")
 	}
 	b = append(d.appendRows(appendList(b, l.cols), l), ") "...)
 	b = appendSet(concat(b, "UPDATE ", d.orFail, s.from), s, "")
-	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".")
+	// SQLite is told by the plus that it cannot look for rows of the list: it would do that for each row of the whole table.
+	return appendOn(append(b, " FROM v WHERE "...), s.keys, s.from+".", "=+v.c")
 }
 
 func (d *Dialect) appendDelete(b []byte, s *shape, l listing) []byte {
 	if d.multi {
 		b = d.appendRows(appendList(append(b, "DELETE t FROM ("...), l.cols), l)
-		return appendOn(d.byKey(b, s), s.keys, "t.")
+		return appendOn(d.byKey(b, s), s.keys, "t.", "=v.c")
 	}
 	b = concat(b, "DELETE FROM ", s.from, " WHERE (", s.keys, ") IN (")
 	return append(d.appendRows(appendList(b, l.cols), l), allListed...)
@@ -299,12 +304,12 @@ func appendList(b []byte, cols int) []byte {
 }
 
 // appendOn compares the key with the first columns of the list.
-func appendOn(b []byte, keys, prefix string) []byte {
+func appendOn(b []byte, keys, prefix, equals string) []byte {
 	for i, name := range names(keys) {
 		if i > 0 {
 			b = append(b, " AND "...)
 		}
-		b = strconv.AppendInt(concat(b, prefix, name, "=v.c"), int64(i+1), 10)
+		b = strconv.AppendInt(concat(b, prefix, name, equals), int64(i+1), 10)
 	}
 	return b
 }

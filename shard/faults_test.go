@@ -3,6 +3,7 @@ package shard_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,29 @@ func TestLockWaitIsARace(t *testing.T) {
 	})
 	defer release.Stop()
 	want(t, submit(t, c, op("a", "k1", 1)), shard.Done, "12")
+}
+
+// A duplicate key that comes again and again is no race but a bug. Its operation fails alone, and nobody tells it to try again.
+func TestDuplicateForEverIsABug(t *testing.T) {
+	engines(t, func(t *testing.T, db *shard.DB) {
+		exec(t, db, "CREATE UNIQUE INDEX unlucky ON counters (n)")
+		exec(t, db, "INSERT INTO counters (bucket, owner, n) VALUES (1,'lucky',13)")
+		var g gate
+		c := start(t, shard.Config{DB: db, Lanes: 1, FailPoints: g.at(failpoint.BeforeBegin)})
+		replies := oneBatch(t, c, &g, op("a", "k1", 1), op("b", "k1", 13), op("c", "k1", 3))
+		done := 0
+		for range 3 {
+			switch r := <-replies; {
+			case r.Verdict == shard.Done:
+				done++
+			case !errors.Is(r.Err, shard.ErrInternal):
+				t.Error(r.Err)
+			}
+		}
+		if got := total(t, db); done != 2 || got != 17 {
+			t.Errorf("%d done, the counters hold %d", done, got)
+		}
+	})
 }
 
 func begin(t *testing.T, db *shard.DB) *sql.Tx {

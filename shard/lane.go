@@ -72,6 +72,8 @@ func (l *lane) alive(calls []*call) []*call {
 // decide runs calls as one transaction until each has its answer. Trouble that other instances cause is met by running the
 // batch again, trouble of our own by splitting it until the guilty operation is alone. For collided see Machine.NewBatch.
 func (l *lane) decide(calls []*call, collided bool) {
+	var last error
+	duplicates := 0
 	for range maxBatchRetries {
 		t, err := l.traced(calls, collided)
 		if err == nil {
@@ -91,7 +93,9 @@ func (l *lane) decide(calls []*call, collided bool) {
 		case isRetryable(f):
 			if f == faultDuplicate {
 				collided, l.caution = true, cautious
+				duplicates++
 			}
+			last = err
 			continue
 		case f == faultBug || f == faultLarge:
 			l.split(calls, collided, err)
@@ -104,7 +108,7 @@ func (l *lane) decide(calls []*call, collided bool) {
 		l.refuse(calls, fmt.Errorf("%w: %w", ErrFailover, err))
 		return
 	}
-	l.exhausted(calls, collided)
+	l.exhausted(calls, collided, last, duplicates)
 }
 
 // warn tells the log why callers are turned away, once in a while: a dead shard fails many batches a second.
@@ -116,14 +120,14 @@ func (l *lane) warn(what string, err error) {
 }
 
 // exhausted ends a batch that lost every race. A duplicate key that comes again and again is no race, so the batch is
-// split to find it; a single operation is handed back.
-func (l *lane) exhausted(calls []*call, collided bool) {
-	err := fmt.Errorf("lost %d races for its rows", maxBatchRetries)
-	if len(calls) > 1 {
-		l.split(calls, collided, err)
+// split to find it, and then it is a bug: whoever is told to try again would occupy the lane as long the next time. A single
+// operation that lost other races is handed back.
+func (l *lane) exhausted(calls []*call, collided bool, last error, duplicates int) {
+	if len(calls) > 1 || duplicates == maxBatchRetries {
+		l.split(calls, collided, last)
 		return
 	}
-	l.refuse(calls, fmt.Errorf("%w: %w", ErrOverloaded, err))
+	l.refuse(calls, fmt.Errorf("%w: lost %d races for its rows: %w", ErrOverloaded, maxBatchRetries, last))
 }
 
 // split runs the halves of a batch that violated a constraint as transactions of their own.

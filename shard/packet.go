@@ -97,9 +97,12 @@ func (p *Packet) reset() {
 // Empty reports whether nothing was added.
 func (p *Packet) Empty() bool { return len(p.stmts) == 0 }
 
-// Now is the SQL of the time at which a query runs, in microseconds. It is not before the batch's own time, which is read
-// first, unless the server's clock steps back in between.
+// Now is the SQL of the batch's time, in microseconds. It is the same in all queries of a batch: what becomes due between two of
+// them must not be missed by both.
 func (p *Packet) Now() string {
+	if p.d.batchNow != "" {
+		return p.d.batchNow
+	}
 	return p.d.greatest + "(" + p.clock + ",(SELECT floor_at FROM fence WHERE id=1))"
 }
 

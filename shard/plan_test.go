@@ -1,48 +1,81 @@
-package shard_test
+package shard
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/migrations"
 )
 
-// SQLite must find the rows of a batch by key. It would read whole tables for a bare list of row values.
+// SQLite must find the rows of a batch by key, in short lists and in long ones. It would read whole tables for a bare list of row
+// values, or search a long list for each row of a table.
 func TestSQLiteFindsRowsByKey(t *testing.T) {
-	db, err := shard.OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), time.Now)
-	db = prepare(t, db, err)
-	for _, statement := range []string{
-		"WITH v(c1,c2) AS (VALUES (1,'a'),(2,'b')) SELECT * FROM v CROSS JOIN owners ON bucket=v.c1 AND owner=v.c2",
-		"WITH v(c1,c2,c3) AS (VALUES (1,'a',x'00'),(2,'b',x'01')) SELECT * FROM v CROSS JOIN coupons ON bucket=v.c1 AND owner=v.c2 " +
-			"AND coupon_id=v.c3",
-		"WITH v(c1,c2,c3) AS (VALUES (1,'a',2),(2,'b',3)) UPDATE owners SET ver=v.c3 FROM v WHERE owners.bucket=v.c1 AND owners.owner=v.c2",
-		"DELETE FROM holds WHERE (bucket, hold_id) IN (WITH v(c1,c2) AS (VALUES (1,x'00'),(2,x'01')) SELECT * FROM v)",
-	} {
-		rows, err := db.SQL().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+statement)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Close()
-		var plan []string
-		for rows.Next() {
-			var id, parent, unused int
-			var step string
-			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
-				t.Fatal(err)
+	db, err := OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := migrations.Up(t.Context(), db.SQL(), db.Dialect.String()); err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []int{1, 2, 20, 256, 1000} {
+		p := newPacket(SQLite)
+		owner := func(v Values) Values { return v.Row().Bucket(1).ASCII("a") }
+		list(rows, p.Select(Lookup{Columns: "*", From: "owners", Keys: "bucket, owner"}, nil), func(v Values) { owner(v) })
+		list(rows, p.Select(Lookup{Columns: "*", From: "coupons", Keys: "bucket, owner, coupon_id"}, nil), func(v Values) {
+			owner(v).Binary([]byte("id"))
+		})
+		list(rows, p.Update("owners", "bucket, owner", "ver"), func(v Values) { owner(v).Int(2) })
+		list(rows, p.Update("lots", "bucket, owner, lot_id", "available, held, ver"), func(v Values) {
+			owner(v).Binary([]byte("id")).Int(1).Int(0).Int(2)
+		})
+		list(rows, p.Delete("holds", "bucket, hold_id"), func(v Values) { v.Row().Bucket(1).Binary([]byte("id")) })
+		for i := range p.stmts {
+			st := &p.stmts[i]
+			text := string(SQLite.appendShape(nil, &st.shape, p.listing(st, 0)))
+			plan := explain(t, db, text)
+			if !slices.ContainsFunc(plan, byKey) || slices.ContainsFunc(plan, byScan) {
+				t.Errorf("%d rows: %.200s … is answered by %q", rows, text, plan)
 			}
-			plan = append(plan, step)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		searched := false
-		for _, step := range plan {
-			searched = searched || strings.HasPrefix(step, "SEARCH ") && strings.Contains(step, "(bucket=? AND ")
-		}
-		if !searched {
-			t.Errorf("%s\nis answered by %q", statement, plan)
 		}
 	}
+}
+
+func list(rows int, v Values, row func(Values)) {
+	for range rows {
+		row(v)
+	}
+}
+
+func byKey(step string) bool {
+	return strings.HasPrefix(step, "SEARCH ") && strings.Contains(step, "(bucket=? AND ")
+}
+
+func byScan(step string) bool {
+	return strings.HasPrefix(step, "SCAN ") && step != "SCAN v" && !strings.HasSuffix(step, "CONSTANT ROWS") &&
+		!strings.HasSuffix(step, "CONSTANT ROW") || strings.Contains(step, "AUTOMATIC")
+}
+
+func explain(t *testing.T, db *DB, text string) (plan []string) {
+	t.Helper()
+	rows, err := db.SQL().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		plan = append(plan, step)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan
 }
