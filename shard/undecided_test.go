@@ -127,6 +127,37 @@ func TestAnswerOfCommitLost(t *testing.T) {
 	}
 }
 
+// An undecided batch had an operation of a bucket that the shard does not serve. It has written nothing, so its caller hears that the
+// route was stale, and the rest can be settled; nobody could ever settle it, too.
+func TestUndecidedBatchWithAForeignBucket(t *testing.T) {
+	c := newCutter(t)
+	exec(t, c.direct, fmt.Sprintf("UPDATE bucket_owner SET state='GONE' WHERE bucket=%d", shard.BucketOf("moved")))
+	var g gate
+	var commits atomic.Int64
+	c.armed.Store(func(name string) {
+		g.at(failpoint.BeforeBegin)(name)
+		if name == failpoint.BeforeCommit && commits.Add(1) == 2 {
+			c.proxy.Reset(netfault.ToClient)
+			time.AfterFunc(30*time.Millisecond, c.proxy.Heal)
+		}
+	})
+	busy := func(key string) *shard.Op { return op("busy", key, 0) }
+	replies := inOneBatch(t, c.Committer, &g, busy, []*shard.Op{op("a", "k1", 5), op("moved", "k1", 5)})
+	if !errors.Is(replies[1].Err, shard.ErrStaleRoute) {
+		t.Errorf("the foreign bucket: %v %v", replies[1].Verdict, replies[1].Err)
+	}
+	for r := replies[0]; ; r = submit(t, c.Committer, op("a", "k1", 5)) {
+		if !errors.Is(r.Err, shard.ErrFailover) { // it was undone, and the proxy is not healed yet
+			want(t, r, shard.Done, "5")
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if c.undecided.Load() != 1 {
+		t.Errorf("%d undecided outcomes", c.undecided.Load())
+	}
+}
+
 // A large batch writes in several round trips. The connection is cut in the first of them, before COMMIT was sent: nothing has
 // happened, the callers hear so, and nobody has to find it out.
 func TestConnectionCutBeforeCommit(t *testing.T) {
