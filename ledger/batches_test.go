@@ -118,8 +118,8 @@ var tableSQL = map[string]string{
 		"state||' '||decided_at FROM decided_holds",
 	"orders": "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id))||' '||lower(hex(request_hash))||' '||" +
 		"CAST(doc AS TEXT) FROM orders",
-	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||CAST(doc AS TEXT)||' '||lower(hex(hash)) " +
-		"FROM entries",
+	"entries": "SELECT owner||' '||seq||' '||kind||' '||at||' '||coalesce(lower(hex(hold_id)),'')||' '||CAST(doc AS TEXT)||' '||" +
+		"lower(hex(hash)) FROM entries",
 }
 
 // liteDB is a shard on SQLite whose clock is the test's.
