@@ -54,6 +54,7 @@ var suite = []struct {
 	{"C40EndedWhileHeld", testC40},
 	{"SameKeyAtOnce", testSameKeyAtOnce},
 	{"SameReferenceAtOnce", testSameReferenceAtOnce},
+	{"SameReferenceLater", testSameReferenceLater},
 	{"NewOwnerAtOnce", testNewOwnerAtOnce},
 	{"Tombstones", testTombstones},
 	{"Operations", testOperations},
@@ -505,6 +506,27 @@ func testSameReferenceAtOnce(t *testing.T, w *world) {
 	}
 }
 
+// testSameReferenceLater repeats a hold that has taken everything under other keys: the answer is the hold, not that there is
+// nothing left.
+func testSameReferenceLater(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 100, time.Hour)
+	request := a.request(money(100))
+	first := a.hold(t, request)
+	for _, state := range []string{"HELD", "CONFIRMED"} {
+		again := a.hold(t, request)
+		if again.Hold.HoldID != first.Hold.HoldID || !again.AlreadyExists || again.Hold.State != state {
+			t.Errorf("%+v, want %s, which is %s", again, first.Hold.HoldID, state)
+		}
+		if state == "HELD" {
+			if err := a.confirm(t.Context(), a.ref(first)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a.wantMoney(t, 0, 0)
+}
+
 // testNewOwnerAtOnce lets the first writes of owners race, who have no row to lock yet.
 func testNewOwnerAtOnce(t *testing.T, w *world) {
 	for range 10 {
@@ -614,6 +636,10 @@ func testAbortedKeys(t *testing.T, w *world) {
 	answer, err := a.l.Hold(t.Context(), again, request)
 	if err != nil || answer.Replayed || !answer.Created {
 		t.Errorf("%+v %v", answer, err)
+	}
+	repeat, err := a.l.Hold(t.Context(), again, request)
+	if err != nil || !repeat.Replayed || string(repeat.Body) != string(answer.Body) {
+		t.Errorf("%+v %v, want %s", repeat, err, answer.Body)
 	}
 	request.Lines = nil
 	wantReused(t, second(a.l.Hold(t.Context(), other, request)), "lines")

@@ -18,6 +18,7 @@ import (
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/shard/failpoint"
 	"github.com/statesvc/statesvc/shard/id"
 )
 
@@ -29,6 +30,8 @@ type world struct {
 	ledgers []*ledger.Ledger
 	configs []ledger.Config
 	numbers atomic.Int64 // of owners and keys
+	started int          // instances
+	start   func(t testing.TB, points failpoint.Points) ledger.Config
 }
 
 const idKey = "statesvc-test-key-0123456789abcd"
@@ -65,8 +68,13 @@ func newWorld(t testing.TB, e engine) *world {
 	}
 	w := &world{db: db, codec: must(id.NewCodec(map[uint8][]byte{1: []byte(idKey)}, 1))}
 	routes := newRoutes(t)
-	for node := range e.instances {
-		cfg := w.instance(t, routes, open, uint16(node))
+	w.start = func(t testing.TB, points failpoint.Points) ledger.Config {
+		t.Helper()
+		w.started++
+		return w.instance(t, routes, open, uint16(w.started), points)
+	}
+	for range e.instances {
+		cfg := w.start(t, nil)
 		w.configs = append(w.configs, cfg)
 		w.ledgers = append(w.ledgers, ledger.New(cfg))
 	}
@@ -91,13 +99,15 @@ func newRoutes(t testing.TB) *shard.Routes {
 }
 
 // instance is what makes a ledger with a store, lanes and an id node of its own.
-func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16) ledger.Config {
+func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16,
+	points failpoint.Points,
+) ledger.Config {
 	t.Helper()
 	store := shard.NewStore(shard.StoreConfig{
 		Routes: routes,
 		Open:   func(int, string) (*shard.DB, error) { return open() },
 		Committer: shard.Config{
-			Machine: ledger.NewMachine(w.codec), Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Machine: ledger.NewMachine(w.codec), Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), FailPoints: points,
 			Undecided: func(context.Context, shard.UndecidedBatch) []shard.Fate {
 				t.Error("an outcome was not known, though nothing was cut")
 				return nil

@@ -96,6 +96,54 @@ var mutants = []mutant{
 		edits: in("shard/batch.go", "func (t *transaction) loadOperations(p *Packet) {\n", "func (t *transaction) loadOperations(p *Packet) {\n\toperationLookup := operationLookup\n\toperationLookup.Where = \"p.epoch=(SELECT epoch FROM fence)\"\n"),
 	},
 	{
+		name: "keys-are-looked-up-before-a-refusal", pkg: "./ledger", tests: "TestReplays",
+		edits: in("shard/batch.go", "case !t.collided && !errors.Is(r.Err, ErrInternal):", "case false && !errors.Is(r.Err, ErrInternal):"),
+	},
+	{
+		name: "keys-are-looked-up-after-a-collision", pkg: "./ledger", tests: "TestReplays",
+		edits: in("shard/batch.go", "\tif t.collided {\n", "\tif false {\n"),
+	},
+	{
+		name: "orders-are-looked-up-before-a-refusal", pkg: "./ledger", tests: "TestOnDatabases/sqlite/SameReferenceLater",
+		edits: in("ledger/apply_hold.go", "r.Verdict != shard.Done && !s.lookedUp && ", "r.Verdict != shard.Done && false && "),
+	},
+	{
+		name: "reply-is-cut-one-byte-early", pkg: "./ledger", tests: "TestReplays",
+		edits: in("shard/reply.go", "reply[q.At+q.Len:]...)", "reply[q.At+q.Len-1:]...)"),
+	},
+	{
+		name: "reply-gets-a-whole-document", pkg: "./ledger", tests: "TestReplays",
+		edits: in("shard/reply.go", "doc[1:]...), reply[at:]...)", "doc...), reply[at:]...)"),
+	},
+	{
+		name: "quote-begins-one-byte-early", pkg: "./ledger", tests: "TestReplays",
+		edits: in("ledger/encode.go", "At: len(b) - len(h.doc) + 1,", "At: len(b) - len(h.doc),"),
+	},
+	{
+		name: "quote-ends-one-byte-early", pkg: "./ledger", tests: "TestReplays",
+		edits: in("ledger/encode.go", "Len: len(h.doc) - 1}", "Len: len(h.doc) - 2}"),
+	},
+	{
+		name: "quote-of-the-right-attempt", pkg: "./ledger", tests: "TestReplays",
+		edits: in("ledger/encode.go", "Attempt: h.attempt, At:", "Attempt: 1, At:"),
+	},
+	{
+		name: "document-of-the-right-attempt", pkg: "./ledger", tests: "TestReplays",
+		edits: in("shard/reply.go", " AND o.attempt=p.attempt", ""),
+	},
+	{
+		name: "document-of-the-right-attempt-in-reads", pkg: "./ledger", tests: "TestReplays",
+		edits: in("ledger/load.go", " AND o.attempt=h.attempt", ""),
+	},
+	{
+		name: "operations-are-shown-whole", pkg: "./ledger", tests: "TestReplays",
+		edits: in("ledger/read.go", "shard.Restore(row.Reply, row.QuoteAt, row.Doc)", "row.Reply"),
+	},
+	{
+		name: "foreign-operation-in-an-undecided-batch", pkg: "./shard", tests: "TestUndecidedBatchWithAForeign",
+		edits: in("shard/lane.go", "\t\tcase err == nil:\n\t\t\tops = append", "\t\tcase err == nil || errors.Is(err, ErrStaleRoute):\n\t\t\tops = append"),
+	},
+	{
 		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
 		pkg: "./ledger", tests: "TestOnlyHeldByOther",
 	},
@@ -262,6 +310,21 @@ var mutants = []mutant{
 	{
 		name: "order-of-locks", pkg: "./shard", tests: "TestRowsAreLocked",
 		edits: in("shard/dialect.go", `orderedJoin: "STRAIGHT_JOIN"`, `orderedJoin: "JOIN"`),
+	},
+	{
+		name: "order-of-owners", pkg: "./ledger", tests: "TestOwnersAreLocked",
+		edits: in("ledger/load.go", "\tslices.SortFunc(b.listed, (*ownerRow).compare)\n", ""),
+	},
+	{
+		name: "columns-of-a-spent-lot", pkg: "./ledger", tests: "TestOnDatabases/sqlite/Lifecycle",
+		edits: in("ledger/write.go", "return l.Available+l.Held == l.was.Available+l.was.Held && ", "return l.Available >= 0 || "),
+	},
+	{
+		name: "columns-of-a-history", pkg: "./ledger", tests: "TestOnDatabases/sqlite/(Lifecycle|History)",
+		edits: []edit{
+			{"ledger/write.go", "if o.stored && o.entrySeq == o.storedSeq {", "if o.stored {"},
+			{"ledger/write.go", "if o.stored && o.entrySeq != o.storedSeq {", "if false {"},
+		},
 	},
 	{
 		name: "statements-of-a-dead-connection", pkg: "./shard", tests: "TestLongListsOnANew",
