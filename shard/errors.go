@@ -126,12 +126,16 @@ func notInTransaction(err error) bool {
 // classifySQLite reads SQLite's (extended) result codes. Unlike a server, SQLite runs in our process: an error from it is
 // always an answer. Only an IO error during COMMIT leaves the outcome to the next reader of the file.
 func classifySQLite(code int) fault {
-	const busy, locked, full, ioerr, constraint, constraintCheck, constraintNotNull = 5, 6, 13, 10, 19, 275, 1299
+	const (
+		busy, locked, ioerr, full = 5, 6, 10, 13
+		primaryKey, unique, rowID = 1555, 2067, 2579
+		trigger                   = 1811
+	)
 	switch {
-	case code == constraintCheck || code == constraintNotNull:
-		return faultBug
-	case code&0xff == constraint:
+	case code == primaryKey || code == unique || code == rowID:
 		return faultDuplicate
+	case code == trigger: // somebody forbids the write, as with SIGNAL on a server
+		return faultLost
 	case code&0xff == busy || code&0xff == locked:
 		return faultRetry
 	case code&0xff == full || code&0xff == ioerr:
