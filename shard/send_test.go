@@ -248,7 +248,9 @@ func TestFilledListsTouchTheirRowsOnly(t *testing.T) {
 			for i := range things {
 				things[i].id, things[i].n = things[i].id+"'", things[i].n*2
 			}
-			d.do(t, errand{write: update(things)})
+			for range 2 { // rows that are set to what they are count, too
+				d.do(t, errand{write: update(things)})
+			}
 			d.wantFound(t, things)
 			d.wantTable(t, bystanders, things)
 			d.do(t, errand{write: remove(things)})
@@ -564,57 +566,89 @@ var shelfRounds = []struct {
 	{"some come back", func(r *rand.Rand, i int) put { return put{evil(r, i%40), evil(r, 1+i%2)} }},
 }
 
+// shelves is a table of places, what a plain loop says that it has, and a committer whose batches are counted.
+type shelves struct {
+	db         *shard.DB
+	committer  *shard.Committer
+	gate       gate
+	begun      atomic.Int64
+	random     *rand.Rand
+	model      map[string]put
+	operations int
+}
+
+func newShelves(t *testing.T, db *shard.DB) *shelves {
+	t.Helper()
+	binary := "BLOB"
+	if db.Dialect == shard.MariaDB {
+		binary = "MEDIUMBLOB"
+	}
+	exec(t, db, fmt.Sprintf("CREATE TABLE shelf (bucket INTEGER NOT NULL, owner VARCHAR(64) NOT NULL, doc %s NOT NULL, mark %[1]s NULL, "+
+		"PRIMARY KEY (bucket, owner))", binary))
+	s := &shelves{db: db, random: rand.New(rand.NewPCG(1, 2)), model: map[string]put{}}
+	s.committer = start(t, shard.Config{DB: db, Machine: shelf{}, Lanes: 1, Batch: 512, FailPoints: func(name string) {
+		if name == failpoint.BeforeBegin {
+			s.begun.Add(1)
+		}
+		s.gate.at(failpoint.BeforeBegin)(name)
+	}})
+	return s
+}
+
+// batch runs one batch twice: each operation replaces what is in its place by what next says, once.
+func (s *shelves) batch(t *testing.T, name string, size int, owner func(i int) string, next func(r *rand.Rand, i int) put) {
+	t.Helper()
+	ops, answers := make([]*shard.Op, size), make([]string, size)
+	for i := range ops {
+		o, x := owner(i), next(s.random, i)
+		ops[i] = &shard.Op{
+			Owner: o, Bucket: shard.BucketOf(o), Key: fmt.Sprint(name, i), Fingerprint: evil(s.random, 40), Body: x,
+		}
+		answers[i], s.model[o] = string(s.model[o].answer()), x
+	}
+	s.operations += size
+	for _, replayed := range []bool{false, true} {
+		s.begun.Store(0)
+		for i, r := range inOneBatch(t, s.committer, &s.gate, shelfBusy, ops) {
+			if r.Err != nil || string(r.Body) != answers[i] || r.Replayed != replayed {
+				t.Fatalf("%d %s, operation %d: %.300v, want %.300q, replayed %v", size, name, i, r, answers[i], replayed)
+			}
+		}
+		if n := s.begun.Load(); n != 2 && !replayed { // a batch that fails is split, which would hide why
+			t.Errorf("%d %s: %d transactions, not one behind the one that waited", size, name, n)
+		}
+	}
+}
+
 // Batches around the sizes of prepared statements, of inserts, updates and deletes, with several operations of one owner: each
 // operation happens once, in its order, and every value is what a plain loop computes.
 func TestBatchesOfEverySize(t *testing.T) {
 	engines(t, func(t *testing.T, db *shard.DB) {
-		binary := "BLOB"
-		if db.Dialect == shard.MariaDB {
-			binary = "VARBINARY(300)"
-		}
-		exec(t, db, fmt.Sprintf("CREATE TABLE shelf (bucket INTEGER NOT NULL, owner VARCHAR(64) NOT NULL, doc %s NOT NULL, mark %[1]s NULL, "+
-			"PRIMARY KEY (bucket, owner))", binary))
-		var g gate
-		var begun atomic.Int64
-		c := start(t, shard.Config{DB: db, Machine: shelf{}, Lanes: 1, Batch: 512, FailPoints: func(name string) {
-			if name == failpoint.BeforeBegin {
-				begun.Add(1)
-			}
-			g.at(failpoint.BeforeBegin)(name)
-		}})
-		random := rand.New(rand.NewPCG(1, 2))
-		model, operations := map[string]put{}, 0
+		s := newShelves(t, db)
 		for _, size := range []int{1, 19, 20, 31, 32, 33, 64, 65, 200, 256, 257, 300} {
+			owner := func(i int) string { return fmt.Sprint("o", size, "-", i%(1+size*9/10)) } // the last tenth have had an operation
 			for _, round := range shelfRounds {
-				ops, answers := make([]*shard.Op, size), make([]string, size)
-				for i := range ops {
-					owner := fmt.Sprint("o", size, "-", i%(1+size*9/10)) // the last tenth are owners who have had an operation
-					next := round.next(random, i)
-					ops[i] = &shard.Op{
-						Owner: owner, Bucket: shard.BucketOf(owner), Key: fmt.Sprint(round.name, i), Fingerprint: evil(random, 40), Body: next,
-					}
-					answers[i], model[owner] = string(model[owner].answer()), next
-				}
-				operations += size
-				for _, replayed := range []bool{false, true} {
-					begun.Store(0)
-					for i, r := range inOneBatch(t, c, &g, shelfBusy, ops) {
-						if r.Err != nil || string(r.Body) != answers[i] || r.Replayed != replayed {
-							t.Fatalf("%d %s, operation %d: %+v, want %q, replayed %v", size, round.name, i, r, answers[i], replayed)
-						}
-					}
-					if n := begun.Load(); n != 2 && !replayed { // a batch that fails is split, which would hide why
-						t.Errorf("%d %s: %d transactions, not one behind the one that waited", size, round.name, n)
-					}
-				}
+				s.batch(t, round.name, size, owner, round.next)
 			}
-			wantShelf(t, db, model)
+			wantShelf(t, db, s.model)
 		}
 		var n int
 		err := db.SQL().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM operations WHERE owner<>'busy'").Scan(&n)
-		if err != nil || n != operations {
-			t.Errorf("%d operations are recorded, want %d; %v", n, operations, err)
+		if err != nil || n != s.operations {
+			t.Errorf("%d operations are recorded, want %d; %v", n, s.operations, err)
 		}
+	})
+}
+
+// Values that are long and many travel apart from their prepared statement. In the second batch they are replies.
+func TestLongValuesOfALongList(t *testing.T) {
+	engines(t, func(t *testing.T, db *shard.DB) {
+		s := newShelves(t, db)
+		owner := func(i int) string { return fmt.Sprint("o", i) }
+		s.batch(t, "long", 256, owner, func(r *rand.Rand, _ int) put { return put{evil(r, 24_000+r.IntN(4_000)), evil(r, 10)} })
+		wantShelf(t, db, s.model)
+		s.batch(t, "short", 256, owner, func(r *rand.Rand, _ int) put { return put{evil(r, 10), nil} })
+		wantShelf(t, db, s.model)
 	})
 }
 

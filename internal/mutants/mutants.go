@@ -44,6 +44,10 @@ var mutants = []mutant{
 		pkg: "./shard", tests: "TestSettleIsFenced",
 	},
 	{
+		name: "locks-of-settle", pkg: "./shard", tests: "TestBatchWaitsForTheEpoch",
+		edits: in("shard/settle.go", "p.selectShared(fenceLookup, ", "p.Select(fenceLookup, "),
+	},
+	{
 		name: "bucket-of-settle", edits: in("shard/settle.go", "if !s.serving[u.Bucket] {", "if false {"),
 		pkg: "./shard", tests: "TestSettleIsFenced",
 	},
