@@ -2,7 +2,6 @@ package shard
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 	"time"
 )
@@ -142,7 +141,7 @@ func (t *transaction) decideOne(i int, op *Op) Reply {
 	switch {
 	case r.Verdict != NotRecorded:
 		t.record(o, op, r)
-	case !t.collided && !errors.Is(r.Err, ErrInternal):
+	case !t.collided:
 		return Reply{Err: ErrLookUp} // the key may have an answer already, and that one counts
 	}
 	return r

@@ -41,7 +41,7 @@ var sessionVariables = map[string]string{
 	"tx_isolation": "'READ-COMMITTED'", // no gap locks; see doc.go
 	"time_zone":    "'+00:00'",
 	"sql_mode":     "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
-	// A long IN list must stay a range over the key: as a subquery it would take its locks in another order.
+	// An IN list of a read must stay a range over the key and not become a subquery.
 	"in_predicate_conversion_threshold": "0",
 	// All values are ASCII or binary, and so are all columns. In this collation they are compared as they are; in the default one
 	// each would be converted, which costs a third of a lookup, and binary values would lose bytes.

@@ -25,7 +25,7 @@ type Dialect struct {
 	orderedJoin string // a join that reads its left side first, whatever the optimizer thinks
 
 	orFail         string // lets a write that fails leave what it has done so far, because the transaction is undone anyway
-	resetCount     string // column that sets the count of wrong row counts to 0; see Packet.guard
+	resetCount     string // column that sets the count of wrong row counts to 0; see appendCountGuard
 	renewTombstone string // ends an INSERT into operations that leaves a row which is already there, but for a tombstone's time
 	keepRow        string // the same for bucket_owner
 }

@@ -76,7 +76,7 @@ var mysqlFaults = map[uint16]fault{
 	1064: faultBug,       // syntax
 	1146: faultBug,       // no such table
 	1054: faultBug,       // no such column
-	1242: faultBug,       // the row count guard: see Packet.guard
+	1242: faultBug,       // the row count guard: see Packet.commit
 	1264: faultBug,       // out of range
 	1292: faultBug,       // wrong value
 	1364: faultBug,       // no default
