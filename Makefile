@@ -64,7 +64,7 @@ bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 	go run ./cmd/statesvc bench http $(ARGS)
 
 .PHONY: soak
-soak: deps ## run under load with faults for MINUTES=10, then check the invariants
+soak: deps ## run under load for MINUTES=10, then check memory, goroutines and the books
 	go run ./cmd/statesvc bench soak --duration $(MINUTES)m $(ARGS)
 
 .PHONY: mutants

@@ -42,7 +42,20 @@ func Up(ctx context.Context, db *sql.DB, dialect string) ([]Step, error) {
 	if err != nil {
 		return steps, fmt.Errorf("apply migrations: %w", err)
 	}
-	return steps, nil
+	return steps, current(ctx, db)
+}
+
+// ErrOldSchema is the error of Up for a schema that an unreleased state of the service has made.
+var ErrOldSchema = errors.New("the schema is of a state before the first release, which changes in place; " +
+	"make it anew: an empty --data folder for dev, an empty database for a MariaDB shard")
+
+// current looks for what the last change in place has brought. From the first release on, changes are migrations.
+func current(ctx context.Context, db *sql.DB) error {
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(quote_at) FROM operations WHERE bucket<0").Scan(&n); err != nil {
+		return fmt.Errorf("%w (%w)", ErrOldSchema, err)
+	}
+	return nil
 }
 
 // Down takes every migration back. It destroys all data and is for tests of the migrations.
