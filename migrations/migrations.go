@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -51,11 +52,16 @@ var ErrOldSchema = errors.New("the schema is of a state before the first release
 
 // current looks for what the last change in place has brought. From the first release on, changes are migrations.
 func current(ctx context.Context, db *sql.DB) error {
-	var n int
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(quote_at) FROM operations WHERE bucket<0").Scan(&n); err != nil {
-		return fmt.Errorf("%w (%w)", ErrOldSchema, err)
+	rows, err := db.QueryContext(ctx, "SELECT * FROM operations WHERE bucket=0 AND owner=''") //nolint:unqueryvet // they are the question
+	if err != nil {
+		return fmt.Errorf("look at the schema: %w", err)
 	}
-	return nil
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err == nil && !slices.Contains(columns, "quote_at") {
+		err = ErrOldSchema
+	}
+	return errors.Join(err, rows.Err())
 }
 
 // Down takes every migration back. It destroys all data and is for tests of the migrations.

@@ -75,10 +75,15 @@ func (t *transaction) loadFences(p *Packet) {
 	for i, c := range t.calls {
 		buckets[i] = c.op.Bucket
 	}
-	slices.Sort(buckets)
 	fences := fenceLookup
 	fences.Columns += ", " + t.d.setNow + t.d.greatest + "(f.floor_at," + t.clock + ")" + t.d.resetCount
-	v := p.selectShared(fences, t.scanFences)
+	p.lockFences(fences, buckets, t.scanFences)
+}
+
+// lockFences reads the fence with each of the buckets that is served, in their order.
+func (p *Packet) lockFences(fences Lookup, buckets []Bucket, scan func(*Row) error) {
+	slices.Sort(buckets)
+	v := p.selectShared(fences, scan)
 	for _, b := range slices.Compact(buckets) {
 		v.Row().Bucket(b)
 	}

@@ -176,7 +176,8 @@ func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error
 	loaded := l.cfg.Now()
 	if t.fence != l.cfg.Epoch {
 		l.rollback(nil)
-		return nil, fmt.Errorf("the shard is at epoch %d, the route at %d: %w", t.fence, l.cfg.Epoch, errStaleEpoch)
+		return nil, fmt.Errorf("the shard is at epoch %d (0: none of the buckets is its own), the route at %d: %w",
+			t.fence, l.cfg.Epoch, errStaleEpoch)
 	}
 	t.decide()
 	l.cfg.FailPoints.Hit(failpoint.AfterLoad)

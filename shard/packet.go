@@ -21,6 +21,7 @@ type Packet struct {
 	bytes int                 // about what the values take on the wire
 	then  bool                // the next statement must come after all before it
 	text  []byte              // room for statements with their values in them
+	bound []driver.NamedValue // room for the values of a prepared statement
 
 	commits     bool // the last statement is COMMIT
 	commitsSent bool // from now on only an answer tells whether the transaction took place
@@ -86,9 +87,10 @@ func (p *Packet) reset() {
 		p.text = nil
 	}
 	if cap(p.args) > keepArgs {
-		p.args = nil
+		p.args, p.bound = nil, nil
 	}
 	clear(p.args) // they refer to documents
+	clear(p.bound)
 	clear(p.stmts)
 	p.stmts, p.args = p.stmts[:0], p.args[:0]
 	p.bytes, p.then, p.commits, p.commitsSent = 0, false, false, false

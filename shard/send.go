@@ -56,10 +56,9 @@ type sending struct {
 	conn  driver.Conn
 	ready prepared
 
-	bound []driver.NamedValue // room for the values of a prepared statement
-	texts int                 // statements that wait in text
-	scans []func(*Row) error  // of the queries among them
-	late  bool                // what waits in text must be sent before anything else runs
+	texts int                // statements that wait in text
+	scans []func(*Row) error // of the queries among them
+	late  bool               // what waits in text must be sent before anything else runs
 }
 
 func (s *sending) statement(ctx context.Context, st *stmt) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"slices"
 )
 
 // Unsettled names an operation whose COMMIT got no answer.
@@ -66,13 +65,13 @@ func (s *settling) run(ctx context.Context, c driver.Conn) error {
 	if err := p.send(ctx, c, nil); err != nil {
 		return err
 	}
-	if s.fence != s.epoch {
-		return fmt.Errorf("%w: the shard is at epoch %d, the resolver at %d", ErrStaleRoute, s.fence, s.epoch)
-	}
 	for _, u := range s.us {
 		if !s.serving[u.Bucket] {
 			return fmt.Errorf("%w: bucket %d is not served here", ErrStaleRoute, u.Bucket)
 		}
+	}
+	if s.fence != s.epoch {
+		return fmt.Errorf("%w: the shard is at epoch %d, the resolver at %d", ErrStaleRoute, s.fence, s.epoch)
 	}
 	p.reset()
 	s.tombstones(p)
@@ -91,15 +90,11 @@ func (s *settling) loadFences(p *Packet) {
 	for i, u := range s.us {
 		buckets[i] = u.Bucket
 	}
-	slices.Sort(buckets)
-	v := p.selectShared(fenceLookup, func(r *Row) error {
+	p.lockFences(fenceLookup, buckets, func(r *Row) error {
 		s.serving[Bucket(r.Int())] = true
 		s.fence = uint64(r.Int())
 		return nil
 	})
-	for _, b := range slices.Compact(buckets) {
-		v.Row().Bucket(b)
-	}
 }
 
 // tombstones also renews the tombstone of an earlier attempt: the attempt in question may be about to take it over, which it then

@@ -45,7 +45,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "locks-of-settle", pkg: "./shard", tests: "TestBatchWaitsForTheEpoch",
-		edits: in("shard/settle.go", "p.selectShared(fenceLookup, ", "p.Select(fenceLookup, "),
+		edits: in("shard/batch.go", "p.selectShared(fences, scan)", "p.Select(fences, scan)"),
 	},
 	{
 		name: "bucket-of-settle", edits: in("shard/settle.go", "if !s.serving[u.Bucket] {", "if false {"),
