@@ -40,7 +40,9 @@ type Death struct {
 
 func hostKey(node string) string { return hostsPrefix + node }
 
-func deadKey(number int, startID string) string { return fmt.Sprintf("%s%d/%s", deadPrefix, number, startID) }
+func deadKey(number int, startID string) string {
+	return fmt.Sprintf("%s%d/%s", deadPrefix, number, startID)
+}
 
 func closedKeyPrefix(number int, epoch uint64) string {
 	return fmt.Sprintf("%s%d/%d/", closedPrefix, number, epoch)
