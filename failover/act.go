@@ -35,6 +35,9 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 	case Fence:
 		fenced, err := within(ctx, fencePatience, func(ctx context.Context) (Fenced, error) { return node.Fence(ctx, r.Epoch, r.Run) })
 		return func(run *Run) { run.Fenced[a.Node] = fenced }, err
+	case Quiesce:
+		err := bounded(ctx, planMax, func(ctx context.Context) error { return l.quiesce(ctx, r) })
+		return func(run *Run) { run.Quiesced = true }, err
 	case Drain:
 		err := bounded(ctx, drainPatience, func(ctx context.Context) error { return node.Drain(ctx, a.GTID) })
 		return func(run *Run) { run.Drained[a.Node] = a.GTID }, err
@@ -78,7 +81,7 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 	var further []register.Op
 	var fact func(*Run)
 	switch a.Kind {
-	case Decide:
+	case Decide, SwitchOver:
 		return l.decide(ctx, a, s, rev)
 	case Choose:
 		r.choose(a.Node, a.GTID, &s.Run)
@@ -96,6 +99,10 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 		r.Stuck = a.Why
 	case Suspend:
 		r.Suspended = a.Why
+		further = s.Order.done(l.number)
+	case Resume:
+		r.Suspended, r.NoTx = "", s.Seen[r.Primary].NoTx
+		further = s.Order.done(l.number)
 	case Join:
 		r.Joining = with(r.Joining, a.Node, s.Seen[a.Node].StartID)
 	case Admit:
@@ -110,8 +117,14 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 // decide is F1. The answer of the register is the beginning of the time that instances have to let go of the old epoch.
 func (l *loop) decide(ctx context.Context, a Action, s State, rev int64) (func(*Run), error) {
 	r := s.Record.Clone()
-	r.decide(rand.Text(), s.Dead)
-	if err := l.write(ctx, l.number, rev, r); err != nil {
+	var further []register.Op
+	if a.Kind == SwitchOver {
+		r.switchOver(rand.Text())
+		further = s.Order.done(l.number)
+	} else {
+		r.decide(rand.Text(), s.Dead)
+	}
+	if err := l.write(ctx, l.number, rev, r, further...); err != nil {
 		return nil, err
 	}
 	now := l.cfg.Now()
@@ -149,7 +162,7 @@ func (r *Record) decide(run string, dead map[string]bool) {
 	}
 	r.Epoch++
 	r.Phase, r.Run = shard.PhaseFencing, run
-	r.Boot, r.Stuck = nil, ""
+	r.Boot, r.Stuck, r.Planned = nil, "", false
 }
 
 // choose makes the record one of a promotion: what was heard of the others stays in sync with the candidate.
@@ -161,7 +174,7 @@ func (r *Record) choose(candidate string, position GTID, run *Run) {
 		}
 	}
 	r.Phase, r.Primary, r.PrimaryStart = shard.PhasePromoting, candidate, run.Fenced[candidate].StartID
-	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor = members, nil, nil, "", position
+	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor, r.Planned = members, nil, nil, "", position, false
 }
 
 // serve ends a failover. A member that was not pointed at the new primary is not in sync with it.

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,7 +54,7 @@ func NewController(cfg ControllerConfig) *Controller {
 // Lead works until ctx ends, which it must with the leadership. It returns when nothing of it runs any more.
 func (c *Controller) Lead(ctx context.Context) error {
 	defer c.closeMirrors()
-	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix} {
+	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, ordersPrefix} {
 		mirror, err := register.OpenMirror(ctx, c.cfg.Register, register.MirrorOptions{
 			Prefix: prefix, Now: c.cfg.Now, RenewEvery: mirrorRenew, Changed: func([]register.Event) { c.wake() },
 		})
@@ -136,6 +137,14 @@ func (c *Controller) write(ctx context.Context, number int, rev int64, r Record,
 	}
 	c.mirrors[shard.RecordPrefix].Wrote(written, then[:1])
 	return nil
+}
+
+// order is what a person wants done with a shard; what cannot be read is no order.
+func (c *Controller) order(number int) (o Order) {
+	if entry, ok := c.mirrors[ordersPrefix].Get(orderKey(number)); ok {
+		_ = json.Unmarshal(entry.Value, &o)
+	}
+	return o
 }
 
 // dead are the start ids of a shard whose processes have ended.

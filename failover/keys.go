@@ -16,6 +16,7 @@ const (
 	closedPrefix    = "closed/"    // closed/<shard>/<epoch>/<instance>: nothing of an older epoch is sent by it any more
 	suspectsPrefix  = "suspects/"  // suspects/<shard>/<epoch>/<instance>: it cannot reach the primary
 	journalPrefix   = "failovers/" // failovers/<shard>/<epoch>: Journal, by the controller
+	ordersPrefix    = "orders/"    // orders/<shard>: Order, by people; removed by whoever carries it out
 	leaderName      = "controller" // of the election
 )
 

@@ -94,7 +94,7 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 	defer l.mu.Unlock()
 	s = State{
 		Record: r, Run: l.run.clone(), Seen: make(map[string]Seen, len(l.seen)), Dead: l.dead(l.number),
-		Holding: l.holding(l.number, r.Epoch), Now: l.cfg.Now(),
+		Holding: l.holding(l.number, r.Epoch), Order: l.order(l.number), Now: l.cfg.Now(),
 	}
 	for name, seen := range l.seen {
 		s.Seen[name] = seen

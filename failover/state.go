@@ -18,6 +18,8 @@ type State struct {
 	// vanished from the register within the last second counts: it may be paused and still hold a read lease.
 	Holding []string
 
+	Order Order // the zero value: nobody has ordered anything
+
 	Now time.Time // of the controller, monotonic
 }
 
@@ -38,6 +40,7 @@ type Run struct {
 	DecidedAt time.Time         // when the register answered F1
 	Fenced    map[string]Fenced // nodes that have promised the epoch and stopped receiving
 	Drained   map[string]GTID   // how far a node has applied what it received
+	Quiesced  bool              // a planned failover: the old primary takes no writes, and the others have all it has
 	Promoted  bool
 	Following map[string]bool // nodes that were pointed at the new primary
 	Proved    bool            // the fence row is committed and acknowledged
@@ -62,6 +65,10 @@ const (
 	OrderBoot   Kind = "order-boot"   // record: the old primary may start as one, for nobody else can be elected
 	ReportStuck Kind = "report-stuck" // record: what it waits for
 
+	SwitchOver Kind = "switch-over" // F1, planned
+	Quiesce    Kind = "quiesce"     // the old primary takes no more writes
+	Resume     Kind = "resume"      // record: automatic failover again
+
 	Suspend Kind = "suspend" // record: a tripwire: acknowledgements were given that no replica gave
 	Join    Kind = "join"    // record: the node may acknowledge soon, so it must be heard from now on
 	Attach  Kind = "attach"  // the joining node follows the primary
@@ -82,7 +89,7 @@ func (a Action) key() string { return string(a.Kind) + " " + a.Node }
 
 // writesRecord says that the action is a compare-and-set of the record.
 func (a Action) writesRecord() bool {
-	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, Join, Admit, Drop}, a.Kind)
+	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop}, a.Kind)
 }
 
 // answers says that a node has answered a probe under the given start id lately.

@@ -44,11 +44,17 @@ func (s *State) nextServing() []Action {
 			return []Action{{Kind: Decide, Node: s.Record.Primary, Why: why}}
 		}
 	}
+	if ordered := s.obey(); len(ordered) > 0 {
+		return ordered
+	}
 	return s.heal()
 }
 
 // nextFencing is F3 to F5.
 func (s *State) nextFencing() []Action {
+	if actions, planned := s.nextPlanned(); planned {
+		return actions
+	}
 	var actions []Action
 	for node, startID := range s.Record.heard() {
 		if fenced, ok := s.Run.Fenced[node]; !ok || fenced.StartID != startID || !fenced.IOStopped {

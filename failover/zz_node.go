@@ -25,3 +25,6 @@ func (*Node) Open(context.Context) error                            { return nil
 func (*Node) Allow(context.Context, string) error                   { return nil }
 func (*Node) Refuse(context.Context, string) error                  { return nil }
 func (*Node) Close() error                                          { return nil }
+func (*Node) Claim(context.Context, uint64, string) error           { return nil }
+func (*Node) ReadOnly(context.Context, uint64) error                { return nil }
+func (*Node) DisconnectIdle(context.Context, uint64) error          { return nil }
