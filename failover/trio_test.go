@@ -92,7 +92,7 @@ func (x *trio) node(t *testing.T, i int) *Node {
 func (x *trio) schema(t *testing.T) {
 	t.Helper()
 	x.exec(t, 0, "CREATE DATABASE statesvc")
-	db, err := sql.Open("mysql", x.servers[0].AdminDSN("statesvc")+"?multiStatements=true")
+	db, err := sql.Open("mysql", x.servers[0].AdminDSN("statesvc")+"?multiStatements=true&parseTime=true")
 	if err != nil {
 		t.Fatal(err)
 	}
