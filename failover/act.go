@@ -39,6 +39,8 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		found.fenced, err = within(ctx, fencePatience, func(ctx context.Context) (Fenced, error) {
 			return node.Fence(ctx, r.Epoch, l.cfg.holder())
 		})
+	case Quiesce:
+		err = bounded(ctx, planMax, func(ctx context.Context) error { return l.quiesce(ctx, r) })
 	case Drain:
 		step(drainPatience, func(ctx context.Context) error { return node.Drain(ctx, a.GTID) })
 	case Promote:
@@ -48,7 +50,7 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 	case Establish:
 		step(ackPatience, func(ctx context.Context) error { return node.Establish(ctx, r.Epoch, s.Run.Fenced[a.Node].ServerID) })
 	case Open:
-		step(promotePatience, node.Open)
+		step(promotePatience, func(ctx context.Context) error { return node.Open(ctx, r.Epoch) })
 	case Attach:
 		err = bounded(ctx, promotePatience, func(ctx context.Context) error { return l.attach(ctx, node, a.Node, r) })
 	case Refuse:
@@ -81,12 +83,15 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 		return nil, err
 	}
 	var further []register.Op
+	if a.ordered() {
+		further = s.Order.done(l.number)
+	}
 	if a.Kind == Serve {
 		if further, err = s.Run.Journal.ops(r, l.cfg.Now()); err != nil {
 			return nil, err
 		}
 	}
-	if err := l.write(ctx, l.number, rev, r, further...); err != nil || a.Kind != Decide {
+	if err := l.write(ctx, l.number, rev, r, further...); err != nil || !a.begins() {
 		return nil, err
 	}
 	now := l.cfg.Now()
@@ -99,7 +104,7 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 
 // promote is the candidate's part of F6. Only the members of the in-sync set may acknowledge to it.
 func (l *loop) promote(ctx context.Context, node *Node, a Action, r Record) error {
-	options := PromoteOptions{Position: a.GTID}
+	options := PromoteOptions{Applied: a.GTID}
 	for _, name := range r.names() {
 		if _, member := r.InSync[name]; member {
 			options.AllowReplicas = append(options.AllowReplicas, name)
@@ -107,13 +112,13 @@ func (l *loop) promote(ctx context.Context, node *Node, a Action, r Record) erro
 			options.LockReplicas = append(options.LockReplicas, name)
 		}
 	}
-	return node.Promote(ctx, options)
+	return node.Promote(ctx, r.Epoch, options)
 }
 
 // follow is the sibling's part of F6. A node that has joined meanwhile has to be let in first, and has made no promise yet.
 func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) error {
 	if _, joining := r.Joining[name]; joining {
-		if err := l.node(r.Primary, r.Nodes[r.Primary].Address).Allow(ctx, name); err != nil {
+		if err := l.node(r.Primary, r.Nodes[r.Primary].Address).Allow(ctx, r.Epoch, name); err != nil {
 			return err
 		}
 	}
@@ -126,7 +131,7 @@ func (l *loop) attach(ctx context.Context, node *Node, name string, r Record) er
 	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {
 		return err
 	}
-	if err := primary.Allow(ctx, name); err != nil {
+	if err := primary.Allow(ctx, r.Epoch, name); err != nil {
 		return err
 	}
 	return l.point(ctx, node, name, r)
@@ -144,7 +149,9 @@ func (l *loop) point(ctx context.Context, node *Node, name string, r Record) err
 			return fmt.Errorf("apply what it has before it follows: %w", err)
 		}
 	}
-	return node.Follow(ctx, FollowOptions{Address: r.Nodes[r.Primary].Address, SemiSync: true, Demote: true, Relax: true})
+	return node.Follow(ctx, r.Epoch, FollowOptions{
+		Address: r.Nodes[r.Primary].Address, SemiSync: true, Demote: true, Relax: true, Discard: r.Phase == shard.PhasePromoting,
+	})
 }
 
 // speak takes the right to act on a node in the record's epoch, from an earlier self or an earlier leader. The process must be
@@ -179,7 +186,7 @@ func (l *loop) refuse(ctx context.Context, name string, r Record) (GTID, error) 
 	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {
 		return GTID{}, err
 	}
-	if err := primary.Refuse(ctx, name); err != nil {
+	if err := primary.Refuse(ctx, r.Epoch, name); err != nil {
 		return GTID{}, err
 	}
 	status, err := primary.Probe(ctx)

@@ -27,6 +27,10 @@ func (s *State) change(a Action, run string) (Record, error) {
 		r.Stuck = a.Why
 	case Suspend:
 		r.Suspended = a.Why
+	case Resume:
+		r.Suspended, r.NoTx = "", s.Seen[r.Primary].SemiSync.NoTx
+	case SwitchOver:
+		r.switchOver(run)
 	case Join:
 		r.Joining = with(r.Joining, a.Node, s.Seen[a.Node].StartID)
 	case Admit:
@@ -55,7 +59,7 @@ func (r *Record) decide(run string, lost bool) {
 	}
 	r.Epoch++
 	r.Phase, r.Run = shard.PhaseFencing, run
-	r.Boot, r.Stuck = nil, ""
+	r.Boot, r.Stuck, r.Planned = nil, "", false
 }
 
 // choose makes the record one of a promotion: what was heard of the others stays in sync with the candidate.
@@ -67,7 +71,7 @@ func (r *Record) choose(candidate string, position GTID, run *Run) {
 		}
 	}
 	r.Phase, r.Primary, r.PrimaryStart = shard.PhasePromoting, candidate, run.Fenced[candidate].StartID
-	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor = members, nil, nil, "", position
+	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor, r.Planned = members, nil, nil, "", position, false
 }
 
 // serve ends a failover. A member of which nobody knows that it follows the new primary is not in sync with it; but it may follow and
@@ -80,7 +84,7 @@ func (r *Record) serve(s *State) {
 	}
 	maps.DeleteFunc(r.InSync, func(node, _ string) bool { return !s.Run.Following[node] })
 	r.Phase, r.Floor, r.Stuck, r.Boot = shard.PhaseServing, GTID{}, "", nil
-	r.NoTx = s.Seen[r.Primary].NoTx
+	r.NoTx = s.Seen[r.Primary].SemiSync.NoTx
 }
 
 // drop takes a node out of the possible ackers, and everybody else whom the primary does not let in any more.
@@ -112,6 +116,8 @@ func (a Action) fact(found result) func(*Run) {
 		return func(run *Run) { run.Fenced[a.Node] = found.fenced }
 	case Drain:
 		return func(run *Run) { run.Drained[a.Node] = a.GTID }
+	case Quiesce:
+		return func(run *Run) { run.Quiesced = true }
 	case Promote:
 		return func(run *Run) { run.Promoted = true }
 	case Follow:

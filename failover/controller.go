@@ -61,7 +61,7 @@ func NewController(cfg ControllerConfig) *Controller {
 func (c *Controller) Lead(ctx context.Context) error {
 	defer c.closeMirrors()
 	c.leadsAt = c.cfg.Now()
-	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix} {
+	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, ordersPrefix} {
 		mirror, err := register.OpenMirror(ctx, c.cfg.Register, register.MirrorOptions{
 			Prefix: prefix, Now: c.cfg.Now, RenewEvery: mirrorRenew, Changed: func([]register.Event) { c.wake() },
 		})

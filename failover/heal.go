@@ -91,7 +91,7 @@ func (s *State) recover(node string) (Action, bool) {
 
 // attached says that a node replicates from the primary and acknowledges to it.
 func (s *State) attached(seen Seen) bool {
-	return seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address && seen.IORunning == ioRunning && seen.SQLRunning && seen.SlaveOn
+	return seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address && seen.IORunning == ioRunning && seen.SQLRunning && seen.SemiSync.ReplicaOn
 }
 
 // caughtUp says that a node may be elected: it has received all that the primary had after the node had joined. What is less may

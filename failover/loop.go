@@ -228,6 +228,6 @@ func (l *loop) node(name, address string) *Node {
 
 func (l *loop) closeNodes() {
 	for _, node := range l.nodes {
-		_ = node.Close() // what it was doing has ended
+		node.Close()
 	}
 }

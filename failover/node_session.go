@@ -33,11 +33,12 @@ const (
 	lockedSQL  = "SELECT COALESCE(IS_USED_LOCK('statesvc_ha'),0), CONNECTION_ID()"
 
 	prepareSQL = "SET SESSION sql_log_bin=0; INSERT IGNORE INTO statesvc_local.promise (server_id, epoch, holder) VALUES (@@server_id,0,'')"
-	giveSQL    = "UPDATE statesvc_local.promise SET epoch=?, holder=? WHERE server_id=@@server_id AND (epoch<? OR epoch=? AND holder=?)"
+	giveSQL    = "UPDATE statesvc_local.promise SET epoch=?, holder=? WHERE server_id=@@server_id AND (epoch<? OR epoch=? AND holder<=?)"
 )
 
 // Claim opens the session of an epoch, takes it away from whoever has it, and makes the node promise that it will have nothing to
-// do with older epochs. holder says who acts in the epoch; another holder of the same one gets ErrPromised.
+// do with older epochs. holder says which leadership acts in the epoch; of two in the same epoch the later one, by the order of text, takes
+// over, and the earlier one gets ErrPromised.
 func (n *Node) Claim(ctx context.Context, epoch uint64, holder string) error {
 	return n.failed("claim", n.claim(ctx, epoch, holder))
 }
@@ -101,7 +102,7 @@ func refuseOld(ctx context.Context, conn *sql.Conn, epoch uint64, holder string)
 	if err != nil {
 		return fmt.Errorf("read the promise: %w", err)
 	}
-	if promised > epoch || promised == epoch && row["holder"] != holder {
+	if promised > epoch || promised == epoch && row["holder"] > holder {
 		return &PromisedError{promised, row["holder"]}
 	}
 	return nil
@@ -267,7 +268,7 @@ func fencedOf(s *Status) Fenced {
 	return Fenced{
 		StartID: s.StartID, ServerID: s.ServerID, ReadOnly: s.ReadOnly,
 		Received: s.Received, Applied: s.Applied, Executed: s.Executed,
-		IOStopped: s.IORunning == "No" || s.IORunning == "", // a node that follows nobody has nothing to stop
+		IOStopped:  s.IORunning == "No" || s.IORunning == "", // a node that follows nobody has nothing to stop
 		SQLRunning: s.SQLRunning, SQLErrno: s.SQLErrno, SQLError: s.SQLError,
 	}
 }

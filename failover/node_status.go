@@ -234,4 +234,6 @@ func (p *parser) fail(err error) {
 }
 
 // isOn reads the forms in which releases and statements spell a truth.
-func isOn(text string) bool { return text == "1" || strings.EqualFold(text, "ON") || strings.EqualFold(text, "YES") }
+func isOn(text string) bool {
+	return text == "1" || strings.EqualFold(text, "ON") || strings.EqualFold(text, "YES")
+}

@@ -75,7 +75,7 @@ func (s *State) isReady(node string) bool {
 
 // switchOver makes the record one of a planned failover: nobody is killed, and instances end what they have begun.
 func (r *Record) switchOver(run string) {
-	r.decide(run, nil)
+	r.decide(run, true)
 	r.Planned = true
 }
 

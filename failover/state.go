@@ -164,6 +164,13 @@ func (a Action) writesRecord() bool {
 	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop}, a.Kind)
 }
 
+// ordered says that the action carries out an order, which is then removed. Suspend may be a tripwire's as well; an order that stands
+// beside it is then carried out with it.
+func (a Action) ordered() bool { return slices.Contains([]Kind{SwitchOver, Suspend, Resume}, a.Kind) }
+
+// begins says that the action begins a failover, and a run with it.
+func (a Action) begins() bool { return a.Kind == Decide || a.Kind == SwitchOver }
+
 // answers says that a node has answered a probe under the given start id lately.
 func (s *State) answers(node, startID string) bool {
 	seen := s.Seen[node]

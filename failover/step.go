@@ -169,14 +169,14 @@ func (s *State) tripwire() string {
 		return ""
 	}
 	switch {
-	case primary.NoTx > s.Record.NoTx:
-		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.NoTx-s.Record.NoTx)
-	case !primary.MasterEnabled:
+	case primary.SemiSync.NoTx > s.Record.NoTx:
+		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.SemiSync.NoTx-s.Record.NoTx)
+	case !primary.SemiSync.PrimaryEnabled:
 		return "semi-synchronous replication was switched off on the primary"
-	case primary.TimeoutMS < waitTimeoutMinMS:
-		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.TimeoutMS)
-	case primary.WaitPoint != waitPoint:
-		return "the primary shows transactions before a replica has them (" + primary.WaitPoint + ")"
+	case primary.SemiSync.TimeoutMS < waitTimeoutMinMS:
+		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.SemiSync.TimeoutMS)
+	case primary.SemiSync.WaitPoint != waitPoint:
+		return "the primary shows transactions before a replica has them (" + primary.SemiSync.WaitPoint + ")"
 	}
 	return ""
 }

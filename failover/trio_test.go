@@ -341,4 +341,3 @@ func wants(t *testing.T, err, want error) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
-
