@@ -28,7 +28,7 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 	if a.writesRecord() {
 		return l.doRecord(ctx, a, s, rev)
 	}
-	node := l.node(a.Node, r.Nodes[a.Node].Address)
+	node := l.node(a.Node)
 	var err error
 	found := result{startID: r.heard()[a.Node]}
 	step := func(patience time.Duration, f func(context.Context) error) {
@@ -118,7 +118,7 @@ func (l *loop) promote(ctx context.Context, node *Node, a Action, r Record) erro
 // follow is the sibling's part of F6. A node that has joined meanwhile has to be let in first, and has made no promise yet.
 func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) error {
 	if _, joining := r.Joining[name]; joining {
-		if err := l.node(r.Primary, r.Nodes[r.Primary].Address).Allow(ctx, r.Epoch, name); err != nil {
+		if err := l.node(r.Primary).Allow(ctx, r.Epoch, name); err != nil {
 			return err
 		}
 	}
@@ -127,7 +127,7 @@ func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) er
 
 // attach makes a node, which may be an old primary, a replica of the primary. It acknowledges from then on.
 func (l *loop) attach(ctx context.Context, node *Node, name string, r Record) error {
-	primary := l.node(r.Primary, r.Nodes[r.Primary].Address)
+	primary := l.node(r.Primary)
 	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (l *loop) spoken(ctx context.Context, patience time.Duration, node *Node, r
 
 // refuse locks a node out at the primary. What the primary has after that is all that the node may have acknowledged.
 func (l *loop) refuse(ctx context.Context, name string, r Record) (GTID, error) {
-	primary := l.node(r.Primary, r.Nodes[r.Primary].Address)
+	primary := l.node(r.Primary)
 	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {
 		return GTID{}, err
 	}

@@ -31,7 +31,7 @@ type ControllerConfig struct {
 	// register.ErrDeposed for was not written.
 	Register register.Register
 	// Open returns a database as a controller talks to it.
-	Open func(shard int, node, address string) *Node
+	Open func(shard int, node, address string) (*Node, error)
 	Now  func() time.Time
 	Log  *slog.Logger
 }

@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
@@ -62,17 +63,18 @@ func (l *loop) keep(ctx context.Context) {
 	l.runCtx, l.endRun = context.WithCancel(ctx)
 	defer func() { l.endRun() }()
 	work.Go(func() { l.beat(ctx) })
-	watched := map[string]bool{}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
 		changed := l.changes()
 		if s, rev, ok := l.state(); ok {
-			for name, node := range s.Record.Nodes {
-				if !watched[name] {
-					watched[name] = true
-					work.Go(func() { l.probe(ctx, name, node.Address) })
-				}
+			added, err := l.open(&s.Record)
+			if err != nil {
+				l.cfg.Log.ErrorContext(ctx, "the record names a node that cannot be used", "shard", l.number, "error", err)
+				return
+			}
+			for _, name := range added {
+				work.Go(func() { l.probe(ctx, name) })
 			}
 			for _, a := range Next(s) {
 				l.start(&work, a, s, rev)
@@ -165,8 +167,8 @@ func (l *loop) change(nodes []string, now time.Time) {
 }
 
 // probe asks a node again and again until ctx ends.
-func (l *loop) probe(ctx context.Context, name, address string) {
-	node := l.node(name, address)
+func (l *loop) probe(ctx context.Context, name string) {
+	node := l.node(name)
 	for {
 		began := l.cfg.Now()
 		asked, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -206,7 +208,9 @@ func (l *loop) beat(ctx context.Context) {
 	for {
 		if r, _, err := l.record(l.number); err == nil && r.Phase == shard.PhaseServing {
 			beating, cancel := context.WithTimeout(ctx, time.Second)
-			_ = l.node(r.Primary, r.Nodes[r.Primary].Address).Beat(beating, "controller") // its absence is what matters
+			if node := l.node(r.Primary); node != nil {
+				_ = node.Beat(beating, "controller") // its absence is what matters
+			}
 			cancel()
 		}
 		select {
@@ -217,13 +221,29 @@ func (l *loop) beat(ctx context.Context) {
 	}
 }
 
-func (l *loop) node(name, address string) *Node {
+// node is a database of the shard; open has seen to it that it is there.
+func (l *loop) node(name string) *Node {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nodes[name] == nil {
-		l.nodes[name] = l.cfg.Open(l.number, name, address)
-	}
 	return l.nodes[name]
+}
+
+// open makes the nodes of a record known, and returns the new ones.
+func (l *loop) open(r *Record) (added []string, err error) {
+	for _, name := range r.names() {
+		if l.node(name) != nil {
+			continue
+		}
+		node, err := l.cfg.Open(l.number, name, r.Nodes[name].Address)
+		if err != nil {
+			return added, fmt.Errorf("node %s: %w", name, err)
+		}
+		l.mu.Lock()
+		l.nodes[name] = node
+		l.mu.Unlock()
+		added = append(added, name)
+	}
+	return added, nil
 }
 
 func (l *loop) closeNodes() {

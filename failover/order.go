@@ -98,7 +98,7 @@ const planMax = 2 * time.Second
 
 // quiesce makes the old primary read-only and waits until the others have received everything it has.
 func (l *loop) quiesce(ctx context.Context, r Record) error {
-	primary := l.node(r.Primary, r.Nodes[r.Primary].Address)
+	primary := l.node(r.Primary)
 	if err := primary.Claim(ctx, r.Epoch, r.Run); err != nil {
 		return err
 	}
