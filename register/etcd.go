@@ -231,11 +231,11 @@ func transient(err error) bool {
 	if answered, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = answered.Code()
 	}
-	switch code { //nolint:exhaustive // all others are answers
+	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted:
 		return true
 	default:
-		return false
+		return false // an answer
 	}
 }
 

@@ -33,11 +33,10 @@ func (e *Etcd) NewSession(ctx context.Context, ttl time.Duration) (*Session, err
 	}
 	s := &Session{etcd: e, ttl: time.Duration(seconds) * time.Second}
 	s.ctx, s.end = context.WithCancel(e.ctx)
-	var term context.Context
-	var endTerm context.CancelFunc = func() {}
+	first := s.newTerm()
 	err := e.read(ctx, func(ctx context.Context) error { // repeated: a lease that nobody knows of ends by itself
-		endTerm()
-		term, endTerm = context.WithTimeout(s.ctx, s.ttl)
+		first.end()
+		first = s.newTerm()
 		granted, err := e.client.Grant(ctx, seconds)
 		if err == nil {
 			s.lease = granted.ID
@@ -45,10 +44,10 @@ func (e *Etcd) NewSession(ctx context.Context, ttl time.Duration) (*Session, err
 		return err
 	})
 	if err == nil {
-		err = e.start(func() { s.keep(term, endTerm) })
+		err = e.start(func() { s.keep(first) })
 	}
 	if err != nil {
-		endTerm()
+		first.end()
 		s.end()
 		return nil, fmt.Errorf("begin a session: %w", err)
 	}
@@ -59,22 +58,31 @@ func (e *Etcd) NewSession(ctx context.Context, ttl time.Duration) (*Session, err
 // our own clock. The cluster counts from later on, so it ends the session no earlier, unless somebody revokes it.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 
-// keep renews the session until it is lost or closed. term ends when the session may be over; a new one begins before its
-// renewal is sent.
-func (s *Session) keep(term context.Context, endTerm context.CancelFunc) {
+// term is the time for which the session certainly lives. It begins before its renewal is sent.
+type term struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func (s *Session) newTerm() term {
+	ctx, end := context.WithTimeout(s.ctx, s.ttl)
+	return term{ctx, end}
+}
+
+// keep renews the session until it is lost or closed.
+func (s *Session) keep(current term) {
 	defer s.end()
-	defer func() { endTerm() }()
-	for pause(term, s.ttl/renewalsPerTTL) == nil {
-		next, endNext := context.WithTimeout(s.ctx, s.ttl)
-		switch err := s.renew(term); {
-		case err == nil:
-			endTerm()
-			term, endTerm = next, endNext
-			continue
-		case errors.Is(err, rpctypes.ErrLeaseNotFound):
-			endTerm()
+	defer func() { current.end() }()
+	for pause(current.ctx, s.ttl/renewalsPerTTL) == nil {
+		next := s.newTerm()
+		err := s.renew(current.ctx)
+		if err == nil {
+			current, next = next, current
 		}
-		endNext()
+		next.end() // the one that does not count
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			break
+		}
 	}
 	if s.ctx.Err() == nil {
 		s.etcd.log.WarnContext(s.ctx, "session lost", "lease", int64(s.lease))
@@ -82,8 +90,8 @@ func (s *Session) keep(term context.Context, endTerm context.CancelFunc) {
 }
 
 // renew asks once. The client's own renewal keeps to one connection, and loses the session if that member hangs.
-func (s *Session) renew(term context.Context) error {
-	attempt, cancel := context.WithTimeout(term, s.ttl/renewalsPerTTL)
+func (s *Session) renew(ctx context.Context) error {
+	attempt, cancel := context.WithTimeout(ctx, s.ttl/renewalsPerTTL)
 	defer cancel()
 	_, err := s.etcd.client.KeepAliveOnce(attempt, s.lease)
 	return err
