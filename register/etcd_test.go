@@ -322,11 +322,12 @@ func testHangingMember(t *testing.T, cluster *etcd.Cluster) {
 }
 
 // testQuorumLost leaves one member of three. Nobody is answered, not even who only asks whether a condition holds: what that
-// member knows may be old. When a second one comes back, all goes on.
+// member knows may be old, and watches end. When a second one comes back, all goes on.
 func testQuorumLost(t *testing.T, cluster *etcd.Cluster) {
 	e := openEtcd(t, cluster.Endpoints(), "/quorum/")
 	rev, err := Put(t.Context(), e, "k", []byte("1"))
 	noError(t, err)
+	watch := e.Watch(t.Context(), "", rev)
 	killed := cluster.Members[1:]
 	for _, member := range killed {
 		noError(t, member.Kill())
@@ -360,6 +361,9 @@ func testQuorumLost(t *testing.T, cluster *etcd.Cluster) {
 		})
 	}
 	all.Wait()
+	if batch := nextBatch(t, watch); batch != nil {
+		t.Errorf("a member without majority delivers %v", batch)
+	}
 	noError(t, killed[0].Restart(t.Context()))
 	entry, err := e.Get(t.Context(), "k")
 	noError(t, err)
