@@ -34,7 +34,7 @@
 //
 // OpenEtcd serves a cluster of machines. All keys have a common prefix that callers do not see, and an Entry's Rev is etcd's
 // ModRevision: revisions rise with every change of the cluster, also with those of others. Get and List ask until they are
-// answered or their context ends, one member after the other. A Txn is sent once, by us and by the library below us.
+// answered or their context ends, first one member, then all. A Txn is sent once, by us and by the library below us.
 //
 // A Session is a lease: what is put with it goes away when it is closed, or some time after its holder died. A Leadership
 // belongs to a session: the oldest of the keys leaders/<name>/<lease> leads, and the next one in age follows. Guarded is the
@@ -52,7 +52,7 @@
 //     unknown, and only opening the file anew tells.
 //   - The disk or the lock holder hangs: calls wait until their context ends. Serving goes on from what Mirrors hold.
 //   - An etcd member dies: reads, sessions and watches go on with another one; a transaction that was on its way is unknown.
-//   - An etcd member hangs: a read asks another one after a quarter of a second, and sessions go on; a transaction sent to it
+//   - An etcd member hangs: a read asks the others after a quarter of a second, and sessions go on; a transaction sent to it
 //     waits for its context, and a watch is silent, until the connection is given up some ten seconds later.
 //   - The cluster has no majority: everything waits until its context ends, sessions are over after their time, watches end.
 //
