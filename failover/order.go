@@ -131,3 +131,22 @@ func (o Order) done(number int) []register.Op {
 func orderKey(number int) string {
 	return ordersPrefix + shard.RecordKey(number)[len(shard.RecordPrefix):]
 }
+
+// awaitReceived waits until a node has received everything up to a position.
+func (l *loop) awaitReceived(ctx context.Context, name string, r Record, position GTID) error {
+	for {
+		l.mu.Lock()
+		seen := l.seen[name]
+		l.mu.Unlock()
+		if seen.StartID == r.heard()[name] && seen.Received.Compare(position) >= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(catchUpPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%s has received %s, not %s: %w", name, seen.Received, position, ctx.Err())
+		}
+	}
+}
+
+const catchUpPause = 5 * time.Millisecond
