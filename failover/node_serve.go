@@ -7,7 +7,10 @@ import (
 )
 
 // Account locks stay on this node, and one statement takes one account.
-func allowSQL(node string) string { return "ALTER USER " + account(ReplicaUser(node)) + " ACCOUNT UNLOCK" }
+func allowSQL(node string) string {
+	return "ALTER USER " + account(ReplicaUser(node)) + " ACCOUNT UNLOCK"
+}
+
 func lockOutSQL(node string) string {
 	return "ALTER USER " + account(ReplicaUser(node)) + " ACCOUNT LOCK"
 }

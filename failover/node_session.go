@@ -267,7 +267,7 @@ func fencedOf(s *Status) Fenced {
 	return Fenced{
 		StartID: s.StartID, ServerID: s.ServerID, ReadOnly: s.ReadOnly,
 		Received: s.Received, Applied: s.Applied, Executed: s.Executed,
-		IOStopped: s.IORunning == "No" || s.IORunning == "", // a node that follows nobody has nothing to stop
+		IOStopped:  s.IORunning == "No" || s.IORunning == "", // a node that follows nobody has nothing to stop
 		SQLRunning: s.SQLRunning, SQLErrno: s.SQLErrno, SQLError: s.SQLError,
 	}
 }
