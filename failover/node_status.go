@@ -76,22 +76,17 @@ func (n *Node) ask(ctx context.Context, conn *sql.Conn) (Status, error) {
 	before := n.cfg.Now()
 	sets, err := readSets(ctx, conn, n.inSchema(probeSQL))
 	if isNumber(err, errUnknownDatabase, errUnknownTable) {
-		err = nil
+		err = nil // there is no schema yet
+	}
+	if err == nil && len(sets) == 0 {
+		err = errAnswer
 	}
 	if len(sets) == 0 {
-		return Status{}, errors.Join(errNoAnswer(err), err)
+		return Status{}, err
 	}
 	middle := before.Add(n.cfg.Now().Sub(before) / 2)
-	status, parseErr := n.status(sets, middle)
-	return status, errors.Join(err, parseErr)
-}
-
-// errNoAnswer is for the impossible case that a packet has neither a result nor an error.
-func errNoAnswer(err error) error {
-	if err != nil {
-		return nil
-	}
-	return errAnswer
+	status, unreadable := n.status(sets, middle)
+	return status, errors.Join(err, unreadable)
 }
 
 // errAnswer means that the server's answer is not what we know of it.
@@ -144,8 +139,8 @@ func (s *Status) replica(p *parser, f answer, domain uint32) {
 type answer map[string]string
 
 // readSets returns all results of a packet, and those before the error if there is one.
-func readSets(ctx context.Context, conn *sql.Conn, statements string, args ...any) ([][]answer, error) {
-	rows, err := conn.QueryContext(ctx, statements, args...)
+func readSets(ctx context.Context, conn *sql.Conn, statements string) ([][]answer, error) {
+	rows, err := conn.QueryContext(ctx, statements)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,9 @@ func newTrio(t *testing.T) *trio {
 		x.start(t, i, InitialSQL(Accounts{AppPassword: trioSecret, HAPassword: trioSecret, Replicas: passwords}))
 		x.nodes[i] = x.node(t, i)
 	}
+	t.Logf("three servers started in %v", time.Since(began))
 	x.schema(t)
+	t.Logf("schema after %v", time.Since(began))
 	x.firstPrimary(t)
 	t.Logf("a trio started in %v", time.Since(began))
 	return x
@@ -114,6 +116,7 @@ func (x *trio) firstPrimary(t *testing.T) {
 	must(t, x.nodes[0].Establish(ctx, 1, trioID(0)))
 	x.eventually(t, 0, "two replicas acknowledge", func(s Status) bool { return s.SemiSync.Clients == 2 })
 	must(t, x.nodes[0].Open(ctx, 1))
+	x.same(t, 0)
 }
 
 // restart is what an agent does when it is told to.
