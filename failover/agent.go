@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,11 +49,11 @@ type AgentConfig struct {
 	Address string // host:port at which others reach the database
 	Folder  string // holds data, socket and log
 
-	Settings   []string                             // of mariadbd, "name=value"
-	Statements []string                             // run once, on an empty data directory: schema and accounts
-	DSN        string                               // how the agent itself reaches its database
-	Verify     func(context.Context, *sql.DB) error // compares settings and grants with what they should be
-	FreeFloor  uint64                               // bytes of free disk space without which the database is not started
+	Settings  []string                             // of mariadbd, "name=value"
+	Script    string                               // run once, on an empty data directory: schema and accounts
+	DSN       string                               // how the agent itself reaches its database
+	Verify    func(context.Context, *sql.DB) error // compares settings and grants with what they should be
+	FreeFloor uint64                               // bytes of free disk space without which the database is not started
 
 	Register    register.Register
 	OpenSession func(context.Context) (Session, error)
@@ -158,7 +159,7 @@ func (a *Agent) prepare(ctx context.Context) error {
 		return err
 	}
 	a.cfg.Log.InfoContext(ctx, "making the data directory", "folder", a.data())
-	return mariadb.Prepare(ctx, a.data(), a.cfg.Statements)
+	return mariadb.Prepare(ctx, a.data(), a.cfg.Script)
 }
 
 func (a *Agent) data() string { return filepath.Join(a.cfg.Folder, "data") }
@@ -350,9 +351,10 @@ func (a *Agent) start(role Boot) (*life, error) {
 
 // arguments: what must not be left to a configuration comes last, where it wins.
 func (a *Agent) arguments(one *life) []string {
-	return append(append([]string(nil), a.cfg.Settings...),
-		"datadir="+a.data(), "tmpdir="+a.data(), "socket=socket", "pid_file=pid", "log_error="+filepath.Join(a.cfg.Folder, "error.log"),
-		"read_only=1", "skip_slave_start=1", "init_rpl_role="+string(one.role), "report_user="+one.startID)
+	return slices.Concat(a.cfg.Settings, StartSettings(one.startID, one.role), []string{
+		"datadir=" + a.data(), "tmpdir=" + a.data(), "socket=socket", "pid_file=pid", "log_error=" + filepath.Join(a.cfg.Folder, "error.log"),
+		"read_only=1", "skip_slave_start=1",
+	})
 }
 
 // supervise returns when the run is over, or has been ended.

@@ -22,6 +22,10 @@ import (
 
 const agentTestPatience = 60 * time.Second // for what takes a second or two on an idle machine
 
+var smallSettings = []string{
+	"bind_address=127.0.0.1", "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF", "skip_name_resolve=1",
+}
+
 // fileSession stands for a lease on a register that has none.
 type fileSession struct{ reg register.Register }
 
@@ -96,14 +100,10 @@ func startAgent(t *testing.T, change func(*AgentConfig)) *agentUnderTest {
 	t.Cleanup(func() { port.Close() })
 	reg := &flakyRegister{Register: file}
 	cfg := AgentConfig{
-		Node: "n1", Shard: 1, Address: port.Addr(), Folder: folder.Path,
-		Settings: []string{
-			"bind_address=127.0.0.1", fmt.Sprintf("port=%d", port.Number), "server_id=1", "log_bin=binlog", "relay_log=relay",
-			"innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF", "skip_name_resolve=1",
-		},
-		Statements: []string{
-			"CREATE USER ha@'%' IDENTIFIED BY 'secret'", "GRANT ALL PRIVILEGES ON *.* TO ha@'%' WITH GRANT OPTION", "CREATE DATABASE statesvc",
-		},
+		Verify: Verify(Settings(NodeSettings{ServerID: 101, Domain: 1}), "app:app@tcp("+port.Addr()+")/"),
+		Node:   "n1", Shard: 1, Address: port.Addr(), Folder: folder.Path,
+		Settings: append(Settings(NodeSettings{ServerID: 101, Domain: 1, Port: port.Number}), smallSettings...),
+		Script:   "CREATE DATABASE statesvc;\n" + InitialSQL(Accounts{AppPassword: "app", HAPassword: "secret"}),
 		DSN:      "ha:secret@tcp(" + port.Addr() + ")/",
 		Register: reg, OpenSession: func(context.Context) (Session, error) { return fileSession{reg}, nil },
 		Now: time.Now, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -357,5 +357,21 @@ func TestAgentRefuses(t *testing.T) {
 		}
 	case <-time.After(agentTestPatience):
 		t.Error("it has not ended")
+	}
+}
+
+func TestDeviations(t *testing.T) {
+	t.Parallel()
+	has := map[string]string{
+		"sync_binlog": "0", "log_bin": "ON", "time_zone": "+00:00", "gtid_strict_mode": "ON", "max_statement_time": "0.000000",
+		"slave_parallel_mode": "optimistic",
+	}
+	errs := deviations([]string{
+		"sync_binlog=0", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00", "gtid_strict_mode=1", "max_statement_time=0",
+		"loose_innodb_snapshot_isolation=OFF", "relay_log=relay", "slave_parallel_mode=OPTIMISTIC", "no_such_thing=1",
+	}, has)
+	text := fmt.Sprint(errors.Join(errs...))
+	if len(errs) != 2 || !strings.Contains(text, `sync_binlog is "0" and must be "1"`) || !strings.Contains(text, "no_such_thing") {
+		t.Error(text)
 	}
 }

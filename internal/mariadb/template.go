@@ -16,8 +16,9 @@ import (
 )
 
 // Prepare fills an empty data directory with that of a new server, which has no users but root@localhost, who must come through
-// the server's socket as the user of this process, and then runs statements on it. It either happens whole or not at all.
-func Prepare(ctx context.Context, data string, statements []string) (err error) {
+// the server's socket as the user of this process, and then runs a script on it, one statement a line. It either happens whole or
+// not at all.
+func Prepare(ctx context.Context, data, script string) error {
 	if err := Installed(); err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func Prepare(ctx context.Context, data string, statements []string) (err error) 
 	if err != nil {
 		return err
 	}
-	command.Stdin = strings.NewReader("FLUSH PRIVILEGES;\n" + strings.Join(statements, ";\n") + ";\n")
+	command.Stdin = strings.NewReader(script)
 	process, err := scratch.StartProcess(command)
 	if err != nil {
 		return err
