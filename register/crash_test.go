@@ -18,12 +18,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/statesvc/statesvc/internal/etcd"
 )
 
 // childEnv makes the test binary a process that writes to the register named in it, until it is killed.
 const childEnv = "REGISTER_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	etcd.Main()
 	if path := os.Getenv(childEnv); path != "" {
 		writeForEver(path)
 	}

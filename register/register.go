@@ -14,8 +14,8 @@ const (
 	MaxTxnBytes = 1 << 20 // keys and values of one transaction together
 )
 
-// Errors of every implementation. After any error of Txn that is not one of ErrConflict, ErrInvalid, ErrFull and ErrClosed
-// its outcome is unknown.
+// Errors of every implementation. After any error of Txn that is not one of ErrConflict, ErrInvalid, ErrFull, ErrClosed,
+// ErrDeposed and ErrSessionLost its outcome is unknown.
 var (
 	// ErrNotFound says that the key does not exist.
 	ErrNotFound = errors.New("register: key not found")
@@ -29,9 +29,13 @@ var (
 	ErrCorrupt = errors.New("register: corrupt")
 	// ErrClosed says that the handle was closed before the call; nothing has happened.
 	ErrClosed = errors.New("register: closed")
+	// ErrDeposed says that who asked does not lead any more; nothing has happened. Somebody else leads, or nobody.
+	ErrDeposed = errors.New("register: deposed")
+	// ErrSessionLost says that the session has ended, and its keys with it; nothing has happened. Begin another one.
+	ErrSessionLost = errors.New("register: session lost")
 )
 
-// Register is a small consistent store. It is implemented by File, for one machine, and by an etcd cluster.
+// Register is a small consistent store. It is implemented by File, for one machine, and by Etcd, for a cluster.
 //
 // Get, List and Txn are linearizable: each sees every transaction acknowledged before it was called, by whichever process.
 // None of them promises to return quickly; the context is the limit.

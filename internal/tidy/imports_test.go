@@ -78,6 +78,7 @@ var scopes = []scope{
 	{"github.com/go-redsync", []string{"cache"}, "it has no fencing token: good for efficiency, never for correctness"},
 	{"github.com/alicebob/miniredis", wiring, "embedded mode and tests; TTLs and scripts differ from a real Redis"},
 	{"go.etcd.io/etcd/client", append([]string{"register"}, wiring...), "the register has two implementations; ask for its interface"},
+	{"go.etcd.io/etcd/api", append([]string{"register"}, wiring...), "see its client"},
 	{"go.etcd.io/etcd/server", wiring, "20 MB, for the one-machine cluster and tests"},
 	{"github.com/go-mysql-org", append([]string{"cache"}, wiring...), "the change feed reads binary logs, nobody else"},
 	{"github.com/maypok86/otter", []string{"cache"}, "see DESIGN of cache"},
