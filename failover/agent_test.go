@@ -138,6 +138,12 @@ func (a *agentUnderTest) halt(t *testing.T) error {
 
 func (a *agentUnderTest) host(t *testing.T) Host {
 	t.Helper()
+	select {
+	case err := <-a.end:
+		a.end <- err
+		t.Fatalf("the agent has ended: %v", err)
+	default:
+	}
 	return decode[Host](t, a.reg.Register, hostKey("n1"))
 }
 

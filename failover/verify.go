@@ -16,8 +16,8 @@ var spelled = map[string]struct{ name, value string }{
 	"transaction_isolation": {"tx_isolation", ""},
 }
 
-// unverified are options that say where something is, or that change with every start.
-var unverified = []string{"relay_log", "report_user", "init_rpl_role", "extra_max_connections"}
+// unverified are options that are no variables, that say where something is, or that change with every start.
+var unverified = []string{"skip_slave_start", "relay_log", "report_user", "init_rpl_role", "extra_max_connections"}
 
 // forbidden to the account of instances: whoever has one of these writes on a server that is read-only.
 var forbidden = []string{"ALL PRIVILEGES", "SUPER", "READ ONLY ADMIN", "READ_ONLY ADMIN", "BINLOG ADMIN"}
