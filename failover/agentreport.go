@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
+
+	"github.com/statesvc/statesvc/register"
 )
 
 const (
@@ -149,4 +151,21 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Hosts are what the agents say of their nodes, by the nodes' names.
+func Hosts(ctx context.Context, reg register.Register) (map[string]Host, error) {
+	entries, _, err := reg.List(ctx, hostsPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list the hosts: %w", err)
+	}
+	hosts := make(map[string]Host, len(entries))
+	for _, entry := range entries {
+		var host Host
+		if err := json.Unmarshal(entry.Value, &host); err != nil {
+			return nil, fmt.Errorf("read %s: %w", entry.Key, err)
+		}
+		hosts[lastPart(entry.Key)] = host
+	}
+	return hosts, nil
 }
