@@ -51,7 +51,7 @@ func (p *program) serve() *cobra.Command {
 			if show, _ := cmd.Flags().GetBool("print-config"); show {
 				return p.printConfig(cfg)
 			}
-			reg, err := openRegisterFile(cfg.Register)
+			reg, err := openRegister(cmd.Context(), cfg.Register)
 			if err != nil {
 				return err
 			}

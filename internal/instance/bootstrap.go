@@ -74,6 +74,11 @@ func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now f
 		}
 	}
 	step("register: secrets and shard map")
+	return Publish(ctx, reg, uniform)
+}
+
+// Publish writes the secrets and the map of a cluster whose shards are ready, unless they are there. Instances start from then on.
+func Publish(ctx context.Context, reg register.Register, m shard.Map) error {
 	for _, key := range []string{idKeyKey, cursorKeyKey} {
 		secret := make([]byte, secretBytes)
 		_, _ = rand.Read(secret) // never fails
@@ -81,7 +86,7 @@ func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now f
 			return err
 		}
 	}
-	encoded, err := uniform.Encode()
+	encoded, err := m.Encode()
 	if err != nil {
 		return err
 	}
