@@ -49,7 +49,7 @@ func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB, cfg s
 	}
 	t.Cleanup(routes.Close)
 	r.Store = shard.NewStore(shard.StoreConfig{
-		Routes: routes, Open: func(int, string) (*shard.DB, error) { return open() },
+		Routes: routes, Open: func(shard.Route) (*shard.DB, error) { return open() },
 		Committer: cfg,
 	})
 	t.Cleanup(func() {
