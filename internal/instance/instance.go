@@ -31,13 +31,13 @@ const (
 
 // Config is what an instance needs. Zero limits take their defaults.
 type Config struct {
-	Name       string // unique among the instances of the cluster
-	Register   register.Register
-	Shards     []Shard
-	Address    string // where others reach the instance; for people
-	Lanes      int
-	Queue      int
-	Batch      int
+	Name     string // unique among the instances of the cluster
+	Register register.Register
+	Shards   []Shard
+	Address  string // where others reach the instance; for people
+	Lanes    int
+	Queue    int
+	Batch    int
 	// ReadLease is shard.ReadLease where shards can fail over, and zero where they cannot. See shard.StoreConfig.
 	ReadLease time.Duration
 	// NewSession opens a session on the register. Nil: the register has none, so controllers do not hear of the instance.
