@@ -114,7 +114,7 @@ func (s *Store) hold(ctx context.Context, stale Route) {
 
 // Read runs f over one consistent snapshot of the shard of bucket b, at the shard's time. It checks epoch and ownership in
 // that snapshot, and afterwards, where the shard can fail over, that no other primary had begun to serve; see certify. f may run
-// twice, and what it has read is void if Read fails with ErrFailover.
+// twice and must begin anew each time; what it has read is void if Read fails.
 func (s *Store) Read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) error {
 	route, err := s.read(ctx, b, f)
 	if !s.waits(err) {
