@@ -331,7 +331,7 @@ func (l *Ledger) Operation(ctx context.Context, owner, key string) (OperationBod
 	return operationBody(owner, key, "NOT_SEEN", nil), nil
 }
 
-// read runs f over a snapshot. f may run twice, and must begin anew each time; see [shard.Store.Read].
+// read runs f over a snapshot. f may run several times, and must begin anew each time; see [shard.Store.Read].
 func (l *Ledger) read(ctx context.Context, b shard.Bucket, f func(tx *gorm.DB, at time.Time) error) error {
 	return l.cfg.Store.Read(ctx, b, f)
 }

@@ -171,8 +171,8 @@ func (r *Resolver) written(records, listed []blacklist.Undecided) []blacklist.Un
 }
 
 // settleUntilDone asks the shard until it answers. Before that it tells the other instances, and goes on trying for as long as
-// it has to ask. A shard that fails over is asked again as soon as the routes say so. Without the register the shard is asked all the same: only if this instance dies before the answer is the
-// outcome left to the clients' retries.
+// it has to ask. A shard that fails over is asked again as soon as the routes say so. Without the register the shard is asked all the
+// same: only if this instance dies before the answer is the outcome left to the clients' retries.
 func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
 	recorded := false
 	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {

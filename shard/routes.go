@@ -121,7 +121,7 @@ func (r *Routes) Shard(number int) (Route, error) {
 }
 
 // WaitNewer waits until the bucket of stale has another route, on a shard that serves. It is for a request that met
-// ErrStaleRoute: wait once, then take the route anew and retry once. If the routes have changed since stale was taken it
+// ErrStaleRoute: wait, then take the route anew and retry. If the routes have changed since stale was taken it
 // returns at once. It fails with ErrFailover after 800 ms or when ctx ends; nothing has happened then.
 func (r *Routes) WaitNewer(ctx context.Context, stale Route) error {
 	ctx, cancel := context.WithTimeout(ctx, staleWait)

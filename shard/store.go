@@ -71,18 +71,36 @@ func NewStore(cfg StoreConfig) *Store {
 	return s
 }
 
-// Submit runs op on the shard of its bucket; see [Committer.Submit]. A stale route waits for a newer one and tries once
-// more; after that the reply is ErrFailover. So does a primary that cannot be reached, where there can be another one.
+// Submit runs op on the shard of its bucket; see [Committer.Submit]. While its route is stale it waits for a newer one, for 800 ms
+// and not beyond its deadline; after that the reply is ErrFailover. So does a primary that cannot be reached, where there can be
+// another one.
 func (s *Store) Submit(ctx context.Context, op *Op) Reply {
-	r, route := s.submit(ctx, op)
-	if !s.waits(r.Err) {
-		return r
-	}
-	s.hold(ctx, route)
-	if r, _ = s.submit(ctx, op); errors.Is(r.Err, ErrStaleRoute) {
-		return Reply{Err: fmt.Errorf("%w: %w", ErrFailover, r.Err)}
-	}
+	var r Reply
+	r.Err = s.follows(ctx, func() (Route, error) {
+		var route Route
+		r, route = s.submit(ctx, op)
+		return route, r.Err
+	})
 	return r
+}
+
+// follows tries again whenever there is a newer route than the one that failed, and once more when there is none in time. A try that
+// fails in such a way has had no effect.
+func (s *Store) follows(ctx context.Context, try func() (Route, error)) error {
+	route, err := try()
+	if !s.waits(err) {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, staleWait)
+	defer cancel()
+	for last := false; s.waits(err) && !last; {
+		last = s.hold(waiting, route) != nil
+		route, err = try()
+	}
+	if errors.Is(err, ErrStaleRoute) {
+		return fmt.Errorf("%w: %w", ErrFailover, err)
+	}
+	return err
 }
 
 func (s *Store) submit(ctx context.Context, op *Op) (Reply, Route) {
@@ -104,27 +122,20 @@ func (s *Store) waits(err error) bool {
 	return errors.Is(err, ErrStaleRoute) || s.cfg.ReadLease > 0 && errors.Is(err, errUnreachable)
 }
 
-// hold waits for a newer route, unless too many do. If there is none, the attempt that follows says so.
-func (s *Store) hold(ctx context.Context, stale Route) {
+// hold waits for a newer route, unless too many do.
+func (s *Store) hold(ctx context.Context, stale Route) error {
 	defer s.held.Add(-1)
-	if s.held.Add(1) <= maxHeld {
-		_ = s.cfg.Routes.WaitNewer(ctx, stale)
+	if s.held.Add(1) > maxHeld {
+		return ErrFailover
 	}
+	return s.cfg.Routes.WaitNewer(ctx, stale)
 }
 
 // Read runs f over one consistent snapshot of the shard of bucket b, at the shard's time. It checks epoch and ownership in
 // that snapshot, and afterwards, where the shard can fail over, that no other primary had begun to serve; see certify. f may run
-// twice and must begin anew each time; what it has read is void if Read fails.
+// several times and must begin anew each time; what it has read is void if Read fails.
 func (s *Store) Read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) error {
-	route, err := s.read(ctx, b, f)
-	if !s.waits(err) {
-		return err
-	}
-	s.hold(ctx, route) // as in Submit
-	if _, err = s.read(ctx, b, f); errors.Is(err, ErrStaleRoute) {
-		return fmt.Errorf("%w: %w", ErrFailover, err)
-	}
-	return err
+	return s.follows(ctx, func() (Route, error) { return s.read(ctx, b, f) })
 }
 
 func (s *Store) read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) (Route, error) {

@@ -116,6 +116,10 @@ func TestInstanceFailsOver(t *testing.T) {
 		return strings.Contains(said.held()["instances/test"], `"address":"here:1","started_at":"20`)
 	})
 	nodes(t, reg, 1, shard.PhaseServing, "a", where)
+	eventually(t, "the instance knows the nodes", func() bool { // or the first failover would be the second change for some callers
+		route, err := in.Routes.Shard(1)
+		return err == nil && route.Node == "a"
+	})
 
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
