@@ -21,7 +21,6 @@ import (
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/telemetry"
-	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
 
@@ -100,7 +99,7 @@ type server struct {
 }
 
 // start builds everything from the register up to the listener. What it built before an error is closed again.
-func (p *program) start(ctx context.Context, cfg config, reg register.Register) (_ *server, err error) {
+func (p *program) start(ctx context.Context, cfg config, reg *openedRegister) (_ *server, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	log, err := newLogger(cfg, p.out)
@@ -136,7 +135,7 @@ func newLogger(cfg config, out io.Writer) (*slog.Logger, error) {
 	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), nil
 }
 
-func (s *server) openInstance(ctx context.Context, reg register.Register) (*instance.Instance, error) {
+func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instance.Instance, error) {
 	metrics, err := shard.NewMetrics(s.telemetry.Metrics.Meter("statesvc/shard"))
 	if err != nil {
 		return nil, err
