@@ -69,4 +69,6 @@ func (g *GTID) UnmarshalText(text []byte) (err error) {
 func (g GTID) Compare(other GTID) int { return cmp.Compare(g.Seq, other.Seq) }
 
 // diverged says that two positions claim the same place for different transactions: both cannot be prefixes of one history.
-func (g GTID) diverged(other GTID) bool { return g.Seq == other.Seq && g.Seq > 0 && g.Server != other.Server }
+func (g GTID) diverged(other GTID) bool {
+	return g.Seq == other.Seq && g.Seq > 0 && g.Server != other.Server
+}

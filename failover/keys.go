@@ -16,6 +16,7 @@ const (
 	closedPrefix    = "closed/"    // closed/<shard>/<epoch>/<instance>: nothing of an older epoch is sent by it any more
 	suspectsPrefix  = "suspects/"  // suspects/<shard>/<epoch>/<instance>: it cannot reach the primary
 	journalPrefix   = "failovers/" // failovers/<shard>/<epoch>: Journal, by the controller
+	ordersPrefix    = "orders/"    // orders/<shard>: Order, by people; removed by whoever carries it out
 	leaderName      = "controller" // of the election
 )
 
@@ -40,7 +41,9 @@ type Death struct {
 
 func hostKey(node string) string { return hostsPrefix + node }
 
-func deadKey(number int, startID string) string { return fmt.Sprintf("%s%d/%s", deadPrefix, number, startID) }
+func deadKey(number int, startID string) string {
+	return fmt.Sprintf("%s%d/%s", deadPrefix, number, startID)
+}
 
 func closedKeyPrefix(number int, epoch uint64) string {
 	return fmt.Sprintf("%s%d/%d/", closedPrefix, number, epoch)

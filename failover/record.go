@@ -14,10 +14,11 @@ import (
 type Record struct {
 	shard.Record
 
-	Run          string            `json:"run,omitempty"`           // random, of the attempt that wrote this: how an attempt knows its own write
+	Run          string            `json:"run,omitempty"`           // random: how an attempt knows its own writes
 	PrimaryStart string            `json:"primary_start,omitempty"` // start id under which the primary was opened
 	InSync       map[string]string `json:"in_sync,omitempty"`       // node → start id: may acknowledge, has everything, may be elected
 	Joining      map[string]string `json:"joining,omitempty"`       // node → start id: may acknowledge, so must be heard; may not be elected
+	NoTx         uint64            `json:"no_tx,omitempty"`         // the primary's count of unacknowledged commits when it was opened
 	Floor        GTID              `json:"floor_gtid,omitzero"`     // nobody who has less is ever promoted
 	Boot         map[string]Boot   `json:"boot,omitempty"`          // orders to agents beyond what follows from the record
 	Stuck        string            `json:"stuck,omitempty"`         // what a failover waits for, for people

@@ -105,7 +105,7 @@ func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard
 	t.Helper()
 	store := shard.NewStore(shard.StoreConfig{
 		Routes: routes,
-		Open:   func(int, string) (*shard.DB, error) { return open() },
+		Open:   func(shard.Route) (*shard.DB, error) { return open() },
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(w.codec), Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), FailPoints: points,
 			Undecided: func(context.Context, shard.UndecidedBatch) []shard.Fate {

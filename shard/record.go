@@ -33,6 +33,7 @@ type Record struct {
 	Phase   Phase           `json:"phase"`
 	Primary string          `json:"primary"` // name of the primary's node; while fencing still the old one's
 	Nodes   map[string]Node `json:"nodes"`
+	Planned bool            `json:"planned,omitempty"` // while fencing: the primary lives, so batches that are under way may end
 }
 
 // Node is a database of a shard.

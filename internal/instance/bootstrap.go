@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,7 +31,7 @@ var ErrOtherShards = errors.New("shards can be neither added, removed, renamed n
 
 // Shard is a shard of the cluster, as the configuration names it. Exactly one of DSN and File is set.
 type Shard struct {
-	Name string // also the name of its only node, for as long as there is no failover
+	Name string // also that of its only node, until it gets others
 	DSN  string // MariaDB: user:password@tcp(host:port)/schema
 	File string // SQLite
 }
@@ -43,7 +44,15 @@ func (s Shard) Open(now func() time.Time) (*shard.DB, error) {
 	return shard.OpenMariaDB(s.DSN, now)
 }
 
-// address is what the register shows of a shard; it never has a password.
+// openAt connects to a node of the shard, wherever the register says it is. A file is where the configuration says.
+func (s Shard) openAt(address string, now func() time.Time) (*shard.DB, error) {
+	if s.File != "" {
+		return shard.OpenSQLite(s.File, now)
+	}
+	return shard.OpenMariaDBAt(s.DSN, address, now)
+}
+
+// address is what the register says of the only node of a shard; it never has a password.
 func (s Shard) address() string {
 	if s.File != "" {
 		return s.File
@@ -117,7 +126,11 @@ func sameShards(ctx context.Context, reg register.Register, names []string) erro
 }
 
 func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard.Run, now func() time.Time) error {
-	db, err := s.Open(now)
+	address, err := addressOf(ctx, reg, s, run.Shard)
+	if err != nil {
+		return err
+	}
+	db, err := s.openAt(address, now)
 	if err != nil {
 		return err
 	}
@@ -134,13 +147,69 @@ func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard
 	}
 	record := shard.Record{
 		Epoch: epoch, Phase: shard.PhaseServing, Primary: s.Name,
-		Nodes: map[string]shard.Node{s.Name: {Address: s.address()}},
+		Nodes: map[string]shard.Node{s.Name: {Address: address}},
 	}
 	value, err := record.Encode()
 	if err != nil {
 		return err
 	}
-	return createOnce(ctx, reg, shard.RecordKey(run.Shard), value)
+	if err := createOnce(ctx, reg, shard.RecordKey(run.Shard), value); err != nil {
+		return err
+	}
+	return moveOnly(ctx, reg, s.Name, shard.RecordKey(run.Shard), address)
+}
+
+// addressOf says where the primary of a shard is: the register knows it, unless the shard is new or has only the node that it was made
+// with, which is where the configuration says.
+func addressOf(ctx context.Context, reg register.Register, s Shard, number int) (string, error) {
+	entry, err := reg.Get(ctx, shard.RecordKey(number))
+	if errors.Is(err, register.ErrNotFound) {
+		return s.address(), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the record of the shard: %w", err)
+	}
+	record, err := shard.DecodeRecord(entry.Value)
+	if err != nil || isOnly(record, s.Name) {
+		return s.address(), err
+	}
+	return record.Nodes[record.Primary].Address, nil
+}
+
+// isOnly reports whether a shard has no other node than the one that it was made with.
+func isOnly(record shard.Record, name string) bool {
+	_, ok := record.Nodes[name]
+	return ok && len(record.Nodes) == 1
+}
+
+// moveOnly writes the address of the only node of a shard into its record, if it has another one there: whoever moves such a
+// database says so in the configuration. Other nodes, and other fields of the record, are the controllers'.
+func moveOnly(ctx context.Context, reg register.Register, name, key, address string) error {
+	entry, err := reg.Get(ctx, key)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	record, err := shard.DecodeRecord(entry.Value)
+	if err != nil || !isOnly(record, name) || record.Nodes[name].Address == address {
+		return err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(entry.Value, &fields); err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	if fields["nodes"], err = json.Marshal(map[string]shard.Node{name: {Address: address}}); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	value, err := json.Marshal(fields)
+	if err == nil {
+		_, err = reg.Txn(ctx, register.Txn{
+			If: []register.Cond{{Key: key, Rev: entry.Rev}}, Then: []register.Op{{Key: key, Value: value}},
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
 }
 
 func createOnce(ctx context.Context, reg register.Register, key string, value []byte) error {

@@ -385,6 +385,29 @@ var mutants = []mutant{
 		edits: in("ledger/state.go", "appendHashed(s.buf[:0], o.head[:], ", "appendHashed(s.buf[:0], make([]byte, len(o.head)), "),
 	},
 
+	// The register on etcd.
+	{
+		name: "guard-of-the-leader", pkg: "./register", tests: "TestEtcd$",
+		edits: in("register/etcd.go", "conds = append(conds, guard.cond())", "_ = guard.cond()"),
+	},
+	{
+		name: "transactions-are-sent-once", pkg: "./register", tests: "TestEtcdSendsOnce",
+		edits: in("register/etcd.go", "MaxUnaryRetries: 1,", "MaxUnaryRetries: 2,"),
+	},
+	{
+		name: "linearizable-conditions", pkg: "./register", tests: "TestEtcdFaults",
+		edits: in("register/etcd.go", "look := e.conds(txn.If), clientv3.OpGet(e.prefix)",
+			"look := e.conds(txn.If), clientv3.OpGet(e.prefix, clientv3.WithSerializable())"),
+	},
+	{
+		name: "one-revision-of-a-list", pkg: "./register", tests: "TestEtcd$",
+		edits: in("register/etcd.go", ", clientv3.WithRev(rev))", ")"),
+	},
+	{
+		name: "watches-without-leader", pkg: "./register", tests: "TestEtcdFaults",
+		edits: in("register/etcd_watch.go", "clientv3.WithRequireLeader(ctx)", "ctx"),
+	},
+
 	// The schema says it again.
 	{
 		name: "conservation-check-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",

@@ -1,0 +1,262 @@
+package bench
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/statesvc/statesvc/failover"
+	"github.com/statesvc/statesvc/shard"
+)
+
+// Quantiles are of a list of durations.
+type Quantiles struct {
+	N                  int
+	P50, P95, P99, Max time.Duration
+}
+
+func quantiles(all []time.Duration) Quantiles {
+	if len(all) == 0 {
+		return Quantiles{}
+	}
+	slices.Sort(all)
+	at := func(q float64) time.Duration { return all[min(int(q*float64(len(all))), len(all)-1)] }
+	return Quantiles{N: len(all), P50: at(0.50), P95: at(0.95), P99: at(0.99), Max: all[len(all)-1]}
+}
+
+func (q Quantiles) String() string {
+	return fmt.Sprintf("n=%d p50=%.0f p95=%.0f p99=%.0f max=%.0f ms", q.N, ms(q.P50), ms(q.P95), ms(q.P99), ms(q.Max))
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// window is how long after a kill a client's gap is looked for.
+const window = 10 * time.Second
+
+// analyse finds, for every kill and every client of its shard, the longest time between two acknowledged writes around the kill.
+func analyse(h drillHistory, kills []kill, undecided map[string][]time.Time) DrillResult {
+	result := DrillResult{Kills: len(kills)}
+	var gaps, late []time.Duration
+	for _, k := range kills {
+		others, blocked := h.around(k, undecided)
+		gaps = append(gaps, durations(others)...)
+		if len(others) == 0 {
+			continue
+		}
+		first := quantiles(ends(others, k.At)).P50
+		for _, g := range blocked {
+			late = append(late, max(0, g.end.Sub(k.At)-first))
+		}
+	}
+	for _, writes := range h {
+		result.Writes += len(writes)
+	}
+	result.Gaps, result.Undecided = quantiles(gaps), quantiles(late)
+	return result
+}
+
+// gap is the time in which a client got no acknowledgement.
+type gap struct{ begin, end time.Time }
+
+func durations(gaps []gap) []time.Duration {
+	all := make([]time.Duration, len(gaps))
+	for i, g := range gaps {
+		all[i] = g.end.Sub(g.begin)
+	}
+	return all
+}
+
+func ends(gaps []gap, since time.Time) []time.Duration {
+	all := make([]time.Duration, len(gaps))
+	for i, g := range gaps {
+		all[i] = g.end.Sub(since)
+	}
+	return all
+}
+
+// around returns the longest gap of each client whose owner lives on the broken shard, those of undecided owners apart.
+func (h drillHistory) around(k kill, undecided map[string][]time.Time) (others, blocked []gap) {
+	for owner, writes := range h {
+		if k.owners != nil && !k.owners[owner] {
+			continue
+		}
+		g, ok := longest(writes, k.At)
+		if !ok {
+			continue
+		}
+		wasBlocked := slices.ContainsFunc(undecided[owner], func(at time.Time) bool { return at.After(k.At) && at.Sub(k.At) < window })
+		if wasBlocked {
+			blocked = append(blocked, g)
+		} else {
+			others = append(others, g)
+		}
+	}
+	return others, blocked
+}
+
+func longest(writes []write, at time.Time) (longest gap, ok bool) {
+	var last time.Time
+	for _, w := range writes {
+		if w.Error != "" {
+			continue
+		}
+		if !last.IsZero() && w.To.After(at) && last.Sub(at) < window && w.To.Sub(last) > longest.end.Sub(longest.begin) {
+			longest, ok = gap{last, w.To}, true
+		}
+		last = w.To
+	}
+	return longest, ok
+}
+
+// stored is an operation as a node has it.
+type stored struct{ owner, key string }
+
+// compare reads all operations and lots of the drill's owners from every node.
+func (r *DrillResult) compare(ctx context.Context, target DrillTarget, h drillHistory) error {
+	m, err := readMap(ctx, target)
+	if err != nil {
+		return err
+	}
+	for _, s := range m.Shards {
+		record, err := readRecord(ctx, target.Register, s.Number)
+		if err != nil {
+			return err
+		}
+		if err := r.compareShard(ctx, target, h, h.ownersOf(m, s.Number), record); err != nil {
+			return fmt.Errorf("shard %d: %w", s.Number, err)
+		}
+	}
+	return nil
+}
+
+func readMap(ctx context.Context, target DrillTarget) (shard.Map, error) {
+	entry, err := target.Register.Get(ctx, shard.MapKey)
+	if err != nil {
+		return shard.Map{}, fmt.Errorf("read the shard map: %w", err)
+	}
+	return shard.DecodeMap(entry.Value)
+}
+
+// tablesCompared are those of the ledger; every node must have the same rows in them.
+var tablesCompared = []string{
+	"operations", "owners", "coupons", "lots", "holds", "decided_holds", "orders", "entries", "bucket_owner", "fence",
+}
+
+func (r *DrillResult) compareShard(ctx context.Context, target DrillTarget, h drillHistory, owners []string, record failover.Record) error {
+	primary, err := readNode(ctx, target.DSN(record.Primary))
+	if err != nil {
+		return fmt.Errorf("%s: %w", record.Primary, err)
+	}
+	r.compareOwners(h, owners, primary)
+	for _, name := range slices.Sorted(maps.Keys(record.Nodes)) {
+		if name == record.Primary {
+			continue
+		}
+		if err := r.compareNode(ctx, target.DSN(name), primary); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *DrillResult) compareOwners(h drillHistory, owners []string, n node) {
+	known := map[stored]bool{}
+	for _, owner := range owners {
+		refs := map[string]bool{}
+		for _, w := range h[owner] {
+			known[stored{owner, w.Key}] = true
+			verdict, there := n.operations[stored{owner, w.Key}]
+			lot, credited := n.lots[stored{owner, w.Ref}]
+			switch {
+			case w.Error == "" && (!there || verdict != "DONE" || !credited):
+				r.Lost++
+			case w.Error == "" && lot != 1:
+				r.Duplicated++
+			case w.Error != "" && verdict != "DONE" && credited:
+				r.Contradicts++
+			}
+			refs[w.Ref] = true
+		}
+		for s := range n.lots {
+			if s.owner == owner && !refs[s.key] {
+				r.Dirty++
+			}
+		}
+	}
+	for s := range n.operations {
+		if _, ours := h[s.owner]; ours && !known[s] {
+			r.Dirty++
+		}
+	}
+}
+
+// compareNode waits a moment for a replica to apply what it has; then it must have what the primary has.
+func (r *DrillResult) compareNode(ctx context.Context, dsn string, primary node) error {
+	for attempt := 0; ; attempt++ {
+		n, err := readNode(ctx, dsn)
+		if err != nil {
+			return err
+		}
+		if maps.Equal(n.checksums, primary.checksums) {
+			return nil
+		}
+		if attempt == compareAttempts {
+			r.Dirty++
+			return nil
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+const compareAttempts = 20
+
+// node is what a node has.
+type node struct {
+	operations map[stored]string // verdicts
+	lots       map[stored]int    // by reference
+	checksums  map[string]string
+}
+
+func readNode(ctx context.Context, dsn string) (n node, err error) {
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		return n, err
+	}
+	defer db.Close()
+	n = node{operations: map[stored]string{}, lots: map[stored]int{}, checksums: map[string]string{}}
+	for _, table := range tablesCompared {
+		var name string
+		var sum sql.NullString
+		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
+			return n, fmt.Errorf("checksum of %s: %w", table, err)
+		}
+		n.checksums[table] = sum.String
+	}
+	err = each(ctx, db, "SELECT owner, op_key, verdict FROM operations WHERE owner LIKE 'drill-%'", func(owner, key, verdict string) {
+		n.operations[stored{owner, key}] = verdict
+	})
+	return n, errors.Join(err, each(ctx, db, "SELECT owner, issue_ref, source FROM lots WHERE owner LIKE 'drill-%'",
+		func(owner, ref, _ string) { n.lots[stored{owner, ref}]++ }))
+}
+
+func each(ctx context.Context, db *sql.DB, query string, f func(a, b, c string)) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a, b, c string
+		if err := rows.Scan(&a, &b, &c); err != nil {
+			return err
+		}
+		f(a, b, c)
+	}
+	return rows.Err()
+}

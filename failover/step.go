@@ -1,0 +1,187 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/statesvc/statesvc/shard"
+)
+
+// The clocks of a failover.
+const (
+	readLease      = 200 * time.Millisecond // how long an instance may release reads after its newest look at the register
+	leaseWait      = 210 * time.Millisecond // the same with 5 % for clocks that run at different rates
+	stuckAfter     = 500 * time.Millisecond // without a candidate, before anything is said about it
+	orderBootAfter = time.Second            // without a candidate, before the old primary is started again
+	lagMax         = 500                    // transactions that a joining node may have left to apply when it is admitted
+	dropAfter      = time.Second            // a member that is not heard for so long may not acknowledge any more
+)
+
+// Next returns what may be done now. It is pure: the same state gives the same actions. Actions that are under way are
+// returned again until they have left their fact; the caller does not start them twice.
+func Next(s State) []Action {
+	switch {
+	case s.Record.Phase == shard.PhaseServing:
+		return s.nextServing()
+	case s.Record.Run != s.Run.ID:
+		return []Action{{Kind: Decide, Why: "another controller's failover is taken over"}}
+	case s.Record.Phase == shard.PhaseFencing:
+		return s.nextFencing()
+	default:
+		return s.nextPromoting()
+	}
+}
+
+func (s *State) nextServing() []Action {
+	if s.Record.Suspended == "" {
+		if why := s.tripwire(); why != "" {
+			return []Action{{Kind: Suspend, Why: why}}
+		}
+		if why := s.suspicion(); why != "" {
+			return []Action{{Kind: Decide, Node: s.Record.Primary, Why: why}}
+		}
+	}
+	if ordered := s.obey(); len(ordered) > 0 {
+		return ordered
+	}
+	return s.heal()
+}
+
+// nextFencing is F3 to F5.
+func (s *State) nextFencing() []Action {
+	if actions, planned := s.nextPlanned(); planned {
+		return actions
+	}
+	if startID, again := s.Record.InSync[s.Record.Primary]; again && s.lost(s.Record.Primary, startID) != "" {
+		return []Action{{Kind: Decide, Node: s.Record.Primary, Why: "the candidate that was taken over is lost"}}
+	}
+	var actions []Action
+	for node, startID := range s.Record.heard() {
+		if fenced, ok := s.Run.Fenced[node]; !ok || fenced.StartID != startID || !fenced.IOStopped {
+			actions = append(actions, Action{Kind: Fence, Node: node})
+		}
+	}
+	if s.Record.Boot[s.Record.Primary] == BootPrimary {
+		if _, ok := s.oldPrimary(); !ok {
+			actions = append(actions, Action{Kind: Fence, Node: s.Record.Primary})
+		}
+	}
+	slices.SortFunc(actions, func(a, b Action) int { return strings.Compare(a.Node, b.Node) })
+	elected := s.elect()
+	if elected.candidate == "" {
+		return append(actions, s.stuck(elected.waits)...)
+	}
+	if !s.drained(elected) {
+		return append(actions, Action{Kind: Drain, Node: elected.candidate, GTID: elected.position})
+	}
+	return []Action{{Kind: Choose, Node: elected.candidate, GTID: elected.position}}
+}
+
+// drained says that the candidate has applied everything up to its position.
+func (s *State) drained(e election) bool {
+	return s.Run.Drained[e.candidate].Compare(e.position) >= 0 || s.Run.Fenced[e.candidate].Executed.Compare(e.position) >= 0
+}
+
+// stuck says in the record what a failover waits for, and after a while lets the old primary start again: it may be all that
+// is left of what was acknowledged.
+func (s *State) stuck(waits string) []Action {
+	if s.Run.DecidedAt.IsZero() {
+		return nil
+	}
+	waited := s.waited()
+	switch {
+	case waited >= orderBootAfter && s.Record.Boot[s.Record.Primary] == BootNone:
+		return []Action{{Kind: OrderBoot, Node: s.Record.Primary, Why: waits}}
+	case waited >= stuckAfter && s.Record.Stuck != waits:
+		return []Action{{Kind: ReportStuck, Why: waits}}
+	}
+	return nil
+}
+
+// nextPromoting is F6 to F9.
+func (s *State) nextPromoting() []Action {
+	primary := s.Record.Primary
+	if why := s.lost(primary, s.Record.PrimaryStart); why != "" {
+		return []Action{{Kind: Decide, Node: primary, Why: "the candidate is lost: " + why}}
+	}
+	if !s.Run.Promoted {
+		return []Action{{Kind: Promote, Node: primary, GTID: s.Record.Floor}}
+	}
+	actions := s.followers()
+	switch {
+	case !s.Run.Proved:
+		return append(actions, Action{Kind: Establish, Node: primary})
+	case s.leased():
+		return actions
+	case !s.Run.Opened:
+		return append(actions, Action{Kind: Open, Node: primary})
+	}
+	return append(actions, Action{Kind: Serve, Node: primary})
+}
+
+// followers brings nodes behind the candidate: its first commit needs one that acknowledges it. The candidate has acknowledged
+// nothing to a client yet, so a process that has ended leaves the set without further ado, and its node may start again.
+func (s *State) followers() []Action {
+	var actions []Action
+	heard := s.Record.heard()
+	for _, node := range slices.Sorted(maps.Keys(heard)) {
+		switch why := s.ended(node, heard[node]); {
+		case why != "":
+			actions = append(actions, Action{Kind: Drop, Node: node, Why: why})
+		case !s.Run.Following[node] || s.idle(node):
+			actions = append(actions, Action{Kind: Follow, Node: node})
+		}
+	}
+	if len(heard) == 0 || !s.Run.Proved && s.waited() >= orderBootAfter {
+		actions = append(actions, s.anybody()...)
+	}
+	return actions
+}
+
+// idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again.
+func (s *State) idle(node string) bool { return s.fresh(node) && s.Seen[node].IORunning == "No" }
+
+// anybody lets all other nodes join a primary whose first commit nobody acknowledges.
+func (s *State) anybody() []Action {
+	var actions []Action
+	heard := s.Record.heard()
+	for _, node := range s.Record.names() {
+		_, already := heard[node]
+		if node != s.Record.Primary && !already && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].IOErrno != errDiverged {
+			actions = append(actions, Action{Kind: Join, Node: node})
+		}
+	}
+	return actions
+}
+
+// leased says that an instance may still release a read of the old epoch (F8).
+func (s *State) leased() bool {
+	return len(s.Holding) > 0 && s.waited() < leaseWait
+}
+
+// tripwire says that acknowledgements may have been given without a replica: from then on a failover could lose them.
+func (s *State) tripwire() string {
+	primary := s.Seen[s.Record.Primary]
+	if !s.answers(s.Record.Primary, s.Record.PrimaryStart) || len(s.Record.InSync) == 0 {
+		return ""
+	}
+	switch {
+	case primary.SemiSync.NoTx > s.Record.NoTx:
+		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.SemiSync.NoTx-s.Record.NoTx)
+	case !primary.SemiSync.PrimaryEnabled:
+		return "semi-synchronous replication was switched off on the primary"
+	case primary.SemiSync.TimeoutMS < waitTimeoutMinMS:
+		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.SemiSync.TimeoutMS)
+	case primary.SemiSync.WaitPoint != waitPoint:
+		return "the primary shows transactions before a replica has them (" + primary.SemiSync.WaitPoint + ")"
+	}
+	return ""
+}
+
+const (
+	waitTimeoutMinMS = 31_536_000_000 // 365 days
+	waitPoint        = "AFTER_SYNC"
+)

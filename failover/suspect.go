@@ -1,0 +1,54 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The thresholds of F0, each with its reason.
+const (
+	probeEvery   = 50 * time.Millisecond
+	probeTimeout = 100 * time.Millisecond
+	beatEvery    = 100 * time.Millisecond // the primary's clock row: replicas receive at least so often
+	answerAgeMax = 350 * time.Millisecond // a node whose newest answer is older is not judged by it
+	hangAfter    = 300 * time.Millisecond // without an answer, and without anything received: three beats, six probes
+	missesMin    = 3
+	refusedMin   = 2 // one refusal may be a full backlog
+
+	ioRunning = "Yes" // of Slave_IO_Running; "Connecting" and "No" mean that nothing arrives
+)
+
+// suspicion says why the primary must be taken for lost, or "" if it need not be. Silence towards this controller alone
+// proves nothing: as long as a replica receives, the primary lives and the partition is ours.
+func (s *State) suspicion() string {
+	r := &s.Record
+	seen := s.Seen[r.Primary]
+	switch {
+	case s.Dead[r.PrimaryStart]:
+		return "the agent says that the process has ended"
+	case s.fresh(r.Primary) && seen.StartID != r.PrimaryStart:
+		return fmt.Sprintf("it was restarted: start id %s, the record has %s", seen.StartID, r.PrimaryStart)
+	case seen.Refused >= refusedMin && s.anyMember(func(n string) bool { return s.fresh(n) && s.Seen[n].IORunning != ioRunning }):
+		return fmt.Sprintf("it refused %d connections and a replica has lost it", seen.Refused)
+	case s.hangs(seen):
+		return fmt.Sprintf("%d probes got no answer and no replica received anything for %s", seen.Misses, hangAfter)
+	}
+	return ""
+}
+
+func (s *State) hangs(seen Seen) bool {
+	return seen.Misses >= missesMin && !seen.FailingAt.IsZero() && s.Now.Sub(seen.FailingAt) >= hangAfter &&
+		s.anyMember(s.fresh) && !s.anyMember(func(n string) bool { return s.receives(n, hangAfter) })
+}
+
+// anyMember says whether f holds for a member of the in-sync set.
+func (s *State) anyMember(f func(node string) bool) bool {
+	for _, node := range slices.Sorted(maps.Keys(s.Record.InSync)) {
+		if f(node) {
+			return true
+		}
+	}
+	return false
+}
