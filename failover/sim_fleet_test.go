@@ -50,7 +50,9 @@ type promise struct {
 	by          *simController
 }
 
-func (p promise) less(q promise) bool { return p.epoch < q.epoch || p.epoch == q.epoch && p.term < q.term }
+func (p promise) less(q promise) bool {
+	return p.epoch < q.epoch || p.epoch == q.epoch && p.term < q.term
+}
 
 // simWait is a commit that waits for its acknowledgement.
 type simWait struct {
@@ -90,7 +92,7 @@ func prefix(a, b []tx) bool { return len(a) == 0 || len(a) <= len(b) && a[len(a)
 func (n *simNode) status() Status {
 	st := Status{
 		StartID: n.startID(), ServerID: n.id, ReadOnly: n.readOnly, Executed: place(n.log), Applied: place(n.log), IORunning: "No",
-		SQLRunning: n.sql, MasterEnabled: n.masterOn, SlaveOn: n.slaveOn, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint,
+		SQLRunning: n.sql, SemiSync: SemiSync{PrimaryEnabled: n.masterOn, ReplicaOn: n.slaveOn, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint},
 		ReceivedMark: fmt.Sprint(n.marks),
 	}
 	if n.source != nil {
@@ -351,7 +353,9 @@ func (s *sim) write(n *simNode, epoch uint64) {
 
 func pair(a, b string) string { return min(a, b) + " " + max(a, b) }
 
-func (s *sim) node(name string) *simNode { return s.nodes[slices.IndexFunc(s.nodes, func(n *simNode) bool { return n.name == name })] }
+func (s *sim) node(name string) *simNode {
+	return s.nodes[slices.IndexFunc(s.nodes, func(n *simNode) bool { return n.name == name })]
+}
 
 // The invariants.
 

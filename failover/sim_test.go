@@ -104,12 +104,12 @@ func (s *sim) trace(format string, args ...any) {
 	}
 }
 
-// broken is an invariant that does not hold.
-type broken string
+// simBroken is an invariant that does not hold.
+type simBroken string
 
 func (s *sim) fail(format string, args ...any) {
 	s.trace(format, args...)
-	panic(broken(fmt.Sprintf(format, args...)))
+	panic(simBroken(fmt.Sprintf(format, args...)))
 }
 
 var simStart = time.Unix(1_000_000, 0)
@@ -395,7 +395,7 @@ func (s *sim) until(end time.Time, done func() bool) bool {
 func (s *sim) play() (wrong string) {
 	defer func() {
 		if r := recover(); r != nil {
-			b, ok := r.(broken)
+			b, ok := r.(simBroken)
 			if !ok {
 				panic(r)
 			}

@@ -77,8 +77,6 @@ func loadControllerConfig(path string) (cfg controllerConfig, err error) {
 	return cfg, nil
 }
 
-const registerPatience = 5 * time.Second
-
 func (p *program) runController(ctx context.Context, cfg controllerConfig) error {
 	log, err := newLogger(config{LogLevel: cfg.LogLevel}, p.out)
 	if err != nil {

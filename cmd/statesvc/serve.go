@@ -21,6 +21,7 @@ import (
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/telemetry"
+	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
 
@@ -146,6 +147,10 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
 		FailPoints: failPoints(),
+		NewSession: sessions(reg, func(s *register.Session) instance.Session { return s }),
+	}
+	if cfg.NewSession != nil { // only a cluster with such a register has controllers, and so failovers
+		cfg.ReadLease = shard.ReadLease
 	}
 	if s.cfg.Redis != "" {
 		s.leases = cache.NewLeases(cache.Connect(s.cfg.Redis))
