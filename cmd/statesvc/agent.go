@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/statesvc/statesvc/failover"
+	"github.com/statesvc/statesvc/register"
 )
 
 // agentConfig is the configuration of one agent. It has passwords, so nobody else should be able to read the file.
@@ -124,7 +125,7 @@ func (p *program) runAgent(ctx context.Context, cfg agentConfig) error {
 		Node: cfg.Node, Shard: cfg.Shard, Zone: cfg.Zone, Address: cfg.Address, Folder: cfg.Folder, FreeFloor: cfg.FreeFloor,
 		Settings: append(slices.Clone(cfg.Settings), needed...), Script: cfg.script(), DSN: cfg.dsn(failover.HAUser, cfg.Database.Password),
 		Verify:   failover.Verify(needed, cfg.dsn(failover.AppUser, cfg.Database.AppPassword)),
-		Register: reg, OpenSession: reg.newSession(), Now: time.Now, Random: rand.Reader, Log: log.With("node", cfg.Node),
+		Register: reg, OpenSession: sessions(reg, func(s *register.Session) failover.Session { return s }), Now: time.Now, Random: rand.Reader, Log: log.With("node", cfg.Node),
 	})
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/statesvc/statesvc/failover"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
@@ -20,7 +19,7 @@ const etcdScheme = "etcd://"
 
 const (
 	registerPatience = 5 * time.Second // for a file that another process has locked
-	agentSessionTTL  = 2 * time.Second // after which the register forgets whoever has died without a word
+	sessionTTL       = 2 * time.Second // after which the register forgets whoever has died without a word
 )
 
 const registerAdvice = "make the cluster with `statesvc migrate up --config FILE`, or name its register with --register or in the configuration"
@@ -36,17 +35,19 @@ type openedRegister struct {
 // Close lets go of it. What was acknowledged is safe already.
 func (r *openedRegister) Close() { _ = r.close() }
 
-// newSession begins a session, or is nil if the register has none. It is how instances, agents and controllers announce themselves.
-func (r *openedRegister) newSession() func(context.Context) (failover.Session, error) {
+// sessions are how instances, agents and controllers announce themselves; nil if the register has none. The sessions of a caller are of
+// the interface that he declares.
+func sessions[S any](r *openedRegister, as func(*register.Session) S) func(context.Context) (S, error) {
 	if r.etcd == nil {
 		return nil
 	}
-	return func(ctx context.Context) (failover.Session, error) {
-		session, err := r.etcd.NewSession(ctx, agentSessionTTL)
+	return func(ctx context.Context) (S, error) {
+		session, err := r.etcd.NewSession(ctx, sessionTTL)
 		if err != nil {
-			return nil, err
+			var none S
+			return none, err
 		}
-		return session, nil
+		return as(session), nil
 	}
 }
 

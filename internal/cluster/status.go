@@ -108,7 +108,7 @@ func (s *State) complete(ctx context.Context, p *Process, status *ProcessStatus,
 		if why := ready(ctx, p.Address); why != "" {
 			status.State = "not ready: " + strings.Join(strings.Fields(why), " ")
 		}
-	case p.Kind == KindController && leader != "" && strings.Contains(leader, p.Name):
+	case p.Kind == KindController && leader != "" && (strings.Contains(leader, p.Name) || strings.Contains(leader, p.Address)):
 		status.State += ", leads"
 	}
 }
