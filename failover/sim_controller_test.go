@@ -189,7 +189,7 @@ func (s *sim) cas(c *simController, rev int, before, r Record) error {
 		s.checkChosen(&before, &r)
 	}
 	s.rev++
-	s.record = r.Clone()
+	s.record, s.heard, s.dirty = r.Clone(), r.heard(), true
 	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary, r.PrimaryStart,
 		r.InSync, r.Joining, r.Floor, r.Boot)
 	s.pushed()
@@ -303,7 +303,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 	case Establish:
 		return []simStep{c.establish(n, r)}
 	case Open:
-		return []simStep{c.on(n, r, func() (bool, error) { n.readOnly = false; return false, nil })}
+		return []simStep{c.on(n, r, func() (bool, error) { n.readOnly, c.dirty = false, true; return false, nil })}
 	case Follow:
 		if _, joining := r.Joining[a.Node]; !joining {
 			return c.point(a.Node, r)

@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 
 var (
 	simSeed   = flag.Uint64("sim.seed", 0, "replay this seed of the simulator, with its trace")
-	simRounds = flag.Uint64("sim.rounds", 2000, "seeds of the simulator")
+	simRounds = flag.Uint64("sim.rounds", 0, "seeds of the simulator; 0: as many as simPatience allows")
 	simFirst  = flag.Uint64("sim.first", 1, "the first seed")
 )
 
@@ -32,6 +34,8 @@ type sim struct {
 	nodes     []*simNode
 	cut       map[string]bool // pairs that do not hear each other
 	record    Record          // in the register
+	heard     map[string]string // of the record
+	dirty     bool              // something has changed that the invariants speak of
 	rev       int
 	dead      map[string]bool
 	closed    map[string]uint64 // by instance: it has let go of the epochs before
@@ -54,6 +58,8 @@ type sim struct {
 const (
 	faultsFor  = 3 * time.Second
 	healWithin = 15 * time.Second
+
+	simPatience = 8 * time.Second // of real time, where nobody says how many seeds
 )
 
 type event struct {
@@ -121,7 +127,8 @@ func newSim(seed uint64, kept bool) *sim {
 	s.faults, s.deadly = s.rng.IntN(4), s.rng.IntN(3)
 	r := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}, InSync: map[string]string{}}
 	for i, name := range []string{"a", "b", "c"} {
-		n := &simNode{name: name, id: uint32(i + 1), lives: 1, up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
+		n := &simNode{name: name, id: uint32(i + 1), up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
+		n.begin()
 		s.ids++
 		n.log, n.engine = []tx{{id: 1, server: 1, epoch: 1, fence: true}}, 1
 		s.nodes = append(s.nodes, n)
@@ -133,7 +140,7 @@ func newSim(seed uint64, kept bool) *sim {
 	}
 	s.nodes[0].masterOn = true
 	r.PrimaryStart = s.nodes[0].startID()
-	s.record, s.rev = r, 1
+	s.record, s.heard, s.rev = r, r.heard(), 1
 	for i := range 2 {
 		in := &simInstance{sim: s, name: fmt.Sprint("i", i), view: r.Record}
 		s.instances = append(s.instances, in)
@@ -381,8 +388,11 @@ func (s *sim) until(end time.Time, done func() bool) bool {
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
-		s.checkOpen()
-		s.checkHeld()
+		if s.dirty {
+			s.dirty = false
+			s.checkOpen()
+			s.checkHeld()
+		}
 		if done() {
 			return true
 		}
@@ -428,22 +438,32 @@ func TestSimulator(t *testing.T) {
 		}
 		return
 	}
-	rounds := *simRounds
-	if testing.Short() {
-		rounds = min(rounds, 200)
-	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small worlds that end soon
+	began, last := time.Now(), *simFirst+*simRounds
 	var players sync.WaitGroup
-	for half := range uint64(2) {
+	var played atomic.Uint64
+	for first := range uint64(2) {
 		players.Go(func() {
-			for seed := *simFirst + half; seed < *simFirst+rounds && !t.Failed(); seed += 2 {
-				if wrong := newSim(seed, false).play(); wrong != "" {
-					s := newSim(seed, true)
-					s.play()
-					t.Errorf("%s\nreplay: go test ./failover -run TestSimulator -sim.seed=%d -v\n%s", wrong, seed,
-						strings.Join(s.lines[max(0, len(s.lines)-60):], "\n"))
+			for seed := *simFirst + first; !t.Failed(); seed += 2 {
+				if *simRounds > 0 && seed >= last || *simRounds == 0 && time.Since(began) > simPatience {
+					return
 				}
+				played.Add(1)
+				playOne(t, seed)
 			}
 		})
 	}
 	players.Wait()
+	t.Logf("%d seeds", played.Load())
+}
+
+func playOne(t *testing.T, seed uint64) {
+	wrong := newSim(seed, false).play()
+	if wrong == "" {
+		return
+	}
+	s := newSim(seed, true)
+	s.play()
+	t.Errorf("%s\nreplay: go test ./failover -run TestSimulator -sim.seed=%d -v\n%s", wrong, seed,
+		strings.Join(s.lines[max(0, len(s.lines)-60):], "\n"))
 }
