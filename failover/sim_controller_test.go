@@ -159,7 +159,7 @@ func (c *simController) writeRecord(a Action, s State, rev int, ended func(func(
 		c.later(300*time.Millisecond, func() { ended(nil, errTimeout) })
 		return
 	}
-	unknown := c.faulty(3)
+	unknown := c.faulty() && c.chance(30)
 	c.after(c.latency(), func() { // the request is under way, whatever becomes of who sent it
 		err := c.cas(c, rev, s.Record, r)
 		now := c.now
@@ -232,7 +232,7 @@ func (c *simController) script(patience time.Duration, steps []simStep, done fun
 
 func (c *simController) send(st simStep, limit time.Time, done func(error)) {
 	n, life := st.node, st.node.lives
-	lost := c.faulty(2)
+	lost := c.faulty() && c.chance(30)
 	answered := func(err error) { c.later(c.between(0, 4), func() { done(err) }) }
 	var arrive func()
 	arrive = func() {

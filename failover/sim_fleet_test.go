@@ -192,7 +192,7 @@ func (s *sim) pull(f *simNode) {
 		return
 	}
 	f.shipping = true
-	s.after(s.between(1, 10), func() {
+	s.after(s.between(1, s.lag), func() {
 		f.shipping = false
 		if !f.up || !f.sql && !f.io {
 			return
@@ -274,7 +274,7 @@ func (s *sim) release(n *simNode, got int) {
 }
 
 func (s *sim) applyOne(f *simNode) {
-	for f.sql && len(f.relay) > 0 && s.chance(80) {
+	for f.sql && len(f.relay) > 0 && s.chance(60) {
 		f.log = append(f.log, f.relay[0])
 		f.relay = f.relay[1:]
 		f.engine = len(f.log)

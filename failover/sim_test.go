@@ -46,6 +46,7 @@ type sim struct {
 	calm     bool // no faults any more
 	deadly   int  // percent of actions at which a controller dies
 	faults   int  // percent of messages that go wrong, at most
+	lag      int  // milliseconds that a replica takes at most for what it receives and applies at a time
 	stopped  bool // no writes any more
 	ids      int
 	runs     int
@@ -90,7 +91,7 @@ func (s *sim) after(d time.Duration, f func()) {
 func (s *sim) chance(percent int) bool { return s.rng.IntN(100) < percent }
 
 // faulty is a chance that ends with the faults.
-func (s *sim) faulty(percent int) bool { return !s.calm && s.rng.IntN(100) < min(percent, s.faults) }
+func (s *sim) faulty() bool { return !s.calm && s.chance(s.faults) }
 
 func (s *sim) between(low, high int) time.Duration {
 	return time.Duration(low)*time.Millisecond + time.Duration(s.rng.IntN(1000*(high-low)+1))*time.Microsecond
@@ -98,8 +99,8 @@ func (s *sim) between(low, high int) time.Duration {
 
 // latency of a message: short, or seldom very long.
 func (s *sim) latency() time.Duration {
-	if s.faulty(3) {
-		return s.between(50, 1500)
+	if s.faulty() {
+		return s.between(20, 1200)
 	}
 	return s.between(0, 5)
 }
@@ -124,7 +125,8 @@ func newSim(seed uint64, kept bool) *sim {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{}, kept: kept,
 	}
-	s.faults, s.deadly = s.rng.IntN(4), s.rng.IntN(3)
+	s.faults, s.deadly = []int{0, 2, 5, 20}[s.rng.IntN(4)], s.rng.IntN(4)
+	s.lag = []int{3, 10, 60, 200}[s.rng.IntN(4)]
 	r := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}, InSync: map[string]string{}}
 	for i, name := range []string{"a", "b", "c"} {
 		n := &simNode{name: name, id: uint32(i + 1), up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
@@ -327,7 +329,7 @@ func (s *sim) separate(pair string) {
 // heal ends all faults. Somebody rebuilds nodes whose history has no future, as the manual says.
 func (s *sim) heal() {
 	s.trace("the faults have ended")
-	s.calm, s.deadly = true, 0
+	s.calm, s.deadly, s.lag = true, 0, 5
 	clear(s.cut)
 	for _, n := range s.nodes {
 		n.paused = false
