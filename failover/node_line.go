@@ -76,7 +76,7 @@ func broken(err error) bool {
 
 // refused reports the errors of this package: the server answered, and we did not like it.
 func refused(err error) bool {
-	for _, own := range []error{ErrPromised, ErrNotDrained, ErrNotEstablished, ErrWaiting, errAnswer} {
+	for _, own := range []error{ErrPromised, ErrNotDrained, ErrNotEstablished, ErrWaiting, errReceives, errAnswer} {
 		if errors.Is(err, own) {
 			return true
 		}

@@ -102,6 +102,9 @@ func TestFenceOfHungPrimary(t *testing.T) {
 	if got := x.text(t, primary, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); got != "0" {
 		t.Errorf("the new primary has %s rows that were never acknowledged", got)
 	}
+	// Not even a controller can make it acknowledge: it claims the node, which writes, and makes it follow.
+	x.fence(t, 2, "c1", 0)
+	wants(t, x.nodes[0].Follow(ctx, 2, FollowOptions{Address: x.servers[primary].Addr(), Demote: true}), ErrWaiting)
 	stillWaits(t, result)
 
 	// It is killed; its tail goes, and it follows.
@@ -110,6 +113,9 @@ func TestFenceOfHungPrimary(t *testing.T) {
 		t.Error("the commit was acknowledged by a dying server")
 	}
 	x.restart(t, 0, BootReplica)
+	if n := x.text(t, 0, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); n != "0" {
+		t.Errorf("recovered as a replica it has %s of its unacknowledged rows", n)
+	}
 	x.fence(t, 2, "c1", 0)
 	must(t, x.nodes[primary].Allow(ctx, 2, "n1"))
 	must(t, x.nodes[0].Follow(ctx, 2, FollowOptions{Address: x.servers[primary].Addr(), SemiSync: true, Demote: true}))
@@ -150,6 +156,7 @@ func TestPromises(t *testing.T) {
 	if !errors.As(err, &promised) || promised.Epoch != 5 || promised.Holder != "c1" {
 		t.Errorf("an older epoch: %v", err)
 	}
+	must(t, first.Claim(ctx, 5, "c1"))
 	must(t, first.Relax(ctx, 5)) // nobody has taken its session
 	wants(t, first.Relax(ctx, 4), ErrNotFenced)
 
@@ -184,6 +191,8 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	must(t, err)
 	must(t, n.Follow(ctx, 6, follow))
 	x.eventually(t, 1, "following", func(s Status) bool { return s.IORunning == "Yes" })
+	wants(t, n.Promote(ctx, 6, PromoteOptions{}), ErrNotFenced) // it is ours, but it receives
+	must(t, n.Relax(ctx, 6))                                    // and stays ours
 	x.exec(t, 1, "STOP SLAVE SQL_THREAD")
 	must(t, x.nodes[0].Beat(ctx, "c1"))
 	end := x.status(t, 0).Executed
