@@ -169,7 +169,9 @@ func TestFactsOfRoles(t *testing.T) {
 	all := x.fence(t, 2, "c1", 1, 2)
 	result := x.waits(t, 0, 1)
 	x.servers[0].Kill(t)
-	<-result
+	if err := <-result; err == nil {
+		t.Error("a dying server has acknowledged")
+	}
 	primary := x.promote(t, 2, all, 0)
 
 	x.restart(t, 0, BootPrimary)

@@ -150,7 +150,11 @@ func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error 
 		if err := n.mayFollow(ctx, conn); err != nil {
 			return err
 		}
-		if err := n.drained(ctx, conn, GTID{}); err != nil && !(o.Discard && errors.Is(err, ErrNotDrained)) {
+		err := n.drained(ctx, conn, GTID{})
+		if o.Discard && errors.Is(err, ErrNotDrained) {
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 		return run(ctx, conn, stopSQL, followSettings(&o), change, "START SLAVE")

@@ -86,6 +86,12 @@ func TestFenceOfHungPrimary(t *testing.T) {
 	wants(t, err, context.DeadlineExceeded)
 	wants(t, x.nodes[0].Beat(quick, "c1"), ErrUnacknowledged)
 	cancel()
+	began := time.Now()
+	quick, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+	_, err = x.nodes[0].Probe(quick) // on a new connection: the kernel of a hung server still accepts
+	wants(t, err, context.DeadlineExceeded)
+	cancel()
+	t.Logf("a second probe of the hung server: %v", time.Since(began))
 	time.Sleep(300 * time.Millisecond)
 	for i, b := range before {
 		if s := x.status(t, i+1); s.ReceivedMark != b.ReceivedMark {
@@ -259,5 +265,36 @@ func TestEstablishWaitsForAnAcker(t *testing.T) {
 	must(t, n.Beat(ctx, "c1"))
 	if s := x.status(t, candidate); s.Epoch != 2 || s.PrimaryID != trioID(candidate) || s.ReadOnly {
 		t.Errorf("established: %+v", s)
+	}
+}
+
+// While nobody was promoted, the old primary itself may be elected: it has everything, and what nobody acknowledged besides.
+func TestOldPrimaryIsElected(t *testing.T) {
+	x := newTrio(t)
+	ctx := t.Context()
+	all := x.fence(t, 2, "c1", 1, 2)
+	result := x.waits(t, 0, 1)
+	x.servers[0].Kill(t)
+	if err := <-result; err == nil {
+		t.Error("a dying server has acknowledged")
+	}
+	x.restart(t, 0, BootPrimary)
+	old := x.fence(t, 2, "c1", 0)[0]
+	candidate, _ := x.elect(all)
+	p := all[candidate].Received
+	if old.Executed.Compare(p) <= 0 || !old.ReadOnly {
+		t.Errorf("the old primary: %+v, the replicas have %s", old, p)
+	}
+	must(t, x.nodes[0].Drain(ctx, p))
+	must(t, x.nodes[0].Promote(ctx, 2, PromoteOptions{Applied: p, AllowReplicas: []string{"n2", "n3"}}))
+	for _, i := range []int{1, 2} {
+		must(t, x.nodes[i].Drain(ctx, all[i].Received))
+		must(t, x.nodes[i].Follow(ctx, 2, FollowOptions{Address: x.servers[0].Addr(), SemiSync: true, Relax: true}))
+	}
+	must(t, x.nodes[0].Establish(ctx, 2, trioID(0)))
+	must(t, x.nodes[0].Open(ctx, 2))
+	x.same(t, 0)
+	if n := x.text(t, 2, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); n != "1" {
+		t.Errorf("%s rows of the old primary's tail arrived, want 1", n)
 	}
 }
