@@ -21,8 +21,8 @@ type session struct {
 
 const (
 	evictWaitSeconds = 1                     // for a killed session to end; it ends with its statement
-	killPatience     = 30 * time.Millisecond // for a killed receiver to notice; it ends when it has said goodbye, or STOP is in time
-	killPoll         = 5 * time.Millisecond  // a receiver that was killed is gone after 10 to 30 ms
+	killPatience     = 30 * time.Millisecond // for a killed receiver to notice
+	killPoll         = 5 * time.Millisecond  // between looks at whether it has ended
 )
 
 // The statements of a claim. The promise is read before the lock is taken, so that a controller of an older epoch evicts nobody; it is
