@@ -324,7 +324,7 @@ func stillWaits(t *testing.T, result <-chan error) {
 	t.Helper()
 	select {
 	case err := <-result:
-		t.Errorf("a commit that nobody acknowledged has ended: %v", err)
+		t.Fatalf("a commit that nobody acknowledged has ended: %v", err)
 	default:
 	}
 }
