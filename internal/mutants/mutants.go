@@ -486,4 +486,30 @@ var mutants = []mutant{
 		name: "unique-keys-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
 		edits: in("migrations/mariadb/0001_ledger.sql", "PRIMARY KEY (bucket, owner, op_key)", "KEY (bucket, owner, op_key)"),
 	},
+
+	// A node of a failing shard.
+	{
+		name: "node-is-drained-first", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_promote.go", "if applied.Compare(must) < 0 ||", "if false && applied.Compare(must) < 0 ||"),
+	},
+	{
+		name: "node-keeps-its-promise", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_session.go", "if promised > epoch || promised == epoch && row", "if false && promised == epoch && row"),
+	},
+	{
+		name: "node-is-fenced-before-it-is-promoted", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_promote.go", "err != nil || len(ids) > 0 {", "err != nil || len(ids) > 99 {"),
+	},
+	{
+		name: "node-releases-nobody-who-waits", pkg: "./failover", tests: "TestFenceOfHungPrimary",
+		edits: in("failover/node_promote.go", "if status.SemiSync.PrimaryEnabled {", "if false {"),
+	},
+	{
+		name: "node-waits-for-acknowledgements", pkg: "./failover", tests: "TestFactsOfSwitches|TestEstablish",
+		edits: in("failover/node_establish.go", "case !s.SemiSync.PrimaryEnabled || !s.SemiSync.PrimaryOn ||", "case"),
+	},
+	{
+		name: "node-opens-for-its-own-epoch", pkg: "./failover", tests: "TestEstablish|TestPromises",
+		edits: in("failover/node_establish.go", "if status.Epoch != epoch || status.PrimaryID", "if false && status.PrimaryID"),
+	},
 }
