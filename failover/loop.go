@@ -117,8 +117,9 @@ func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
 	l.busy[a.key()] = true
 	ctx := l.runCtx
 	work.Go(func() {
-		o := outcome{action: a, run: s.Run.ID, nodes: a.touches(&s.Record), began: l.cfg.Now()}
+		o := outcome{action: a, run: s.Run.ID, began: l.cfg.Now()}
 		o.fact, o.err = l.do(ctx, a, s, rev)
+		o.nodes = a.touches(&s.Record, o.err == nil)
 		select {
 		case l.done <- o:
 		case <-ctx.Done(): // nobody waits for it any more
@@ -130,7 +131,7 @@ func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
 // epoch that is over says nothing about this one.
 func (l *loop) finish(ctx context.Context, o outcome) {
 	now := l.cfg.Now()
-	l.change(o.nodes, now)
+	l.change(o.nodes, now, o.err == nil)
 	if o.run != l.run.ID {
 		return
 	}
@@ -156,11 +157,11 @@ func (l *loop) finish(ctx context.Context, o outcome) {
 }
 
 // change forgets what was seen of nodes before an action on them ended. It may have failed half-way.
-func (l *loop) change(nodes []string, now time.Time) {
+func (l *loop) change(nodes []string, now time.Time, succeeded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, name := range nodes {
-		l.seen[name] = l.seen[name].changed(now)
+		l.seen[name] = l.seen[name].changed(now, succeeded)
 	}
 }
 

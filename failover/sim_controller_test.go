@@ -88,8 +88,8 @@ func (c *simController) begin(a Action, s State, rev int) {
 	number, run := c.stale, s.Run.ID
 	c.trace("controller %d epoch %d: %s %s %s %s", c.term, s.Record.Epoch, a.Kind, a.Node, a.GTID, a.Why)
 	ended := func(fact func(*Run), err error) {
-		for _, name := range a.touches(&s.Record) {
-			c.seen[name] = c.seen[name].changed(c.now)
+		for _, name := range a.touches(&s.Record, err == nil) {
+			c.seen[name] = c.seen[name].changed(c.now, err == nil)
 		}
 		if run != c.run.ID || number != c.stale {
 			return
@@ -166,6 +166,9 @@ func (c *simController) writeRecord(a Action, s State, rev int, ended func(func(
 		c.later(c.between(0, 3), func() {
 			c.rec, c.rev = c.record.Clone(), c.sim.rev
 			switch {
+			case c.leader != c:
+				c.trace("controller %d is deposed", c.term)
+				c.gone = true
 			case err != nil || unknown:
 				ended(nil, errors.Join(err, errTimeout))
 			case a.Kind == Decide:

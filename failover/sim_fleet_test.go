@@ -52,7 +52,9 @@ type promise struct {
 	by          *simController
 }
 
-func (p promise) less(q promise) bool { return p.epoch < q.epoch || p.epoch == q.epoch && p.term < q.term }
+func (p promise) less(q promise) bool {
+	return p.epoch < q.epoch || p.epoch == q.epoch && p.term < q.term
+}
 
 // simWait is a commit that waits for its acknowledgement.
 type simWait struct {
@@ -365,7 +367,9 @@ func (s *sim) write(n *simNode, epoch uint64) {
 
 func pair(a, b string) string { return min(a, b) + " " + max(a, b) }
 
-func (s *sim) node(name string) *simNode { return s.nodes[slices.IndexFunc(s.nodes, func(n *simNode) bool { return n.name == name })] }
+func (s *sim) node(name string) *simNode {
+	return s.nodes[slices.IndexFunc(s.nodes, func(n *simNode) bool { return n.name == name })]
+}
 
 // The invariants.
 

@@ -32,8 +32,8 @@ type sim struct {
 	order  int
 
 	nodes     []*simNode
-	cut       map[string]bool // pairs that do not hear each other
-	record    Record          // in the register
+	cut       map[string]bool   // pairs that do not hear each other
+	record    Record            // in the register
 	heard     map[string]string // of the record
 	dirty     bool              // something has changed that the invariants speak of
 	rev       int
