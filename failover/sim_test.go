@@ -186,7 +186,9 @@ func (s *sim) pushed() {
 		}
 	})
 	for _, in := range s.instances {
-		s.after(s.latency(), func() { in.hear(r.Record) })
+		if !s.cut[in.name+" register"] {
+			s.after(s.latency(), func() { in.hear(r.Record) })
+		}
 	}
 }
 
@@ -278,7 +280,7 @@ func (s *sim) fault() {
 	if s.chance(50) {
 		n = s.node(s.record.Primary)
 	}
-	switch s.rng.IntN(14) {
+	switch s.rng.IntN(16) {
 	case 0, 1, 2:
 		s.crash(n)
 	case 3:
@@ -311,6 +313,8 @@ func (s *sim) fault() {
 		s.trace("controller %d sleeps", s.leader.term)
 	case 13:
 		s.instances[0].awake = s.now.Add(s.between(50, 1500))
+	case 14, 15:
+		s.separate("i1 register")
 	}
 	s.after(s.between(0, 1200), s.fault)
 }
