@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"syscall"
 	"time"
@@ -48,7 +49,8 @@ type outcome struct {
 func newLoop(c *Controller, number int) *loop {
 	return &loop{
 		Controller: c, number: number, nodes: map[string]*Node{}, seen: map[string]Seen{},
-		run: newRun("", time.Time{}), busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
+		run:  newRun("", time.Time{}),
+		busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
 	}
 }
 
@@ -103,9 +105,7 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 		Record: r, Run: l.run.clone(), Seen: make(map[string]Seen, len(l.seen)), Dead: l.dead(l.number),
 		Holding: l.holding(l.number, r.Epoch), Now: l.cfg.Now(),
 	}
-	for name, seen := range l.seen {
-		s.Seen[name] = seen
-	}
+	maps.Copy(s.Seen, l.seen)
 	return s, rev, true
 }
 

@@ -61,7 +61,8 @@ func serving() State {
 	}
 	nine := GTID{1, 1, 9}
 	for i, name := range []string{"a", "b", "c"} {
-		st := Status{StartID: name + "#1", ServerID: uint32(i + 1), Executed: nine, Applied: nine, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint}
+		st := Status{StartID: name + "#1", ServerID: uint32(i + 1), Executed: nine, Applied: nine}
+		st.TimeoutMS, st.WaitPoint = waitTimeoutMinMS, waitPoint
 		if name == "a" {
 			st.MasterEnabled = true
 		} else {
@@ -121,7 +122,8 @@ func (sc *script) line(t *testing.T, line string) (below []string) {
 	case "answers":
 		delete(sc.silent, name)
 		if seen.StartID != word[2] {
-			seen.Status = Status{StartID: word[2], ServerID: seen.ServerID, Executed: seen.Executed, Applied: seen.Executed, IORunning: "No", ReadOnly: true}
+			seen.Status = Status{StartID: word[2], ServerID: seen.ServerID, Executed: seen.Executed, Applied: seen.Executed, ReadOnly: true}
+			seen.IORunning = "No"
 			seen.MasterEnabled, seen.TimeoutMS, seen.WaitPoint = name == "a", waitTimeoutMinMS, waitPoint
 		}
 		s.Seen[name] = Seen{Status: seen.Status, AnsweredAt: s.Now}
@@ -200,6 +202,7 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 	case Follow:
 		seen.IORunning, seen.SQLRunning, seen.SlaveOn, seen.SourceAddr = ioRunning, true, true, s.Record.Primary
 		seen.Received, seen.Executed, seen.Applied = s.Record.Floor, s.Record.Floor, s.Record.Floor
+	default: // the others change nothing that is seen
 	}
 	s.Seen[node] = seen
 }

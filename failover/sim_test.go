@@ -123,11 +123,13 @@ var simStart = time.Unix(1_000_000, 0)
 
 func newSim(seed uint64, kept bool) *sim {
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{}, kept: kept,
+		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, kept: kept,
+		cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{},
 	}
 	s.faults, s.deadly = []int{0, 2, 5, 20}[s.rng.IntN(4)], s.rng.IntN(4)
 	s.lag = []int{3, 10, 60, 200}[s.rng.IntN(4)]
-	r := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}, InSync: map[string]string{}}
+	r := Record{InSync: map[string]string{}}
+	r.Record = shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}
 	for i, name := range []string{"a", "b", "c"} {
 		n := &simNode{name: name, id: uint32(i + 1), up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
 		n.begin()

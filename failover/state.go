@@ -156,6 +156,7 @@ func (a Action) touches(r *Record, succeeded bool) []string {
 		if succeeded {
 			return []string{a.Node}
 		}
+	default: // the rest changes nothing that a rule looks at
 	}
 	return nil
 }

@@ -93,8 +93,10 @@ func fencing(change func(*State)) *State {
 	s.Dead["a#1"] = true
 	s.Record.decide("run", true)
 	s.Run = newRun("run", s.Now)
-	s.Run.Fenced["b"] = Fenced{StartID: "b#1", Received: GTID{1, 1, 12}, Executed: GTID{1, 1, 8}, IOStopped: true, SQLRunning: true, ReadOnly: true}
-	s.Run.Fenced["c"] = Fenced{StartID: "c#1", Received: GTID{1, 1, 10}, Executed: GTID{1, 1, 10}, IOStopped: true, SQLRunning: true, ReadOnly: true}
+	promised := Fenced{IOStopped: true, SQLRunning: true, ReadOnly: true}
+	s.Run.Fenced["b"], s.Run.Fenced["c"] = promised, promised
+	fenced(s, "b", func(f *Fenced) { f.StartID, f.Received, f.Executed = "b#1", GTID{1, 1, 12}, GTID{1, 1, 8} })
+	fenced(s, "c", func(f *Fenced) { f.StartID, f.Received, f.Executed = "c#1", GTID{1, 1, 10}, GTID{1, 1, 10} })
 	if change != nil {
 		change(s)
 	}
