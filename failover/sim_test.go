@@ -142,7 +142,7 @@ func newSim(seed uint64, kept bool) *sim {
 			s.follow(n, s.nodes[0])
 		}
 	}
-	s.nodes[0].masterOn = true
+	s.nodes[0].awaits = true
 	r.PrimaryStart = s.nodes[0].startID()
 	s.record, s.heard, s.rev = r, r.heard(), 1
 	for i := range 2 {
@@ -373,7 +373,7 @@ func (s *sim) whole() string {
 		return "nothing was written in the epoch"
 	}
 	for name, id := range r.InSync {
-		if n := s.node(name); n.startID() != id || n.source != p || n.dump == 0 || !n.slaveOn {
+		if n := s.node(name); n.startID() != id || n.source != p || n.dump == 0 || !n.acks {
 			return name + " does not follow"
 		}
 	}
