@@ -93,12 +93,18 @@ func (s *State) stuck(waits string) []Action {
 	}
 	waited := s.waited()
 	switch {
-	case waited >= orderBootAfter && s.Record.Boot[s.Record.Primary] == BootNone:
+	case (waited >= orderBootAfter || s.hopeless()) && s.Record.Boot[s.Record.Primary] == BootNone:
 		return []Action{{Kind: OrderBoot, Node: s.Record.Primary, Why: waits}}
 	case waited >= stuckAfter && s.Record.Stuck != waits:
 		return []Action{{Kind: ReportStuck, Why: waits}}
 	}
 	return nil
+}
+
+// hopeless says that somebody who has to be heard never will be, so that there is nothing to wait for.
+func (s *State) hopeless() bool {
+	heard := s.Record.heard()
+	return slices.ContainsFunc(s.unheard(), func(node string) bool { return s.ended(node, heard[node]) != "" })
 }
 
 // nextPromoting is F6 to F9.
