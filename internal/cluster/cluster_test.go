@@ -95,7 +95,10 @@ func TestIdentity(t *testing.T) {
 	if !id.Alive() || id.Paused() {
 		t.Errorf("it should run: %+v", id)
 	}
-	for _, other := range []Identity{{PID: id.PID, StartedAt: id.StartedAt + 1, BootID: id.BootID}, {PID: id.PID, StartedAt: id.StartedAt}, {}} {
+	later, otherBoot := id, id
+	later.StartedAt++
+	otherBoot.BootID = "another"
+	for _, other := range []Identity{later, otherBoot, {}} {
 		if err := other.signal(syscall.SIGKILL); !errors.Is(err, errNoProcess) {
 			t.Errorf("%+v was signalled: %v", other, err)
 		}
