@@ -62,16 +62,23 @@ func (r *Record) decide(run string, lost bool) {
 	r.Boot, r.Stuck, r.Planned = nil, "", false
 }
 
-// choose makes the record one of a promotion: what was heard of the others stays in sync with the candidate.
+// choose makes the record one of a promotion: what was heard of the others stays in sync with the candidate. Who was not heard, because
+// a floor or the old primary itself made that unnecessary, may be receiving from the candidate already.
 func (r *Record) choose(candidate string, position GTID, run *Run) {
-	members := map[string]string{}
-	for node, startID := range r.InSync {
-		if fenced, ok := run.Fenced[node]; ok && node != candidate && fenced.StartID == startID && fenced.SQLErrno == 0 {
+	members, joining := map[string]string{}, map[string]string{}
+	for node, startID := range r.heard() {
+		_, member := r.InSync[node]
+		fenced, ok := run.Fenced[node]
+		switch {
+		case node == candidate:
+		case !ok || fenced.StartID != startID:
+			joining[node] = startID
+		case member && fenced.SQLErrno == 0:
 			members[node] = startID
 		}
 	}
 	r.Phase, r.Primary, r.PrimaryStart = shard.PhasePromoting, candidate, run.Fenced[candidate].StartID
-	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor, r.Planned = members, nil, nil, "", position, false
+	r.InSync, r.Joining, r.Boot, r.Stuck, r.Floor, r.Planned = members, joining, nil, "", position, false
 }
 
 // serve ends a failover. A member of which nobody knows that it follows the new primary is not in sync with it; but it may follow and

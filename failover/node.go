@@ -142,7 +142,7 @@ func (n *Node) Name() string { return n.cfg.Name }
 func (n *Node) Close() {
 	n.end()
 	n.work.Wait()
-	n.release(context.Background())
+	_ = n.release(context.Background()) // nothing runs that it could wait for
 	for _, l := range []*line{n.probe, n.drain, n.beatLine} {
 		l.close()
 	}

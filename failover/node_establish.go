@@ -105,20 +105,22 @@ func (n *Node) logged(ctx context.Context, conn *sql.Conn, f func() error) error
 	return run(ctx, conn, binlogSQL+"0")
 }
 
-// openSQL asks the server, in the session that holds its lock, for whom the fence row and the promise are. It locks no rows.
-const openSQL = `SELECT f.epoch, f.primary_id, @@server_id, p.epoch FROM {schema}.fence f JOIN statesvc_local.promise p
-  ON p.server_id=@@server_id WHERE f.id=1`
-
-// Open lets clients write. It is refused unless the fence row and the promise say that the node is the primary of this epoch.
+// Open lets clients write. It is refused unless the fence row names this epoch and this node, the server waits for acknowledgements,
+// and the node's promise is still that of the session.
 func (n *Node) Open(ctx context.Context, epoch uint64) error {
 	return n.act(ctx, epoch, "open", func(ctx context.Context, conn *sql.Conn) error {
-		var fence, promised uint64
-		var primary, self uint32
-		if err := conn.QueryRowContext(ctx, n.inSchema(openSQL)).Scan(&fence, &primary, &self, &promised); err != nil {
-			return fmt.Errorf("read fence and promise: %w", err)
+		status, err := n.ask(ctx, conn)
+		if err == nil {
+			err = status.acknowledges(status.ServerID)
 		}
-		if fence != epoch || promised != epoch || primary != self {
-			return fmt.Errorf("the fence is of epoch %d, server %d, the promise of epoch %d: %w", fence, primary, promised, ErrNotEstablished)
+		if err != nil {
+			return err
+		}
+		if status.Epoch != epoch || status.PrimaryID != status.ServerID {
+			return fmt.Errorf("the fence is of epoch %d, server %d: %w", status.Epoch, status.PrimaryID, ErrNotEstablished)
+		}
+		if err := refuseOld(ctx, conn, epoch, n.held.holder); err != nil {
+			return err
 		}
 		return run(ctx, conn, "SET GLOBAL read_only=0")
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/go-sql-driver/mysql"
@@ -76,7 +77,7 @@ func broken(err error) bool {
 
 // refused reports the errors of this package: the server answered, and we did not like it.
 func refused(err error) bool {
-	for _, own := range []error{ErrPromised, ErrNotDrained, ErrNotEstablished, ErrWaiting, errAnswer} {
+	for _, own := range []error{ErrPromised, ErrNotDrained, ErrNotEstablished, ErrWaiting, errReceives, errAnswer} {
 		if errors.Is(err, own) {
 			return true
 		}
@@ -95,15 +96,7 @@ const (
 
 func isNumber(err error, numbers ...uint16) bool {
 	refusal, ok := errors.AsType[*mysql.MySQLError](err)
-	if !ok {
-		return false
-	}
-	for _, number := range numbers {
-		if refusal.Number == number {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(numbers, refusal.Number)
 }
 
 // waiter runs something that may wait for an acknowledgement for as long as there is none. Callers come and go: one that leaves

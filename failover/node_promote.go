@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -80,11 +81,12 @@ const (
 	wakeSQL   = "SET GLOBAL rpl_semi_sync_slave_enabled=0, rpl_semi_sync_master_enabled=1"
 )
 
-// Promote makes a drained node a primary that waits for acknowledgements and is still read-only. It is refused with ErrNotDrained
-// before anything is changed, and asks again when the appliers have stopped: RESET throws the relay log away.
+// Promote makes a drained node a primary that waits for acknowledgements and is still read-only. It is refused with ErrNotFenced if the
+// node receives, and with ErrNotDrained, before anything is changed, and asks again when the appliers have stopped: RESET throws the
+// relay log away.
 func (n *Node) Promote(ctx context.Context, epoch uint64, o PromoteOptions) error {
 	return n.act(ctx, epoch, "promote", func(ctx context.Context, conn *sql.Conn) error {
-		if err := n.drained(ctx, conn, o.Applied); err != nil {
+		if err := n.mayPromote(ctx, conn, o.Applied); err != nil {
 			return err
 		}
 		if err := run(ctx, conn, stopSQL); err != nil {
@@ -110,6 +112,16 @@ func (n *Node) Promote(ctx context.Context, epoch uint64, o PromoteOptions) erro
 	})
 }
 
+func (n *Node) mayPromote(ctx context.Context, conn *sql.Conn, p GTID) error {
+	if ids, err := sessions(ctx, conn, receiversSQL); err != nil || len(ids) > 0 {
+		return errors.Join(errReceives, err)
+	}
+	return n.drained(ctx, conn, p)
+}
+
+// errReceives means that the session was claimed, but the node was not fenced.
+var errReceives = fmt.Errorf("the node still receives: %w", ErrNotFenced)
+
 // FollowOptions say whom a replica follows, and how.
 type FollowOptions struct {
 	Address  string // host:port of the primary, the port for clients
@@ -124,8 +136,9 @@ const followSQL = `CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=
   MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=0.1`
 
 // Follow points a node at a primary and starts it. Starting purges the relay log, so a node that has not applied it is refused with
-// ErrNotDrained unless Discard is set. Whether the primary takes it shows in Probe afterwards: IOErrno 1236 means that the
-// node has what the primary has not, and must be made anew.
+// ErrNotDrained unless Discard is set; a primary is refused with ErrWaiting while it takes writes or some wait for
+// acknowledgements, because it would answer them as acknowledged. Whether the other primary takes the node shows in Probe afterwards:
+// IOErrno 1236 means that the node has what the primary has not, and must be made anew.
 //
 // Strict GTIDs and acknowledging come before the start: without both, a former primary skips events that it once wrote itself.
 func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error {
@@ -134,11 +147,40 @@ func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error 
 		return n.failed("follow", err)
 	}
 	return n.act(ctx, epoch, "follow", func(ctx context.Context, conn *sql.Conn) error {
-		if err := n.drained(ctx, conn, GTID{}); err != nil && !o.Discard {
+		if err := n.mayFollow(ctx, conn); err != nil {
+			return err
+		}
+		err := n.drained(ctx, conn, GTID{})
+		if o.Discard && errors.Is(err, ErrNotDrained) {
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 		return run(ctx, conn, stopSQL, followSettings(&o), change, "START SLAVE")
 	})
+}
+
+func (n *Node) mayFollow(ctx context.Context, conn *sql.Conn) error {
+	status, err := n.ask(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if status.SemiSync.PrimaryEnabled {
+		err = status.settled()
+	}
+	if err != nil {
+		return err
+	}
+	return stopReceiving(ctx, conn)
+}
+
+// settled returns ErrWaiting unless nobody waits for an acknowledgement and nobody can begin to.
+func (s *Status) settled() error {
+	if s.SemiSync.WaitSessions > 0 || !s.ReadOnly {
+		return fmt.Errorf("%d wait, read-only %t: %w", s.SemiSync.WaitSessions, s.ReadOnly, ErrWaiting)
+	}
+	return nil
 }
 
 func (n *Node) follow(o *FollowOptions) (string, error) {

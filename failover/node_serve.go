@@ -70,11 +70,11 @@ func (n *Node) ReadOnly(ctx context.Context, epoch uint64) error {
 func (n *Node) DisconnectIdle(ctx context.Context, epoch uint64) error {
 	return n.act(ctx, epoch, "disconnect clients of", func(ctx context.Context, conn *sql.Conn) error {
 		status, err := n.ask(ctx, conn)
+		if err == nil {
+			err = status.settled()
+		}
 		if err != nil {
 			return err
-		}
-		if status.SemiSync.WaitSessions > 0 || !status.ReadOnly {
-			return fmt.Errorf("%d wait, read-only %t: %w", status.SemiSync.WaitSessions, status.ReadOnly, ErrWaiting)
 		}
 		ids, err := sessions(ctx, conn, idleSQL, AppUser)
 		if err != nil {

@@ -20,9 +20,9 @@ type session struct {
 }
 
 const (
-	evictWaitSeconds = 1                    // for a killed session to end; it ends with its statement
-	killPatience     = time.Second          // for a killed receiver to end; then STOP waits for it, which takes longer
-	killPoll         = 5 * time.Millisecond // a receiver that was killed is gone after 10 to 30 ms
+	evictWaitSeconds = 1                      // for a killed session to end; it ends with its statement
+	killPatience     = 100 * time.Millisecond // for a killed receiver to end; then STOP waits for it, which takes longer
+	killPoll         = 5 * time.Millisecond   // a receiver that was killed is gone after 10 to 30 ms
 )
 
 // The statements of a claim. The promise is read before the lock is taken, so that a controller of an older epoch evicts nobody; it is
@@ -277,19 +277,30 @@ func fencedOf(s *Status) Fenced {
 const receiversSQL = "SELECT id FROM information_schema.processlist WHERE command='Slave_IO'"
 
 // stopReceiving kills the receiver before it stops it: STOP alone lets the receiver call the primary to say goodbye, which takes a
-// second or two if the primary hangs, and a killed receiver is mostly gone before STOP could wait for it.
+// second or two if the primary hangs. A killed receiver is mostly gone before STOP could wait for it.
 func stopReceiving(ctx context.Context, conn *sql.Conn) error {
+	ids, err := sessions(ctx, conn, receiversSQL)
+	if err == nil {
+		err = killAll(ctx, conn, ids)
+	}
+	if err == nil && len(ids) > 0 {
+		err = awaitNone(ctx, conn)
+	}
+	if err != nil {
+		return fmt.Errorf("kill the receiver: %w", err)
+	}
+	if _, err := conn.ExecContext(ctx, "STOP SLAVE IO_THREAD"); err != nil {
+		return fmt.Errorf("stop receiving: %w", err)
+	}
+	return nil
+}
+
+// awaitNone waits for killed receivers to end, for a while.
+func awaitNone(ctx context.Context, conn *sql.Conn) error {
 	poll := time.NewTicker(killPoll)
 	defer poll.Stop()
 	for range killPatience / killPoll {
-		ids, err := sessions(ctx, conn, receiversSQL)
-		if err != nil {
-			return fmt.Errorf("find the receiver: %w", err)
-		}
-		if len(ids) == 0 {
-			break
-		}
-		if err := killAll(ctx, conn, ids); err != nil {
+		if left, err := sessions(ctx, conn, receiversSQL); err != nil || len(left) == 0 {
 			return err
 		}
 		select {
@@ -297,9 +308,6 @@ func stopReceiving(ctx context.Context, conn *sql.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-	if _, err := conn.ExecContext(ctx, "STOP SLAVE IO_THREAD"); err != nil {
-		return fmt.Errorf("stop receiving: %w", err)
 	}
 	return nil
 }

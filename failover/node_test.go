@@ -86,6 +86,12 @@ func TestFenceOfHungPrimary(t *testing.T) {
 	wants(t, err, context.DeadlineExceeded)
 	wants(t, x.nodes[0].Beat(quick, "c1"), ErrUnacknowledged)
 	cancel()
+	began := time.Now()
+	quick, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+	_, err = x.nodes[0].Probe(quick) // on a new connection: the kernel of a hung server still accepts
+	wants(t, err, context.DeadlineExceeded)
+	cancel()
+	t.Logf("a second probe of the hung server: %v", time.Since(began))
 	time.Sleep(300 * time.Millisecond)
 	for i, b := range before {
 		if s := x.status(t, i+1); s.ReceivedMark != b.ReceivedMark {
@@ -102,6 +108,9 @@ func TestFenceOfHungPrimary(t *testing.T) {
 	if got := x.text(t, primary, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); got != "0" {
 		t.Errorf("the new primary has %s rows that were never acknowledged", got)
 	}
+	// Not even a controller can make it acknowledge: it claims the node, which writes, and makes it follow.
+	x.fence(t, 2, "c1", 0)
+	wants(t, x.nodes[0].Follow(ctx, 2, FollowOptions{Address: x.servers[primary].Addr(), Demote: true}), ErrWaiting)
 	stillWaits(t, result)
 
 	// It is killed; its tail goes, and it follows.
@@ -110,6 +119,9 @@ func TestFenceOfHungPrimary(t *testing.T) {
 		t.Error("the commit was acknowledged by a dying server")
 	}
 	x.restart(t, 0, BootReplica)
+	if n := x.text(t, 0, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); n != "0" {
+		t.Errorf("recovered as a replica it has %s of its unacknowledged rows", n)
+	}
 	x.fence(t, 2, "c1", 0)
 	must(t, x.nodes[primary].Allow(ctx, 2, "n1"))
 	must(t, x.nodes[0].Follow(ctx, 2, FollowOptions{Address: x.servers[primary].Addr(), SemiSync: true, Demote: true}))
@@ -150,6 +162,7 @@ func TestPromises(t *testing.T) {
 	if !errors.As(err, &promised) || promised.Epoch != 5 || promised.Holder != "c1" {
 		t.Errorf("an older epoch: %v", err)
 	}
+	must(t, first.Claim(ctx, 5, "c1"))
 	must(t, first.Relax(ctx, 5)) // nobody has taken its session
 	wants(t, first.Relax(ctx, 4), ErrNotFenced)
 
@@ -184,6 +197,8 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	must(t, err)
 	must(t, n.Follow(ctx, 6, follow))
 	x.eventually(t, 1, "following", func(s Status) bool { return s.IORunning == "Yes" })
+	wants(t, n.Promote(ctx, 6, PromoteOptions{}), ErrNotFenced) // it is ours, but it receives
+	must(t, n.Relax(ctx, 6))                                    // and stays ours
 	x.exec(t, 1, "STOP SLAVE SQL_THREAD")
 	must(t, x.nodes[0].Beat(ctx, "c1"))
 	end := x.status(t, 0).Executed
@@ -250,5 +265,36 @@ func TestEstablishWaitsForAnAcker(t *testing.T) {
 	must(t, n.Beat(ctx, "c1"))
 	if s := x.status(t, candidate); s.Epoch != 2 || s.PrimaryID != trioID(candidate) || s.ReadOnly {
 		t.Errorf("established: %+v", s)
+	}
+}
+
+// While nobody was promoted, the old primary itself may be elected: it has everything, and what nobody acknowledged besides.
+func TestOldPrimaryIsElected(t *testing.T) {
+	x := newTrio(t)
+	ctx := t.Context()
+	all := x.fence(t, 2, "c1", 1, 2)
+	result := x.waits(t, 0, 1)
+	x.servers[0].Kill(t)
+	if err := <-result; err == nil {
+		t.Error("a dying server has acknowledged")
+	}
+	x.restart(t, 0, BootPrimary)
+	old := x.fence(t, 2, "c1", 0)[0]
+	candidate, _ := x.elect(all)
+	p := all[candidate].Received
+	if old.Executed.Compare(p) <= 0 || !old.ReadOnly {
+		t.Errorf("the old primary: %+v, the replicas have %s", old, p)
+	}
+	must(t, x.nodes[0].Drain(ctx, p))
+	must(t, x.nodes[0].Promote(ctx, 2, PromoteOptions{Applied: p, AllowReplicas: []string{"n2", "n3"}}))
+	for _, i := range []int{1, 2} {
+		must(t, x.nodes[i].Drain(ctx, all[i].Received))
+		must(t, x.nodes[i].Follow(ctx, 2, FollowOptions{Address: x.servers[0].Addr(), SemiSync: true, Relax: true}))
+	}
+	must(t, x.nodes[0].Establish(ctx, 2, trioID(0)))
+	must(t, x.nodes[0].Open(ctx, 2))
+	x.same(t, 0)
+	if n := x.text(t, 2, "SELECT COUNT(*) FROM statesvc.marks WHERE writer=99"); n != "1" {
+		t.Errorf("%s rows of the old primary's tail arrived, want 1", n)
 	}
 }

@@ -159,7 +159,7 @@ func (c *simController) writeRecord(a Action, s State, rev int, ended func(func(
 		c.later(300*time.Millisecond, func() { ended(nil, errTimeout) })
 		return
 	}
-	unknown := c.faulty(3)
+	unknown := c.faulty() && c.chance(30)
 	c.after(c.latency(), func() { // the request is under way, whatever becomes of who sent it
 		err := c.cas(c, rev, s.Record, r)
 		now := c.now
@@ -189,7 +189,7 @@ func (s *sim) cas(c *simController, rev int, before, r Record) error {
 		s.checkChosen(&before, &r)
 	}
 	s.rev++
-	s.record = r.Clone()
+	s.record, s.heard, s.dirty = r.Clone(), r.heard(), true
 	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary, r.PrimaryStart,
 		r.InSync, r.Joining, r.Floor, r.Boot)
 	s.pushed()
@@ -232,7 +232,7 @@ func (c *simController) script(patience time.Duration, steps []simStep, done fun
 
 func (c *simController) send(st simStep, limit time.Time, done func(error)) {
 	n, life := st.node, st.node.lives
-	lost := c.faulty(2)
+	lost := c.faulty() && c.chance(30)
 	answered := func(err error) { c.later(c.between(0, 4), func() { done(err) }) }
 	var arrive func()
 	arrive = func() {
@@ -303,7 +303,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 	case Establish:
 		return []simStep{c.establish(n, r)}
 	case Open:
-		return []simStep{c.on(n, r, func() (bool, error) { n.readOnly = false; return false, nil })}
+		return []simStep{c.on(n, r, func() (bool, error) { n.readOnly, c.dirty = false, true; return false, nil })}
 	case Follow:
 		if _, joining := r.Joining[a.Node]; !joining {
 			return c.point(a.Node, r)

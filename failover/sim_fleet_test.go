@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -23,6 +24,7 @@ type simNode struct {
 	name  string
 	id    uint32
 	lives int
+	start string // its start id
 
 	// On disk.
 	log     []tx // the binary log
@@ -61,7 +63,9 @@ type simWait struct {
 	fence bool
 }
 
-func (n *simNode) startID() string { return fmt.Sprintf("%s#%d", n.name, n.lives) }
+func (n *simNode) startID() string { return n.start }
+
+func (n *simNode) begin() { n.lives, n.start = n.lives+1, fmt.Sprintf("%s#%d", n.name, n.lives+1) }
 
 func (n *simNode) has() []tx {
 	if len(n.relay) == 0 {
@@ -70,13 +74,20 @@ func (n *simNode) has() []tx {
 	return append(slices.Clip(n.log), n.relay...)
 }
 
-func (n *simNode) epoch() uint64 {
-	for _, t := range slices.Backward(n.log[:n.engine]) {
-		if t.fence {
-			return t.epoch
-		}
+// lasts is the end of what it has.
+func (n *simNode) lasts() GTID {
+	if len(n.relay) > 0 {
+		return GTID{1, n.relay[len(n.relay)-1].server, uint64(len(n.log) + len(n.relay))}
 	}
-	return 0
+	return place(n.log)
+}
+
+// epoch is what its fence row says: every transaction is made in the epoch of the row before it.
+func (n *simNode) epoch() uint64 {
+	if n.engine == 0 {
+		return 0
+	}
+	return n.log[n.engine-1].epoch
 }
 
 func place(log []tx) GTID {
@@ -93,11 +104,11 @@ func (n *simNode) status() Status {
 	st := Status{
 		StartID: n.startID(), ServerID: n.id, ReadOnly: n.readOnly, Executed: place(n.log), Applied: place(n.log), IORunning: "No",
 		SQLRunning: n.sql, SemiSync: SemiSync{PrimaryEnabled: n.masterOn, ReplicaOn: n.slaveOn, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint},
-		ReceivedMark: fmt.Sprint(n.marks),
+		ReceivedMark: strconv.Itoa(n.marks),
 	}
 	if n.source != nil {
 		st.SourceAddr = n.source.name
-		st.Received = place(n.has())
+		st.Received = n.lasts()
 	}
 	switch {
 	case n.diverged:
@@ -127,6 +138,7 @@ func (s *sim) crash(n *simNode) {
 		return
 	}
 	s.trace("%s is killed", n.startID())
+	s.dirty = true
 	n.up, n.paused, n.waiting, n.session = false, false, nil, promise{}
 	n.stopIO()
 	for _, f := range s.nodes {
@@ -164,7 +176,8 @@ func (s *sim) boot(n *simNode, role Boot) {
 	if n.up {
 		return
 	}
-	n.lives++
+	n.begin()
+	s.dirty = true
 	n.up, n.readOnly, n.masterOn, n.slaveOn, n.sql, n.diverged = true, true, false, false, false, false
 	n.relay, n.source = nil, nil
 	if role == BootPrimary {
@@ -181,7 +194,7 @@ func (s *sim) pull(f *simNode) {
 		return
 	}
 	f.shipping = true
-	s.after(s.between(1, 6), func() {
+	s.after(s.between(1, s.lag), func() {
 		f.shipping = false
 		if !f.up || !f.sql && !f.io {
 			return
@@ -257,13 +270,13 @@ func (s *sim) release(n *simNode, got int) {
 			n.waiting = append(n.waiting, w)
 			continue
 		}
-		n.engine = max(n.engine, w.place)
+		n.engine, s.dirty = max(n.engine, w.place), true
 		w.done()
 	}
 }
 
 func (s *sim) applyOne(f *simNode) {
-	for f.sql && len(f.relay) > 0 && s.chance(80) {
+	for f.sql && len(f.relay) > 0 && s.chance(60) {
 		f.log = append(f.log, f.relay[0])
 		f.relay = f.relay[1:]
 		f.engine = len(f.log)
@@ -303,7 +316,7 @@ func (s *sim) fence(n *simNode, p promise) error {
 			}
 		}
 	}
-	n.promise, n.session = p, p
+	n.promise, n.session, s.dirty = p, p, true
 	n.stopIO()
 	return nil
 }
@@ -331,6 +344,7 @@ func (s *sim) kick(n *simNode, name string) {
 }
 
 func (s *sim) follow(f, src *simNode) {
+	s.dirty = true
 	f.stopIO()
 	f.relay, f.source, f.diverged = nil, src, false
 	f.masterOn, f.readOnly, f.slaveOn, f.io, f.sql = false, true, true, true, true
@@ -389,11 +403,11 @@ func (s *sim) checkAcker(f, src *simNode) {
 	if !src.masterOn || src.name != s.record.Primary {
 		return
 	}
-	if !prefix(f.has(), src.log) {
+	if f.lasts() != place(src.log[:min(len(src.log), len(f.log)+len(f.relay))]) {
 		s.fail("H9: %s acknowledges to %s with another history", f.startID(), src.startID())
 	}
 	// While fencing, who has promised the epoch has stopped. In the set it must be by the name; with another start id it is waited for.
-	if _, ok := s.record.heard()[f.name]; !ok && src.startID() == s.record.candidateStart() {
+	if _, ok := s.heard[f.name]; !ok && src.startID() == s.record.candidateStart() {
 		s.fail("%s acknowledges to %s and is not in the set", f.startID(), src.startID())
 	}
 }
@@ -432,7 +446,7 @@ func (s *sim) checkOpen() {
 func (s *sim) checkHeld() {
 	for _, t := range s.writes[max(0, len(s.writes)-3):] {
 		held := slices.Contains(s.node(s.record.Primary).log, t)
-		for name := range s.record.heard() {
+		for name := range s.heard {
 			held = held || slices.Contains(s.node(name).has(), t)
 		}
 		if !held {

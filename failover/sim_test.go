@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 
 var (
 	simSeed   = flag.Uint64("sim.seed", 0, "replay this seed of the simulator, with its trace")
-	simRounds = flag.Uint64("sim.rounds", 2000, "seeds of the simulator")
+	simRounds = flag.Uint64("sim.rounds", 0, "seeds of the simulator; 0: as many as simPatience allows")
 	simFirst  = flag.Uint64("sim.first", 1, "the first seed")
 )
 
@@ -30,8 +32,10 @@ type sim struct {
 	order  int
 
 	nodes     []*simNode
-	cut       map[string]bool // pairs that do not hear each other
-	record    Record          // in the register
+	cut       map[string]bool   // pairs that do not hear each other
+	record    Record            // in the register
+	heard     map[string]string // of the record
+	dirty     bool              // something has changed that the invariants speak of
 	rev       int
 	dead      map[string]bool
 	closed    map[string]uint64 // by instance: it has let go of the epochs before
@@ -42,6 +46,7 @@ type sim struct {
 	calm     bool // no faults any more
 	deadly   int  // percent of actions at which a controller dies
 	faults   int  // percent of messages that go wrong, at most
+	lag      int  // milliseconds that a replica takes at most for what it receives and applies at a time
 	stopped  bool // no writes any more
 	ids      int
 	runs     int
@@ -54,6 +59,8 @@ type sim struct {
 const (
 	faultsFor  = 3 * time.Second
 	healWithin = 15 * time.Second
+
+	simPatience = 8 * time.Second // of real time, where nobody says how many seeds
 )
 
 type event struct {
@@ -84,7 +91,7 @@ func (s *sim) after(d time.Duration, f func()) {
 func (s *sim) chance(percent int) bool { return s.rng.IntN(100) < percent }
 
 // faulty is a chance that ends with the faults.
-func (s *sim) faulty(percent int) bool { return !s.calm && s.rng.IntN(100) < min(percent, s.faults) }
+func (s *sim) faulty() bool { return !s.calm && s.chance(s.faults) }
 
 func (s *sim) between(low, high int) time.Duration {
 	return time.Duration(low)*time.Millisecond + time.Duration(s.rng.IntN(1000*(high-low)+1))*time.Microsecond
@@ -92,8 +99,8 @@ func (s *sim) between(low, high int) time.Duration {
 
 // latency of a message: short, or seldom very long.
 func (s *sim) latency() time.Duration {
-	if s.faulty(3) {
-		return s.between(50, 1500)
+	if s.faulty() {
+		return s.between(20, 1200)
 	}
 	return s.between(0, 5)
 }
@@ -118,10 +125,12 @@ func newSim(seed uint64, kept bool) *sim {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{}, kept: kept,
 	}
-	s.faults, s.deadly = s.rng.IntN(4), s.rng.IntN(3)
+	s.faults, s.deadly = []int{0, 2, 5, 20}[s.rng.IntN(4)], s.rng.IntN(4)
+	s.lag = []int{3, 10, 60, 200}[s.rng.IntN(4)]
 	r := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}, InSync: map[string]string{}}
 	for i, name := range []string{"a", "b", "c"} {
-		n := &simNode{name: name, id: uint32(i + 1), lives: 1, up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
+		n := &simNode{name: name, id: uint32(i + 1), up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
+		n.begin()
 		s.ids++
 		n.log, n.engine = []tx{{id: 1, server: 1, epoch: 1, fence: true}}, 1
 		s.nodes = append(s.nodes, n)
@@ -133,7 +142,7 @@ func newSim(seed uint64, kept bool) *sim {
 	}
 	s.nodes[0].masterOn = true
 	r.PrimaryStart = s.nodes[0].startID()
-	s.record, s.rev = r, 1
+	s.record, s.heard, s.rev = r, r.heard(), 1
 	for i := range 2 {
 		in := &simInstance{sim: s, name: fmt.Sprint("i", i), view: r.Record}
 		s.instances = append(s.instances, in)
@@ -320,7 +329,7 @@ func (s *sim) separate(pair string) {
 // heal ends all faults. Somebody rebuilds nodes whose history has no future, as the manual says.
 func (s *sim) heal() {
 	s.trace("the faults have ended")
-	s.calm, s.deadly = true, 0
+	s.calm, s.deadly, s.lag = true, 0, 5
 	clear(s.cut)
 	for _, n := range s.nodes {
 		n.paused = false
@@ -381,8 +390,11 @@ func (s *sim) until(end time.Time, done func() bool) bool {
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
-		s.checkOpen()
-		s.checkHeld()
+		if s.dirty {
+			s.dirty = false
+			s.checkOpen()
+			s.checkHeld()
+		}
 		if done() {
 			return true
 		}
@@ -428,22 +440,32 @@ func TestSimulator(t *testing.T) {
 		}
 		return
 	}
-	rounds := *simRounds
-	if testing.Short() {
-		rounds = min(rounds, 200)
-	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small worlds that end soon
+	began, last := time.Now(), *simFirst+*simRounds
 	var players sync.WaitGroup
-	for half := range uint64(2) {
+	var played atomic.Uint64
+	for first := range uint64(2) {
 		players.Go(func() {
-			for seed := *simFirst + half; seed < *simFirst+rounds && !t.Failed(); seed += 2 {
-				if wrong := newSim(seed, false).play(); wrong != "" {
-					s := newSim(seed, true)
-					s.play()
-					t.Errorf("%s\nreplay: go test ./failover -run TestSimulator -sim.seed=%d -v\n%s", wrong, seed,
-						strings.Join(s.lines[max(0, len(s.lines)-60):], "\n"))
+			for seed := *simFirst + first; !t.Failed(); seed += 2 {
+				if *simRounds > 0 && seed >= last || *simRounds == 0 && time.Since(began) > simPatience {
+					return
 				}
+				played.Add(1)
+				playOne(t, seed)
 			}
 		})
 	}
 	players.Wait()
+	t.Logf("%d seeds", played.Load())
+}
+
+func playOne(t *testing.T, seed uint64) {
+	wrong := newSim(seed, false).play()
+	if wrong == "" {
+		return
+	}
+	s := newSim(seed, true)
+	s.play()
+	t.Errorf("%s\nreplay: go test ./failover -run TestSimulator -sim.seed=%d -v\n%s", wrong, seed,
+		strings.Join(s.lines[max(0, len(s.lines)-60):], "\n"))
 }

@@ -16,8 +16,12 @@ var spelled = map[string]struct{ name, value string }{
 	"transaction_isolation": {"tx_isolation", ""},
 }
 
-// unverified are options that are no variables, that say where something is, or that change with every start.
-var unverified = []string{"skip_slave_start", "relay_log", "report_user", "init_rpl_role", "extra_max_connections"}
+// unverified are options that are no variables, that say where something is, that change with every start, or that controllers
+// change while the server runs, which they may do before it is looked at.
+var unverified = []string{
+	"skip_slave_start", "relay_log", "report_user", "init_rpl_role", "extra_max_connections",
+	"read_only", "sync_binlog", "innodb_flush_log_at_trx_commit", "rpl_semi_sync_master_enabled", "rpl_semi_sync_slave_enabled",
+}
 
 // forbidden to the account of instances: whoever has one of these writes on a server that is read-only.
 var forbidden = []string{"ALL PRIVILEGES", "SUPER", "READ ONLY ADMIN", "READ_ONLY ADMIN", "BINLOG ADMIN"}

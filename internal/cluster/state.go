@@ -288,6 +288,24 @@ func (s *State) instanceConfig(p *Process) map[string]any {
 	return map[string]any{"instance": p.Name, "listen": p.Address, "register": s.Register(), "shards": shards, "drain_delay": "0s"}
 }
 
+// DSN is a data source name of a database for reading its tables, as the account of the instances.
+func (s *State) DSN(node string) string {
+	for _, p := range s.of(KindAgent) {
+		if p.Node == node {
+			return dsn(failover.AppUser, s.Passwords.App, p.Address)
+		}
+	}
+	return ""
+}
+
+// URLs are those of the instances.
+func (s *State) URLs() (list []string) {
+	for _, p := range s.of(KindInstance) {
+		list = append(list, "http://"+p.Address)
+	}
+	return list
+}
+
 func dsn(user, password, address string) string {
 	return fmt.Sprintf("%s:%s@tcp(%s)/%s", user, password, address, failover.DefaultSchema)
 }

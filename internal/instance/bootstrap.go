@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,7 +43,7 @@ func (s Shard) Open(now func() time.Time) (*shard.DB, error) {
 	return shard.OpenMariaDB(s.DSN, now)
 }
 
-// openAt connects to a node of the shard, wherever the register says it is. A file is where the configuration says.
+// openAt connects to a node of the shard at its address. A file is where the configuration says.
 func (s Shard) openAt(address string, now func() time.Time) (*shard.DB, error) {
 	if s.File != "" {
 		return shard.OpenSQLite(s.File, now)
@@ -153,10 +152,7 @@ func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard
 	if err != nil {
 		return err
 	}
-	if err := createOnce(ctx, reg, shard.RecordKey(run.Shard), value); err != nil {
-		return err
-	}
-	return moveOnly(ctx, reg, s.Name, shard.RecordKey(run.Shard), address)
+	return createOnce(ctx, reg, shard.RecordKey(run.Shard), value)
 }
 
 // addressOf says where the primary of a shard is: the register knows it, unless the shard is new or has only the node that it was made
@@ -176,40 +172,11 @@ func addressOf(ctx context.Context, reg register.Register, s Shard, number int) 
 	return record.Nodes[record.Primary].Address, nil
 }
 
-// isOnly reports whether a shard has no other node than the one that it was made with.
+// isOnly reports whether a shard has no other node than the one that it was made with. Its address in the record is for people then:
+// whoever made the cluster may have reached it by another one, and may have moved it since, which only configurations say.
 func isOnly(record shard.Record, name string) bool {
 	_, ok := record.Nodes[name]
 	return ok && len(record.Nodes) == 1
-}
-
-// moveOnly writes the address of the only node of a shard into its record, if it has another one there: whoever moves such a
-// database says so in the configuration. Other nodes, and other fields of the record, are the controllers'.
-func moveOnly(ctx context.Context, reg register.Register, name, key, address string) error {
-	entry, err := reg.Get(ctx, key)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	record, err := shard.DecodeRecord(entry.Value)
-	if err != nil || !isOnly(record, name) || record.Nodes[name].Address == address {
-		return err
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(entry.Value, &fields); err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	if fields["nodes"], err = json.Marshal(map[string]shard.Node{name: {Address: address}}); err != nil {
-		return fmt.Errorf("write %s: %w", key, err)
-	}
-	value, err := json.Marshal(fields)
-	if err == nil {
-		_, err = reg.Txn(ctx, register.Txn{
-			If: []register.Cond{{Key: key, Rev: entry.Rev}}, Then: []register.Op{{Key: key, Value: value}},
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", key, err)
-	}
-	return nil
 }
 
 func createOnce(ctx context.Context, reg register.Register, key string, value []byte) error {

@@ -157,7 +157,7 @@ func (in *Instance) openStore() {
 	in.Store = shard.NewStore(cfg)
 }
 
-// openNode connects to a node as the configuration says of its shard, at the address that the register has.
+// openNode connects to a node as the configuration says of its shard, at the address that the register has unless it is the only one.
 func (in *Instance) openNode(route shard.Route) (*shard.DB, error) {
 	m, ok := in.Routes.Map()
 	if !ok {
@@ -170,9 +170,13 @@ func (in *Instance) openNode(route shard.Route) (*shard.DB, error) {
 		}
 	}
 	for _, s := range in.cfg.Shards {
-		if s.Name == name {
-			return s.openAt(route.Address, in.cfg.Now)
+		if s.Name != name {
+			continue
 		}
+		if record, ok := in.Routes.Record(route.Shard); ok && isOnly(record, name) {
+			return s.Open(in.cfg.Now)
+		}
+		return s.openAt(route.Address, in.cfg.Now)
 	}
 	return nil, fmt.Errorf("the register has shard %d %q, which the configuration does not know", route.Shard, name)
 }
