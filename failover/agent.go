@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/statesvc/statesvc/internal/mariadb"
 	"github.com/statesvc/statesvc/internal/scratch"
 	"github.com/statesvc/statesvc/register"
@@ -33,10 +35,14 @@ const (
 	shortLife         = 5 * time.Second  // a database that ends sooner is started again only after a pause
 	pauseMax          = 5 * time.Second
 	startIDBytes      = 6
+	accessDenied      = 1045
 )
 
-// servedFile marks a folder whose database has belonged to a shard that has a record.
-const servedFile = "served"
+// Marks in the folder of a database.
+const (
+	servedFile  = "served"  // it has belonged to a shard that has a record
+	relaxedFile = "relaxed" // holds the boot id under which it may have left files unsynced
+)
 
 // ErrDeviation says that the database does not have the settings or the grants that a failover relies on.
 var ErrDeviation = errors.New("the database is not set up as a failover needs it")
@@ -262,6 +268,10 @@ func (a *Agent) order(ctx context.Context) (Boot, string) {
 	if free := freeBytes(a.cfg.Folder); free < a.cfg.FreeFloor {
 		return BootNone, fmt.Sprintf("%d bytes of disk space are free, less than the %d that a start needs", free, a.cfg.FreeFloor)
 	}
+	if boot, err := os.ReadFile(a.mark(relaxedFile)); err == nil && string(boot) != bootID() {
+		return BootNone, "the machine has ended while the database left files unsynced: rebuild it, by removing " + a.data() +
+			" and " + a.mark(relaxedFile)
+	}
 	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)
 	defer cancel()
 	entry, err := a.cfg.Register.Get(ctx, shard.RecordKey(a.cfg.Shard))
@@ -294,19 +304,31 @@ func (a *Agent) order(ctx context.Context) (Boot, string) {
 // as replicas of nobody. A database that has seen a record is another matter: who lost the register must not find its
 // shards empty-handed, with the ends of their binary logs cut off.
 func (a *Agent) orderWithoutRecord() (Boot, string) {
-	if _, err := os.Stat(filepath.Join(a.cfg.Folder, servedFile)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(a.mark(servedFile)); !errors.Is(err, os.ErrNotExist) {
 		return BootNone, "the register has no record of this shard any more; restore it"
 	}
 	return BootReplica, ""
 }
 
 func (a *Agent) markServed() error {
-	path := filepath.Join(a.cfg.Folder, servedFile)
-	if _, err := os.Stat(path); err == nil {
+	if _, err := os.Stat(a.mark(servedFile)); err == nil {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte("this database belongs to a shard that has a record\n"), 0o600); err != nil {
-		return fmt.Errorf("mark the folder: %w", err)
+	return writeSynced(a.mark(servedFile), "this database belongs to a shard that has a record\n")
+}
+
+func (a *Agent) mark(name string) string { return filepath.Join(a.cfg.Folder, name) }
+
+// noteDurability remembers over an end of the machine that the database did not sync everything, as controllers let replicas do. An open
+// primary has synced all; so has a database that was shut down.
+func (a *Agent) noteDurability(v agentView) error {
+	_, err := os.Stat(a.mark(relaxedFile))
+	marked := err == nil
+	switch {
+	case v.relaxed && !marked:
+		return writeSynced(a.mark(relaxedFile), bootID())
+	case !v.relaxed && !v.readOnly && marked:
+		return os.Remove(a.mark(relaxedFile))
 	}
 	return nil
 }
@@ -386,7 +408,7 @@ func (a *Agent) supervise(ctx context.Context, one *life) error {
 				a.cfg.Log.ErrorContext(ctx, "cannot mark the folder", "error", err)
 			}
 		case <-look.C:
-			if err := a.endIfIsolated(ctx, one); err != nil {
+			if err := a.lookAfter(ctx, one); err != nil {
 				return err
 			}
 		}
@@ -402,6 +424,9 @@ func (a *Agent) check(ctx context.Context) error {
 			err = a.cfg.Verify(attempt, a.db)
 		}
 		cancel()
+		if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == accessDenied {
+			return fmt.Errorf("%w: %w", ErrDeviation, err)
+		}
 		if err == nil || errors.Is(err, ErrDeviation) {
 			return err
 		}
@@ -421,17 +446,20 @@ func (a *Agent) noticeRecord() error {
 	return a.markServed()
 }
 
-// endIfIsolated kills a primary that hears neither the register nor a replica. It can acknowledge nothing, and others may have
+// lookAfter kills a primary that hears neither the register nor a replica. It can acknowledge nothing, and others may have
 // taken its place; dead, it cannot answer reads with what is old. A database that does not answer is left alone: killing
 // needs evidence.
-func (a *Agent) endIfIsolated(ctx context.Context, one *life) error {
-	age := a.cfg.Now().Sub(a.mirror.FreshAt())
-	if age < isolationLimit {
-		return nil
-	}
+func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	state, err := a.look(ctx)
-	if err != nil || state.readOnly || state.clients > 0 {
+	if err != nil {
 		return nil //nolint:nilerr // no evidence
+	}
+	if err := a.noteDurability(state); err != nil {
+		a.cfg.Log.ErrorContext(ctx, "cannot remember that the database leaves files unsynced", "error", err)
+	}
+	age := a.cfg.Now().Sub(a.mirror.FreshAt())
+	if age < isolationLimit || state.readOnly || state.clients > 0 {
+		return nil
 	}
 	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID, "register_age", age)
 	return one.process.Kill()
@@ -453,6 +481,7 @@ func (a *Agent) end(ctx context.Context, one *life) error {
 // agentView is what an agent asks its database.
 type agentView struct {
 	readOnly     bool
+	relaxed      bool // it does not sync every commit
 	acknowledged bool // commits wait for an acknowledgement
 	clients      int  // replicas that may acknowledge
 }
@@ -460,9 +489,10 @@ type agentView struct {
 func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)
 	defer cancel()
-	err = a.db.QueryRowContext(ctx, `SELECT @@global.read_only, @@global.rpl_semi_sync_master_enabled,
+	err = a.db.QueryRowContext(ctx, `SELECT @@global.read_only,
+		@@global.sync_binlog<>1 OR @@global.innodb_flush_log_at_trx_commit<>1, @@global.rpl_semi_sync_master_enabled,
 		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS')`).
-		Scan(&v.readOnly, &v.acknowledged, &v.clients)
+		Scan(&v.readOnly, &v.relaxed, &v.acknowledged, &v.clients)
 	if err != nil {
 		return agentView{}, fmt.Errorf("look at the database: %w", err)
 	}
@@ -472,6 +502,9 @@ func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 // bury reports the end of a run, until the register has it. Nothing else can be done meanwhile: the next start needs the
 // register as well.
 func (a *Agent) bury(ctx context.Context, one *life) {
+	if one.process.Err() == nil { // shut down, so all is synced
+		_ = os.Remove(a.mark(relaxedFile)) // else it is believed to be relaxed, which is safe
+	}
 	death := Death{Node: a.cfg.Node, How: how(one), At: a.cfg.Now()}
 	a.cfg.Log.WarnContext(ctx, "the database has ended", "start_id", one.startID, "how", death.How)
 	patience := context.WithoutCancel(ctx)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -290,12 +291,7 @@ func TestAgentReportsACrash(t *testing.T) {
 	record := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "n1"}, PrimaryStart: first.StartID}
 	a.write(t, record)
 	began := time.Now()
-	a.mu.Lock()
-	process := a.current.process
-	a.mu.Unlock()
-	if err := process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	a.kill(t)
 	eventually(t, "the death is reported", func() bool {
 		return decode[Death](t, a.reg.Register, deadKey(1, first.StartID)).Node == "n1"
 	})
@@ -379,5 +375,62 @@ func TestDeviations(t *testing.T) {
 	text := fmt.Sprint(errors.Join(errs...))
 	if len(errs) != 2 || !strings.Contains(text, `sync_binlog is "0" and must be "1"`) || !strings.Contains(text, "no_such_thing") {
 		t.Error(text)
+	}
+}
+
+// TestAgentAfterAPowerFailure: a replica that did not sync everything is started again after its process has died, and after a shutdown,
+// but not after the machine has.
+func TestAgentAfterAPowerFailure(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, nil)
+	first := a.awaitRunning(t, "")
+	a.write(t, Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "n2"}})
+	a.exec(t, "SET GLOBAL sync_binlog=0")
+	mark := a.mark(relaxedFile)
+	eventually(t, "the agent has noticed", func() bool {
+		boot, err := os.ReadFile(mark)
+		return err == nil && string(boot) == bootID()
+	})
+	a.kill(t)
+	second := a.awaitRunning(t, first.StartID)
+	if err := os.WriteFile(mark, []byte("another boot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.kill(t)
+	a.awaitDoing(t, "the machine has ended while the database left files unsynced")
+	if err := os.WriteFile(mark, []byte(bootID()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitRunning(t, second.StartID)
+	if err := a.halt(t); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a database that was shut down is still believed to be relaxed: %v", err)
+	}
+}
+
+func (a *agentUnderTest) kill(t *testing.T) {
+	t.Helper()
+	a.mu.Lock()
+	process := a.current.process
+	a.mu.Unlock()
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAgentIsRefused: a wrong password is not waited out.
+func TestAgentIsRefused(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, func(cfg *AgentConfig) { cfg.DSN = "ha:wrong@tcp(" + cfg.Address + ")/" })
+	select {
+	case err := <-a.end:
+		a.end <- err
+		if !errors.Is(err, ErrDeviation) || !strings.Contains(err.Error(), "Access denied") {
+			t.Error(err)
+		}
+	case <-time.After(agentTestPatience):
+		t.Error("it has not ended")
 	}
 }

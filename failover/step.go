@@ -118,6 +118,8 @@ func (s *State) nextPromoting() []Action {
 	}
 	actions := s.followers()
 	switch {
+	case !s.Run.Proved && !s.acker():
+		return actions
 	case !s.Run.Proved:
 		return append(actions, Action{Kind: Establish, Node: primary})
 	case s.leased():
@@ -145,6 +147,17 @@ func (s *State) followers() []Action {
 		actions = append(actions, s.anybody()...)
 	}
 	return actions
+}
+
+// acker says whether somebody who may acknowledge has been let in. The first commit has the only session with the candidate until it is
+// acknowledged, so whoever has to be let in over that session must be before.
+func (s *State) acker() bool {
+	for node := range s.Record.Joining {
+		if s.Run.Following[node] {
+			return true
+		}
+	}
+	return len(s.Record.InSync) > 0
 }
 
 // idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again.

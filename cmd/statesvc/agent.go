@@ -125,7 +125,8 @@ func (p *program) runAgent(ctx context.Context, cfg agentConfig) error {
 		Node: cfg.Node, Shard: cfg.Shard, Zone: cfg.Zone, Address: cfg.Address, Folder: cfg.Folder, FreeFloor: cfg.FreeFloor,
 		Settings: append(slices.Clone(cfg.Settings), needed...), Script: cfg.script(), DSN: cfg.dsn(failover.HAUser, cfg.Database.Password),
 		Verify:   failover.Verify(needed, cfg.dsn(failover.AppUser, cfg.Database.AppPassword)),
-		Register: reg, OpenSession: sessions(reg, func(s *register.Session) failover.Session { return s }), Now: time.Now, Random: rand.Reader, Log: log.With("node", cfg.Node),
+		Register: reg, OpenSession: sessions(reg, func(s *register.Session) failover.Session { return s }),
+		Now: time.Now, Random: rand.Reader, Log: log.With("node", cfg.Node),
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,9 @@ func (p *program) clusterUp(folder *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx, cancel := context.WithTimeout(cmd.Context(), clusterUpTTL)
 			defer cancel()
-			o.Folder, o.Env = *folder, p.env
+			o.Folder, o.Env = *folder, slices.DeleteFunc(slices.Clone(p.env), func(v string) bool { // they would override what is planned
+				return strings.HasPrefix(v, envPrefix)
+			})
 			if o.Program, err = os.Executable(); err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}

@@ -97,7 +97,7 @@ func configFlag(f *pflag.FlagSet) {
 }
 
 func registerFlag(f *pflag.FlagSet) {
-	f.String("register", defaults().Register, "file of the register, shared by all instances on this machine, or etcd://host:port,host:port,host:port/prefix")
+	f.String("register", defaults().Register, "file of the register on this machine, or etcd://host:port,host:port,host:port/prefix")
 }
 
 const envPrefix = "STATESVC_"

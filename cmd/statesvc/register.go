@@ -22,7 +22,8 @@ const (
 	sessionTTL       = 2 * time.Second // after which the register forgets whoever has died without a word
 )
 
-const registerAdvice = "make the cluster with `statesvc migrate up --config FILE`, or name its register with --register or in the configuration"
+const registerAdvice = "make the cluster with `statesvc migrate up --config FILE`, " +
+	"or name its register with --register or in the configuration"
 
 // openedRegister is a register and how to let go of it.
 type openedRegister struct {

@@ -19,7 +19,7 @@ func installServer(ctx context.Context) (err error) {
 		return errors.New("this machine has no apt; install MariaDB 10.11 or later by hand")
 	}
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Getuid() == 0 { // one that is there is somebody's decision
-		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil { //nolint:gosec // it must be executable
+		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
 			return fmt.Errorf("keep services from starting: %w", err)
 		}
 		defer func() { err = errors.Join(err, os.Remove(policy)) }()
@@ -32,7 +32,7 @@ func installServer(ctx context.Context) (err error) {
 			args = append([]string{"sudo"}, args...)
 		}
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
-		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive") //nolint:forbidigo // apt's own
+		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		output, failed := command.CombinedOutput()
 		if failed != nil && args[len(args)-1] != "update" { // the lists that are here may do
 			return fmt.Errorf("install the database server: %w\n%s", failed, output)

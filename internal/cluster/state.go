@@ -98,7 +98,7 @@ func Load(folder string) (*State, error) {
 
 // save replaces the file as a whole: a crash leaves the old one or the new one.
 func (s *State) save() error {
-	text, err := json.MarshalIndent(s, "", "  ") //nolint:gosec // the file is its owner's only
+	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}

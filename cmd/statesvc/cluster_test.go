@@ -1,0 +1,154 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/statesvc/statesvc/internal/cluster"
+	"github.com/statesvc/statesvc/internal/mariadb"
+)
+
+// oneMachine is a cluster of this binary. A shell takes it down when the test ends, however that happens.
+type oneMachine struct {
+	env    []string
+	folder string
+}
+
+func newOneMachine(t *testing.T) *oneMachine {
+	t.Helper()
+	if err := mariadb.Installed(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("NOT TESTED, and CI=true: %v", err)
+		}
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	m := &oneMachine{env: append(os.Environ(), asProgram+"=1"), folder: filepath.Join(t.TempDir(), "cluster")}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard := exec.Command("/bin/sh", "-c", `cat >/dev/null; exec "$1" cluster down --purge --data "$2"`, "sh", program, m.folder)
+	guard.Env, guard.SysProcAttr = m.env, &syscall.SysProcAttr{Setsid: true}
+	alive, err := guard.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := guard.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = alive.Close()
+		_ = guard.Wait() // an error says that there was nothing left to stop
+	})
+	return m
+}
+
+func (m *oneMachine) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := command(t, m.env, append([]string{"cluster", "--data", m.folder}, args...)...)
+	if err != nil {
+		t.Fatalf("cluster %v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+func (m *oneMachine) process(t *testing.T, state *cluster.State, name string) cluster.Process {
+	t.Helper()
+	for _, p := range state.Processes {
+		if p.Name == name {
+			return *p
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return cluster.Process{}
+}
+
+func (m *oneMachine) state(t *testing.T) *cluster.State {
+	t.Helper()
+	state, err := cluster.Load(m.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// TestClusterUpAndDown makes a cluster, writes to it, takes its primary away, and stops it. Nothing is left running.
+func TestClusterUpAndDown(t *testing.T) {
+	m := newOneMachine(t)
+	printed := m.run(t, "up", "--shards", "1", "--instances", "1")
+	state := m.state(t)
+	c := caller{"http://" + m.process(t, state, "instance-1").Address, state.APIKey}
+	if !strings.Contains(printed, state.APIKey) || !strings.Contains(printed, c.base+"/v1/owners/user-1/lots") {
+		t.Errorf("what to try is missing:\n%s", printed)
+	}
+	c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100))
+	for _, want := range []string{"shard s1: epoch 1, SERVING, primary s1n1", "s1n3  replica", "controller-3", ", leads", "ready"} {
+		if text := m.run(t, "status"); !strings.Contains(text, want) {
+			t.Errorf("the status lacks %q:\n%s", want, text)
+		}
+	}
+
+	m.run(t, "kill", "s1n1")
+	eventually(t, "the shard takes writes again", func() bool {
+		r, err := c.send(t, "POST", "/v1/owners/user-1/lots", "credit-2", creditBody("r2", 100))
+		return err == nil && r.status == http.StatusCreated
+	})
+	eventually(t, "the old primary is back", func() bool {
+		text := m.run(t, "status")
+		return strings.Contains(text, "epoch 2, SERVING") && strings.Count(text, " yes ") == 2
+	})
+
+	m.run(t, "pause", "instance-1")
+	eventually(t, "the instance is paused", func() bool { return m.process(t, state, "instance-1").Running.Paused() })
+	m.run(t, "resume", "instance-1")
+	m.run(t, "kill", "controller-2")
+	before := m.process(t, m.state(t), "agent-s1n1").Running
+	if printed := m.run(t, "up"); !strings.Contains(printed, "started controller-2\n") || strings.Contains(printed, "started agent") {
+		t.Errorf("only what was killed should be started:\n%s", printed)
+	}
+	state = m.state(t)
+	if after := m.process(t, state, "agent-s1n1").Running; after != before {
+		t.Errorf("the agent was %+v and is %+v", before, after)
+	}
+
+	m.run(t, "down")
+	for _, p := range state.Processes {
+		if p.Running.Alive() {
+			t.Errorf("%s, process %d, still runs", p.Name, p.Running.PID)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(m.folder, "cluster.json"))
+	if err != nil || !json.Valid(text) {
+		t.Errorf("the state is gone: %v", err)
+	}
+	if left := databasesIn(t, m.folder); left != "" {
+		t.Errorf("databases still run: %s", left)
+	}
+	m.run(t, "down", "--purge")
+	if _, err := os.Stat(m.folder); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
+// databasesIn lists the processes whose command line names the folder.
+func databasesIn(t *testing.T, folder string) string {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(text), "mariadbd") && strings.Contains(string(text), folder) {
+			found = append(found, strings.ReplaceAll(string(text), "\x00", " "))
+		}
+	}
+	return strings.Join(found, "\n")
+}
