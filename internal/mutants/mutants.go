@@ -55,6 +55,65 @@ var mutants = []mutant{
 		name: "fence-of-reads", pkg: "./shard", tests: "TestReadsAreFenced",
 		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving == 0 {", "if false {"),
 	},
+
+	// The instance's side of a failover.
+	{
+		name: "lease-is-checked-after-the-read", pkg: "./shard", tests: "TestReadsOutliveTheirLease",
+		edits: []edit{
+			{"shard/store.go", "\t\terr = s.certify(ctx, route)\n", ""},
+			{
+				"shard/store.go", "\ttraced, span :=",
+				"\tif err := s.certify(ctx, route); err != nil {\n\t\treturn route, err\n\t}\n\ttraced, span :=",
+			},
+		},
+	},
+	{
+		name: "lease-of-refusals", pkg: "./shard", tests: "TestReadsOutliveTheirLease",
+		edits: in("shard/store.go", "if r.isRefusal() {", "if false {"),
+	},
+	{
+		name: "lease-is-of-one-epoch", pkg: "./shard", tests: "TestReadsOutliveTheirEpoch",
+		edits: []edit{
+			{"shard/lease.go", "if current != route.ofShard() {", "if false {"},
+			{"shard/failover.go", "\tp.committer.Abandon()\n", "\tp.committer.abandoned.Store(true)\n"},
+		},
+	},
+	{
+		name: "closed-to-an-epoch-means-cut", pkg: "./shard", tests: "TestClosedIsSaid",
+		edits: in("shard/failover.go", "\tp.committer.Abandon()\n", ""),
+	},
+	{
+		name: "no-commit-after-the-epoch", pkg: "./shard", tests: "TestNoCommitIsSent",
+		edits: in("shard/lane.go", "\tif l.abandoned.Load() {\n\t\tl.rollback(nil)", "\tif false {\n\t\tl.rollback(nil)"),
+	},
+	{
+		name: "cut-frees-a-lane", pkg: "./shard", tests: "TestCutFrees",
+		edits: in("shard/wires.go", "\t\t_ = c.Conn.Close()\n", ""),
+	},
+	{
+		name: "who-waits-is-handed-back", pkg: "./shard", tests: "TestCutFrees",
+		edits: in("shard/committer.go", "if waiting.take() {", "if false {"),
+	},
+	{
+		name: "resolver-hears-of-routes", pkg: "./shard", tests: "TestUndecidedIsDecidedWhen",
+		edits: in("pending/resolver.go", "\t\tcase <-changed:\n", "\t\tcase <-(chan struct{})(nil):\n\t\t\t_ = changed\n"),
+	},
+	{
+		name: "dead-primary-is-waited-for", pkg: "./shard", tests: "TestDeadPrimary",
+		edits: in("shard/store.go", "|| s.cfg.ReadLease > 0 && errors.Is(err, errUnreachable)", ""),
+	},
+	{
+		name: "address-is-the-records", pkg: "./shard", tests: "TestDeadPrimary",
+		edits: in("shard/db.go", `cfg.Net, cfg.Addr = "tcp", address`, `cfg.Net = "tcp"`),
+	},
+	{
+		name: "a-new-session-says-all", pkg: "./internal/instance", tests: "TestInstanceFailsOver",
+		edits: in("internal/instance/announcer.go", "\tmaps.Copy(a.due, a.lasting)\n", ""),
+	},
+	{
+		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
+		edits: in("ledger/read.go", "\t\tpage = Page[Lot]{[]Lot{}, next}\n", "\t\tpage.Next = next\n"),
+	},
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
 		edits: in("blacklist/blacklist.go", "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
