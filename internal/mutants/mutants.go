@@ -92,7 +92,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "who-waits-is-handed-back", pkg: "./shard", tests: "TestCutFrees",
-		edits: in("shard/committer.go", "range l.queue.abandon() {", "range []*call(nil) {"),
+		edits: in("shard/committer.go", "if waiting.take() {", "if false {"),
 	},
 	{
 		name: "resolver-hears-of-routes", pkg: "./shard", tests: "TestUndecidedIsDecidedWhen",
@@ -112,7 +112,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
-		edits: in("ledger/history.go", "\t\tchain = newChain(owner)\n", "\t\tif chain.owner == \"\" {\n\t\t\tchain = newChain(owner)\n\t\t}\n"),
+		edits: in("ledger/read.go", "\t\tpage = Page[Lot]{[]Lot{}, next}\n", "\t\tpage.Next = next\n"),
 	},
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
