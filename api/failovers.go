@@ -85,7 +85,7 @@ func (s *server) order(ctx context.Context, number int, kind, reason string) (re
 		return reply{}, err
 	}
 	body, err := s.cfg.Failovers.Order(ctx, number, kind, caller(ctx), reason)
-	s.audit(ctx, "a shard was given an order", number, err, slog.String("order", kind), slog.String("reason", reason))
+	s.audit(ctx, kind, number, err, slog.String("reason", reason))
 	return shown(http.StatusAccepted, body, err)
 }
 
@@ -95,7 +95,7 @@ func (s *server) FenceShard(ctx context.Context, r gen.FenceShardRequestObject) 
 		return nil, err
 	}
 	body, err := s.cfg.Failovers.Fence(ctx, r.Shard, caller(ctx), r.Body.Reason)
-	s.audit(ctx, "a shard was fenced", r.Shard, err, slog.Int64("epoch", body.Epoch), slog.String("reason", r.Body.Reason))
+	s.audit(ctx, "fence", r.Shard, err, slog.Int64("epoch", body.Epoch), slog.String("reason", r.Body.Reason))
 	return shown(http.StatusOK, body, err)
 }
 
@@ -111,7 +111,7 @@ func (s *server) AnnouncePrimary(ctx context.Context, r gen.AnnouncePrimaryReque
 		return nil, err
 	}
 	body, err := s.cfg.Failovers.Announce(ctx, r.Shard, uint64(r.Body.Epoch), r.Body.Address)
-	s.audit(ctx, "a primary was announced", r.Shard, err, slog.Int64("epoch", r.Body.Epoch), slog.String("address", r.Body.Address))
+	s.audit(ctx, "announce", r.Shard, err, slog.Int64("epoch", r.Body.Epoch), slog.String("address", r.Body.Address))
 	return shown(http.StatusOK, body, err)
 }
 
@@ -143,12 +143,12 @@ func caller(ctx context.Context) string {
 }
 
 // audit logs what an operator did, or tried: the register forgets an order when it is carried out.
-func (s *server) audit(ctx context.Context, what string, number int, err error, more ...slog.Attr) {
-	attrs := append([]slog.Attr{slog.Int("shard", number), slog.String("by", caller(ctx))}, more...)
+func (s *server) audit(ctx context.Context, action string, number int, err error, more ...slog.Attr) {
+	attrs := append([]slog.Attr{slog.String("action", action), slog.Int("shard", number), slog.String("by", caller(ctx))}, more...)
 	level := slog.LevelInfo
 	if err != nil {
 		level = slog.LevelWarn
-		attrs = append(attrs, slog.Bool("refused", true), slog.Any("error", err))
+		attrs = append(attrs, slog.Any("refused", err))
 	}
-	s.cfg.Log.LogAttrs(ctx, level, what, attrs...)
+	s.cfg.Log.LogAttrs(ctx, level, "an operator's request", attrs...)
 }

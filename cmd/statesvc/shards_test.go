@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/api/apitest"
+	"github.com/statesvc/statesvc/internal/testdb"
 )
 
 // What `shards` prints of a shard with replicas, and what it orders.
@@ -61,8 +64,32 @@ func TestShards(t *testing.T) {
 // `failover: external` is written into the register by `migrate up`, once and again.
 func TestMigrateExternal(t *testing.T) {
 	folder := t.TempDir()
-	file := write(t, filepath.Join(folder, "sqlite.yaml"), "register: "+folder+"/register\nshards: [{name: s1, file: x.db, failover: external}]\n")
-	refused(t, []string{"migrate", "up", "--config", file}, "failover is external, with a dsn")
-	file = write(t, filepath.Join(folder, "other.yaml"), "register: "+folder+"/register\nshards: [{name: s1, dsn: x, failover: manual}]\n")
-	refused(t, []string{"migrate", "up", "--config", file}, "failover is external")
+	config := func(name, shard string) string {
+		head := "listen: 127.0.0.1:0\ndrain_delay: 0s\nregister: " + folder + "/register\n"
+		return write(t, filepath.Join(folder, name), head+"shards: [{name: s1, "+shard+"}]\n")
+	}
+	refused(t, []string{"migrate", "up", "--config", config("file.yaml", "file: x.db, failover: external")}, "failover is external, with a dsn")
+	refused(t, []string{"migrate", "up", "--config", config("word.yaml", "dsn: x, failover: manual")}, "failover is external")
+	server := testdb.MariaDB(t)
+	good := config("good.yaml", "dsn: \""+server.DSN(server.Schema(t))+"\", failover: external")
+	for range 2 {
+		if out := must(t, "migrate", "up", "--config", good); !strings.Contains(out, "shard 1 s1: failed over by another tool") {
+			t.Error(out)
+		}
+	}
+	key := token(must(t, "keys", "create", "--config", good, "--name", "tool", "--scopes", "admin"))
+	s := serve(t, serveServes, "serve", "--config", good)
+	tool := caller{s.base, key}
+	fenced := tool.want(t, http.StatusOK, "POST", "/v1/admin/shards/1/fence", "", `{"reason":"test"}`)
+	if epoch := fenced.at(t, "epoch"); epoch != 2.0 {
+		t.Errorf("fenced under epoch %v", epoch)
+	}
+	at := []string{"shards", "--address", s.base, "--key", key}
+	if out := must(t, at...); !strings.Contains(out, "FENCING") || !strings.Contains(out, "external") || !strings.Contains(out, "(tool): test") {
+		t.Error(out)
+	}
+	tool.want(t, http.StatusOK, "POST", "/v1/admin/shards/1/primary", "", fmt.Sprintf(`{"epoch":2,"address":%q}`, server.Addr()))
+	if out := must(t, append(at, "failovers")...); !strings.Contains(out, server.Addr()+" → "+server.Addr()) {
+		t.Error(out)
+	}
 }
