@@ -142,7 +142,8 @@ func (a Announcement) serve(r *Record, at time.Time) ([]register.Op, error) {
 		return nil, err
 	}
 	*r = r.Clone()
-	r.Nodes[r.Primary] = shard.Node{Address: a.Address} // whatever answers there, it is what the shard's one node is now
+	// The node is named by its address. A single node that has the name of its shard is looked for where the configuration says.
+	r.Primary, r.Nodes = a.Address, map[string]shard.Node{a.Address: {Address: a.Address}}
 	r.Phase, r.Fencing, r.Stuck = shard.PhaseServing, Fencing{}, ""
 	value, err := r.Encode()
 	if err != nil {
