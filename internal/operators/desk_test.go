@@ -196,3 +196,51 @@ func TestTakenOver(t *testing.T) {
 		t.Errorf("after serving: %+v", third)
 	}
 }
+
+// TestPrimaryElsewhere: instances follow an announcement to another server, and the old one hears nothing more.
+func TestPrimaryElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.writes("before")
+	schema := w.dsn[strings.LastIndex(w.dsn, "/")+1:]
+	other := testdb.Start(t, mariadb.Options{})
+	other.Exec(t, "CREATE DATABASE "+schema+" CHARACTER SET utf8mb4")
+	w.prepare(other.DSN(schema))
+	epoch := w.fence("tool").Epoch
+	w.announce(epoch, other.Addr(), nil)
+	w.writes("after")
+	if there, here := w.epochAt(other.DSN(schema)), w.epochAt(w.dsn); there != epoch || here != 1 {
+		t.Errorf("the new primary is at epoch %d, the old one at %d", there, here)
+	}
+	for dsn, want := range map[string]int{w.dsn: 1, other.DSN(schema): 1} {
+		if got := w.count(dsn); got != want {
+			t.Errorf("%s has %d lots, want %d", dsn, got, want)
+		}
+	}
+}
+
+// prepare makes the schema of the shard somewhere else, without what was written meanwhile.
+func (w *world) prepare(dsn string) {
+	w.Helper()
+	reg, err := register.OpenFile(filepath.Join(w.TempDir(), "register"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer reg.Close()
+	if err := instance.Bootstrap(w.Context(), reg, []instance.Shard{{Name: "s1", DSN: dsn}}, time.Now, func(string) {}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) count(dsn string) (lots int) {
+	w.Helper()
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(w.Context(), "SELECT COUNT(*) FROM lots").Scan(&lots); err != nil {
+		w.Fatal(err)
+	}
+	return lots
+}
