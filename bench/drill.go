@@ -79,6 +79,9 @@ func Drill(ctx context.Context, out io.Writer, target DrillTarget, options Drill
 		return DrillResult{}, err
 	}
 	result := analyse(history, kills, watch.owners)
+	if result.Gaps.N == 0 {
+		return result, fmt.Errorf("no client got an acknowledgement around a break; see %s", options.Folder)
+	}
 	fmt.Fprintln(out, "comparing what clients were told with what the nodes have …")
 	if err := awaitAll(ctx, target.Register); err != nil {
 		return result, err

@@ -125,7 +125,7 @@ func (w write) request() client.CreditRequest {
 	}
 }
 
-var drillExpiry = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+var drillExpiry = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // drillHistory is all writes by owner, each owner's in order.
 type drillHistory map[string][]write

@@ -25,11 +25,13 @@ const (
 // ControllerConfig is what a controller needs.
 type ControllerConfig struct {
 	Name string
+	// Term is greater than that of every earlier leadership. A node that has heard of it obeys no earlier leader of the same epoch.
+	Term uint64
 	// Register is written by compare-and-set only, and every write must carry the guard of the leadership; what it returns
 	// register.ErrDeposed for was not written.
 	Register register.Register
 	// Open returns a database as a controller talks to it.
-	Open func(shard int, node, address string) *Node
+	Open func(shard int, node, address string) (*Node, error)
 	Now  func() time.Time
 	Log  *slog.Logger
 }
@@ -42,7 +44,11 @@ type Controller struct {
 	mu      sync.Mutex
 	changed chan struct{}        // closed and replaced when a mirror changes
 	present map[string]time.Time // instances, when they were last seen
+	leadsAt time.Time
 }
+
+// holder is how nodes know the leadership that a promise was made to. Its order as text is the order of the terms.
+func (c ControllerConfig) holder() string { return fmt.Sprintf("%020d %s", c.Term, c.Name) }
 
 // NewController returns a controller. It does nothing before Lead.
 func NewController(cfg ControllerConfig) *Controller {
@@ -54,6 +60,7 @@ func NewController(cfg ControllerConfig) *Controller {
 // Lead works until ctx ends, which it must with the leadership. It returns when nothing of it runs any more.
 func (c *Controller) Lead(ctx context.Context) error {
 	defer c.closeMirrors()
+	c.leadsAt = c.cfg.Now()
 	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, ordersPrefix} {
 		mirror, err := register.OpenMirror(ctx, c.cfg.Register, register.MirrorOptions{
 			Prefix: prefix, Now: c.cfg.Now, RenewEvery: mirrorRenew, Changed: func([]register.Event) { c.wake() },
@@ -176,5 +183,9 @@ func (c *Controller) holding(number int, epoch uint64) []string {
 			closed[lastPart(e.Key)] = true
 		}
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return closed[name] })
+	names = slices.DeleteFunc(names, func(name string) bool { return closed[name] })
+	if now.Sub(c.leadsAt) <= instanceMemory {
+		names = append(names, "any that vanished before this controller led")
+	}
+	return names
 }

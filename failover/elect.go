@@ -21,13 +21,17 @@ func (s *State) elect() election {
 	if again, ok := s.oldPrimary(); ok {
 		return s.above(election{candidate: s.Record.Primary, position: again.Executed})
 	}
-	if missing := s.unheard(); len(missing) > 0 {
+	if missing := s.unheard(); len(missing) > 0 && !s.floorSuffices() {
 		return election{waits: "not heard under the start id of the record: " + strings.Join(missing, ", ")}
 	}
 	best := election{waits: "nobody is in sync"}
 	heard := slices.Sorted(maps.Keys(s.Record.heard()))
 	for _, node := range heard {
-		if position := s.Run.Fenced[node].position(); best.position.diverged(position) {
+		fenced, ok := s.Run.Fenced[node]
+		if !ok || fenced.StartID != s.Record.heard()[node] {
+			continue // the floor suffices without it
+		}
+		if position := fenced.position(); best.position.diverged(position) {
 			return election{waits: fmt.Sprintf("split history: %s and %s at the same place", best.position, position)}
 		} else if position.Compare(best.position) > 0 {
 			best.position = position
@@ -65,16 +69,29 @@ func (s *State) unheard() []string {
 	return missing
 }
 
-func (s *State) electable(node string, position GTID) bool {
-	fenced := s.Run.Fenced[node]
-	_, member := s.Record.InSync[node]
-	ready := fenced.SQLRunning || fenced.Executed.Compare(position) >= 0
-	return member && ready && fenced.position().Compare(position) >= 0
+// floorSuffices says that the candidate need not be the best of all. While a floor stands, nothing was acknowledged to a client
+// since it was set: whoever has the floor has everything, and a sibling that never comes back need not be waited for. A candidate
+// that is still in the set must be heard all the same, for it may take writes already.
+func (s *State) floorSuffices() bool {
+	return s.Record.Floor != (GTID{}) && s.waited() >= stuckAfter && !slices.Contains(s.unheard(), s.Record.Primary)
 }
 
-// readier breaks ties: who has less left to apply.
+// electable says that a node has everything up to the position and can be made to apply it. One that was lost after it had been
+// heard still counts for the position, but it would be waited for in vain.
+func (s *State) electable(node string, position GTID) bool {
+	fenced, heard := s.Run.Fenced[node]
+	startID, member := s.Record.InSync[node]
+	ready := fenced.SQLRunning || fenced.Executed.Compare(position) >= 0
+	return heard && member && fenced.StartID == startID && ready && fenced.position().Compare(position) >= 0 && s.lost(node, startID) == ""
+}
+
+// readier breaks ties: who has less left to apply, and before others the candidate of the failover that is taken over, which may be
+// open already. What counts is the binary log, for a candidate's own commits do not show in what it has applied.
 func (s *State) readier(a, b string) bool {
-	return s.Run.Fenced[a].Applied.Compare(s.Run.Fenced[b].Applied) > 0
+	if order := s.Run.Fenced[a].Executed.Compare(s.Run.Fenced[b].Executed); order != 0 {
+		return order > 0
+	}
+	return a == s.Record.Primary
 }
 
 // above refuses a candidate below the floor: somebody was chosen before who had more, and may have acknowledged it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // heal keeps the in-sync set true and as large as it can be while the shard serves: one change of the record at a time.
@@ -11,12 +12,7 @@ func (s *State) heal() []Action {
 	if !s.answers(s.Record.Primary, s.Record.PrimaryStart) {
 		return nil
 	}
-	for _, node := range slices.Sorted(maps.Keys(s.Record.heard())) {
-		if why := s.unfit(node); why != "" {
-			return []Action{{Kind: Drop, Node: node, Why: why}}
-		}
-	}
-	var actions []Action
+	actions := s.expel()
 	for _, node := range s.Record.names() {
 		if action, ok := s.recover(node); ok {
 			actions = append(actions, action)
@@ -25,20 +21,50 @@ func (s *State) heal() []Action {
 	return actions
 }
 
+// expel takes those out who must not acknowledge any more: the primary lets them in no more, and when all who stay have received
+// what they may have acknowledged, the record is without them. They leave together: each would wait for the other otherwise, and one
+// that is left alone in the set might be elected without what only the other had. There is no way back but to join again.
+func (s *State) expel() []Action {
+	var actions []Action
+	heard := s.Record.heard()
+	for _, node := range slices.Sorted(maps.Keys(heard)) {
+		if why := s.unfit(node); why != "" && !s.refused(node) {
+			actions = append(actions, Action{Kind: Refuse, Node: node, Why: why})
+		}
+	}
+	if len(actions) > 0 {
+		return actions
+	}
+	for node := range heard {
+		for _, refused := range s.Run.Refused {
+			if !s.refused(node) && (!s.answers(node, heard[node]) || s.Seen[node].Received.Compare(refused.Position) < 0) {
+				return nil
+			}
+		}
+	}
+	if expelled := slices.DeleteFunc(slices.Sorted(maps.Keys(heard)), func(n string) bool { return !s.refused(n) }); len(expelled) > 0 {
+		return []Action{{Kind: Drop, Node: expelled[0], Why: strings.Join(expelled, ", ")}}
+	}
+	return nil
+}
+
+// refused says that a node in the set cannot acknowledge any more, because the primary does not let it in.
+func (s *State) refused(node string) bool {
+	refused, ok := s.Run.Refused[node]
+	return ok && refused.StartID == s.Record.heard()[node]
+}
+
 // unfit says why a possible acker must not be one any more.
 func (s *State) unfit(node string) string {
-	seen, startID := s.Seen[node], s.Record.heard()[node]
+	if why := s.lost(node, s.Record.heard()[node]); why != "" {
+		return why
+	}
+	seen := s.Seen[node]
 	switch {
-	case s.Dead[startID]:
-		return "its process has ended"
-	case s.fresh(node) && seen.StartID != startID:
-		return "it was restarted"
 	case s.fresh(node) && seen.SQLErrno != 0:
 		return fmt.Sprintf("it cannot apply: %d %s", seen.SQLErrno, seen.SQLError)
 	case s.fresh(node) && seen.IOErrno == errDiverged:
 		return "its history is not a part of the primary's: " + seen.IOError
-	case !seen.FailingAt.IsZero() && s.Now.Sub(seen.FailingAt) >= dropAfter:
-		return "it does not answer"
 	}
 	return ""
 }
@@ -49,7 +75,7 @@ func (s *State) recover(node string) (Action, bool) {
 	_, member := s.Record.InSync[node]
 	_, joining := s.Record.Joining[node]
 	switch {
-	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "":
+	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "" || s.refused(node) || s.ended(node, seen.StartID) != "":
 		return Action{}, false
 	case !member && !joining && seen.IOErrno == errDiverged:
 		return Action{}, false // it has to be rebuilt
@@ -65,12 +91,14 @@ func (s *State) recover(node string) (Action, bool) {
 
 // attached says that a node replicates from the primary and acknowledges to it.
 func (s *State) attached(seen Seen) bool {
-	return seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address && seen.IORunning == ioRunning && seen.SQLRunning && seen.SlaveOn
+	return seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address && seen.IORunning == ioRunning && seen.SQLRunning && seen.SemiSync.ReplicaOn
 }
 
+// caughtUp says that a node may be elected: it has received all that the primary had after the node had joined. What is less may
+// have been acknowledged by somebody who has left the set since, so there is no tolerance here, as there is in what it has applied.
 func (s *State) caughtUp(seen Seen) bool {
 	primary := s.Seen[s.Record.Primary].Executed
-	return seen.Received.Seq+lagMax >= primary.Seq && seen.Applied.Seq+lagMax >= primary.Seq
+	return seen.Received.Compare(primary) >= 0 && seen.Applied.Seq+lagMax >= primary.Seq
 }
 
 // errDiverged is MariaDB's number for a replica that asks for a place that its primary does not have.

@@ -74,7 +74,7 @@ func (c *Candidate) term(ctx context.Context) error {
 		}
 	}()
 	cfg := c.Config
-	cfg.Register = lead.Guarded()
+	cfg.Register, cfg.Term = lead.Guarded(), uint64(lead.Rev())
 	c.leads.Store(true)
 	defer c.leads.Store(false)
 	return NewController(cfg).Lead(leading)

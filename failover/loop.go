@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
@@ -27,6 +28,8 @@ type loop struct {
 
 	// The rest belongs to the goroutine of run.
 	run    Run
+	runCtx context.Context // of the actions of this run: they end with it
+	endRun context.CancelFunc
 	busy   map[string]bool
 	failed map[string]time.Time
 	done   chan outcome
@@ -36,6 +39,8 @@ type loop struct {
 // outcome is how an action ended.
 type outcome struct {
 	action Action
+	run    string   // id of the run that it belongs to
+	nodes  []string // what was changed
 	began  time.Time
 	err    error
 	fact   func(*Run) // what is known now; nil after an error
@@ -44,7 +49,7 @@ type outcome struct {
 func newLoop(c *Controller, number int) *loop {
 	return &loop{
 		Controller: c, number: number, nodes: map[string]*Node{}, seen: map[string]Seen{},
-		busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
+		run: newRun("", time.Time{}), busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
 	}
 }
 
@@ -55,26 +60,29 @@ func (l *loop) keep(ctx context.Context) {
 	defer l.closeNodes()
 	defer work.Wait()
 	defer stop()
+	l.runCtx, l.endRun = context.WithCancel(ctx)
+	defer func() { l.endRun() }()
 	work.Go(func() { l.beat(ctx) })
-	watched := map[string]bool{}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
 		changed := l.changes()
 		if s, rev, ok := l.state(); ok {
-			for name, node := range s.Record.Nodes {
-				if !watched[name] {
-					watched[name] = true
-					work.Go(func() { l.probe(ctx, name, node.Address) })
-				}
+			added, err := l.open(&s.Record)
+			if err != nil {
+				l.cfg.Log.ErrorContext(ctx, "the record names a node that cannot be used", "shard", l.number, "error", err)
+				return
+			}
+			for _, name := range added {
+				work.Go(func() { l.probe(ctx, name) })
 			}
 			for _, a := range Next(s) {
-				l.start(ctx, &work, a, s, rev)
+				l.start(&work, a, s, rev)
 			}
 		}
 		select {
 		case o := <-l.done:
-			l.finish(o)
+			l.finish(ctx, o)
 		case <-changed:
 		case <-l.probed:
 		case <-ticker.C:
@@ -90,6 +98,7 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 	if err != nil {
 		return State{}, 0, false
 	}
+	l.run.forget(&r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s = State{
@@ -103,50 +112,63 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 }
 
 // start begins an action unless it is under way, has just failed, or would write the record beside another one.
-func (l *loop) start(ctx context.Context, work *sync.WaitGroup, a Action, s State, rev int64) {
-	key := a.key()
-	if a.writesRecord() {
-		key = "record"
-	}
-	if l.busy[key] || s.Now.Sub(l.failed[a.key()]) < retryAfter {
+func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
+	if l.busy[a.key()] || s.Now.Sub(l.failed[a.key()]) < retryAfter {
 		return
 	}
-	l.busy[key] = true
+	l.busy[a.key()] = true
+	ctx := l.runCtx
 	work.Go(func() {
-		began := l.cfg.Now()
-		fact, err := l.do(ctx, a, s, rev)
+		o := outcome{action: a, run: s.Run.ID, nodes: a.touches(&s.Record), began: l.cfg.Now()}
+		o.fact, o.err = l.do(ctx, a, s, rev)
 		select {
-		case l.done <- outcome{a, began, err, fact}:
-		case <-ctx.Done():
+		case l.done <- o:
+		case <-ctx.Done(): // nobody waits for it any more
 		}
 	})
 }
 
-// finish takes what an action found into the run. A fact of another run is of no use any more.
-func (l *loop) finish(o outcome) {
-	if o.action.writesRecord() {
-		delete(l.busy, "record")
-	} else {
-		delete(l.busy, o.action.key())
-	}
+// finish takes what an action found into the run. What belongs to another run is of no use any more: that a node was fenced in an
+// epoch that is over says nothing about this one.
+func (l *loop) finish(ctx context.Context, o outcome) {
 	now := l.cfg.Now()
+	l.change(o.nodes, now)
+	if o.run != l.run.ID {
+		return
+	}
+	delete(l.busy, o.action.key())
 	l.run.Journal.add(o, now)
 	if o.err != nil {
 		l.failed[o.action.key()] = now
-		l.cfg.Log.Warn("a step of a failover failed; it is tried again", "shard", l.number, "step", o.action.Kind, "node", o.action.Node,
-			"error", o.err)
+		l.cfg.Log.WarnContext(ctx, "a step of a failover failed; it is tried again", "shard", l.number, "step", o.action.Kind,
+			"node", o.action.Node, "error", o.err)
 		return
 	}
 	if o.fact != nil {
 		o.fact(&l.run)
 	}
-	l.cfg.Log.Info("failover step", "shard", l.number, "step", o.action.Kind, "node", o.action.Node, "why", o.action.Why,
+	if l.run.ID != o.run {
+		l.endRun() // what the old run has under way would only stand in the way
+		l.runCtx, l.endRun = context.WithCancel(ctx)
+		clear(l.busy)
+		clear(l.failed)
+	}
+	l.cfg.Log.InfoContext(ctx, "failover step", "shard", l.number, "step", o.action.Kind, "node", o.action.Node, "why", o.action.Why,
 		"took_ms", float64(now.Sub(o.began).Microseconds())/1000)
 }
 
+// change forgets what was seen of nodes before an action on them ended. It may have failed half-way.
+func (l *loop) change(nodes []string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range nodes {
+		l.seen[name] = l.seen[name].changed(now)
+	}
+}
+
 // probe asks a node again and again until ctx ends.
-func (l *loop) probe(ctx context.Context, name, address string) {
-	node := l.node(name, address)
+func (l *loop) probe(ctx context.Context, name string) {
+	node := l.node(name)
 	for {
 		began := l.cfg.Now()
 		asked, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -173,23 +195,7 @@ func (l *loop) probe(ctx context.Context, name, address string) {
 func (l *loop) note(name string, began time.Time, status Status, err error, refused bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, seen := l.cfg.Now(), l.seen[name]
-	switch {
-	case err == nil:
-		received := seen.ReceivedAt
-		if status.ReceivedMark != seen.ReceivedMark {
-			received = now
-		}
-		seen = Seen{Status: status, AnsweredAt: now, ReceivedAt: received}
-	default:
-		if seen.Misses++; seen.FailingAt.IsZero() {
-			seen.FailingAt = began
-		}
-		if refused {
-			seen.Refused++
-		}
-	}
-	l.seen[name] = seen
+	l.seen[name] = l.seen[name].noted(probed{began: began, now: l.cfg.Now(), status: status, err: err, refused: refused})
 	select {
 	case l.probed <- struct{}{}:
 	default:
@@ -202,7 +208,9 @@ func (l *loop) beat(ctx context.Context) {
 	for {
 		if r, _, err := l.record(l.number); err == nil && r.Phase == shard.PhaseServing {
 			beating, cancel := context.WithTimeout(ctx, time.Second)
-			_ = l.node(r.Primary, r.Nodes[r.Primary].Address).Beat(beating, "controller") // its absence is what matters
+			if node := l.node(r.Primary); node != nil {
+				_ = node.Beat(beating, "controller") // its absence is what matters
+			}
 			cancel()
 		}
 		select {
@@ -213,17 +221,33 @@ func (l *loop) beat(ctx context.Context) {
 	}
 }
 
-func (l *loop) node(name, address string) *Node {
+// node is a database of the shard; open has seen to it that it is there.
+func (l *loop) node(name string) *Node {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nodes[name] == nil {
-		l.nodes[name] = l.cfg.Open(l.number, name, address)
-	}
 	return l.nodes[name]
+}
+
+// open makes the nodes of a record known, and returns the new ones.
+func (l *loop) open(r *Record) (added []string, err error) {
+	for _, name := range r.names() {
+		if l.node(name) != nil {
+			continue
+		}
+		node, err := l.cfg.Open(l.number, name, r.Nodes[name].Address)
+		if err != nil {
+			return added, fmt.Errorf("node %s: %w", name, err)
+		}
+		l.mu.Lock()
+		l.nodes[name] = node
+		l.mu.Unlock()
+		added = append(added, name)
+	}
+	return added, nil
 }
 
 func (l *loop) closeNodes() {
 	for _, node := range l.nodes {
-		_ = node.Close() // what it was doing has ended
+		node.Close()
 	}
 }

@@ -75,7 +75,7 @@ func (s *State) isReady(node string) bool {
 
 // switchOver makes the record one of a planned failover: nobody is killed, and instances end what they have begun.
 func (r *Record) switchOver(run string) {
-	r.decide(run, nil)
+	r.decide(run, true)
 	r.Planned = true
 }
 
@@ -98,7 +98,7 @@ const planMax = 2 * time.Second
 
 // quiesce makes the old primary read-only and waits until the others have received everything it has.
 func (l *loop) quiesce(ctx context.Context, r Record) error {
-	primary := l.node(r.Primary, r.Nodes[r.Primary].Address)
+	primary := l.node(r.Primary)
 	if err := primary.Claim(ctx, r.Epoch, r.Run); err != nil {
 		return err
 	}
@@ -131,3 +131,22 @@ func (o Order) done(number int) []register.Op {
 func orderKey(number int) string {
 	return ordersPrefix + shard.RecordKey(number)[len(shard.RecordPrefix):]
 }
+
+// awaitReceived waits until a node has received everything up to a position.
+func (l *loop) awaitReceived(ctx context.Context, name string, r Record, position GTID) error {
+	for {
+		l.mu.Lock()
+		seen := l.seen[name]
+		l.mu.Unlock()
+		if seen.StartID == r.heard()[name] && seen.Received.Compare(position) >= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(catchUpPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%s has received %s, not %s: %w", name, seen.Received, position, ctx.Err())
+		}
+	}
+}
+
+const catchUpPause = 5 * time.Millisecond

@@ -36,6 +36,7 @@ const (
 	BootNone    Boot = ""
 	BootPrimary Boot = "MASTER"
 	BootReplica Boot = "SLAVE"
+	BootRebuild Boot = "REBUILD" // no start: its data are not to be used any more, and no agent replaces them by itself yet
 )
 
 // BootOf says how the agent of a node may start its database now, or BootNone: not yet. While a failover goes on, the old primary and

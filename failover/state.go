@@ -1,10 +1,9 @@
 package failover
 
 import (
+	"maps"
 	"slices"
 	"time"
-
-	"github.com/statesvc/statesvc/shard"
 )
 
 // State is everything that Next looks at. It is a snapshot: nothing in it changes while Next runs.
@@ -27,6 +26,7 @@ type State struct {
 type Seen struct {
 	Status               // the newest answer; zero before the first
 	AnsweredAt time.Time // when it came
+	ChangedAt  time.Time // when an action of ours on the node ended: what was asked before says nothing any more
 	FailingAt  time.Time // when the first probe since then failed; zero: none has
 	Misses     int       // probes that got no answer since then
 	Refused    int       // of these, connections that were refused
@@ -45,7 +45,57 @@ type Run struct {
 	Following map[string]bool // nodes that were pointed at the new primary
 	Proved    bool            // the fence row is committed and acknowledged
 	Opened    bool
+	Refused   map[string]Refused // possible acknowledgers that the primary does not let in any more
 	Journal   Journal
+}
+
+// Refused says that a process cannot acknowledge any more, and up to where it may have.
+type Refused struct {
+	StartID  string
+	Position GTID // of the primary, read after the node was locked out
+}
+
+// forget drops what a record that has moved on makes meaningless: who is no possible acker any more is not being expelled, and
+// may join again under the same start id.
+func (r *Run) forget(record *Record) {
+	heard := record.heard()
+	maps.DeleteFunc(r.Refused, func(node string, refused Refused) bool { return heard[node] != refused.StartID })
+}
+
+// noted is what is seen of a node after one more probe. An answer to what was asked before our newest action on the node ended is
+// none: a primary that has just been promoted would look like one whose semi-synchronous replication is off.
+func (seen Seen) noted(p probed) Seen {
+	switch {
+	case p.err == nil && p.began.Before(seen.ChangedAt):
+		return seen
+	case p.err == nil:
+		received := seen.ReceivedAt
+		if p.status.ReceivedMark != seen.ReceivedMark {
+			received = p.now
+		}
+		return Seen{Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt}
+	}
+	if seen.Misses++; seen.FailingAt.IsZero() {
+		seen.FailingAt = p.began
+	}
+	if p.refused {
+		seen.Refused++
+	}
+	return seen
+}
+
+// probed is how a probe went.
+type probed struct {
+	began, now time.Time
+	status     Status
+	err        error
+	refused    bool
+}
+
+// changed is what is seen of a node after an action of ours has changed it: nothing that may be relied on.
+func (seen Seen) changed(now time.Time) Seen {
+	seen.ChangedAt, seen.AnsweredAt = now, time.Time{}
+	return seen
 }
 
 // Kind is the kind of an action.
@@ -73,7 +123,8 @@ const (
 	Join    Kind = "join"    // record: the node may acknowledge soon, so it must be heard from now on
 	Attach  Kind = "attach"  // the joining node follows the primary
 	Admit   Kind = "admit"   // record: it has caught up and may be elected
-	Drop    Kind = "drop"    // the node may not acknowledge any more; when that is certain, the record says so
+	Refuse  Kind = "refuse"  // the primary lets the node in no more
+	Drop    Kind = "drop"    // record: without those who cannot acknowledge any more
 )
 
 // Action is something to be done now. Why is for the journal.
@@ -84,13 +135,41 @@ type Action struct {
 	Why  string
 }
 
-// key tells actions apart that must not run twice at the same time.
-func (a Action) key() string { return string(a.Kind) + " " + a.Node }
+// key tells actions apart that must not run at the same time. An attachment that ends after the node was locked out would let it
+// in again, so what concerns a node's right to acknowledge has one key.
+func (a Action) key() string {
+	switch {
+	case a.writesRecord():
+		return "record"
+	case a.Kind == Follow || a.Kind == Attach || a.Kind == Refuse:
+		return "acker " + a.Node
+	}
+	return string(a.Kind) + " " + a.Node
+}
+
+// touches are the nodes that an action changes, so that older answers to probes say nothing about them.
+func (a Action) touches(r *Record) []string {
+	switch a.Kind {
+	case Promote, Open:
+		return []string{a.Node}
+	case Follow, Attach:
+		return []string{a.Node, r.Primary}
+	default:
+		return nil
+	}
+}
 
 // writesRecord says that the action is a compare-and-set of the record.
 func (a Action) writesRecord() bool {
 	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop}, a.Kind)
 }
+
+// ordered says that the action carries out an order, which is then removed. Suspend may be a tripwire's as well; an order that stands
+// beside it is then carried out with it.
+func (a Action) ordered() bool { return slices.Contains([]Kind{SwitchOver, Suspend, Resume}, a.Kind) }
+
+// begins says that the action begins a failover, and a run with it.
+func (a Action) begins() bool { return a.Kind == Decide || a.Kind == SwitchOver }
 
 // answers says that a node has answered a probe under the given start id lately.
 func (s *State) answers(node, startID string) bool {
@@ -110,5 +189,27 @@ func (s *State) receives(node string, d time.Duration) bool {
 	return s.fresh(node) && seen.IORunning == ioRunning && s.Now.Sub(seen.ReceivedAt) <= d
 }
 
-// serving is the record's phase as most rules ask for it.
-func (s *State) serving() bool { return s.Record.Phase == shard.PhaseServing }
+// ended says why a process is gone for good, or "". It can acknowledge nothing any more.
+func (s *State) ended(node, startID string) string {
+	switch {
+	case s.Dead[startID]:
+		return "its process has ended"
+	case s.fresh(node) && s.Seen[node].StartID != startID:
+		return "it was restarted"
+	}
+	return ""
+}
+
+// lost says why a process must not be counted on, or "". It may come back if it is only silent.
+func (s *State) lost(node, startID string) string {
+	if why := s.ended(node, startID); why != "" {
+		return why
+	}
+	if failing := s.Seen[node].FailingAt; !failing.IsZero() && s.Now.Sub(failing) >= dropAfter {
+		return "it does not answer"
+	}
+	return ""
+}
+
+// waited is how long ago this run was decided on.
+func (s *State) waited() time.Duration { return s.Now.Sub(s.Run.DecidedAt) }

@@ -57,6 +57,9 @@ func (s *State) nextFencing() []Action {
 	if actions, planned := s.nextPlanned(); planned {
 		return actions
 	}
+	if startID, again := s.Record.InSync[s.Record.Primary]; again && s.lost(s.Record.Primary, startID) != "" {
+		return []Action{{Kind: Decide, Node: s.Record.Primary, Why: "the candidate that was taken over is lost"}}
+	}
 	var actions []Action
 	for node, startID := range s.Record.heard() {
 		if fenced, ok := s.Run.Fenced[node]; !ok || fenced.StartID != startID || !fenced.IOStopped {
@@ -90,7 +93,7 @@ func (s *State) stuck(waits string) []Action {
 	if s.Run.DecidedAt.IsZero() {
 		return nil
 	}
-	waited := s.Now.Sub(s.Run.DecidedAt)
+	waited := s.waited()
 	switch {
 	case waited >= orderBootAfter && s.Record.Boot[s.Record.Primary] == BootNone:
 		return []Action{{Kind: OrderBoot, Node: s.Record.Primary, Why: waits}}
@@ -103,21 +106,13 @@ func (s *State) stuck(waits string) []Action {
 // nextPromoting is F6 to F9.
 func (s *State) nextPromoting() []Action {
 	primary := s.Record.Primary
-	if why := s.candidateLost(); why != "" {
-		return []Action{{Kind: Decide, Node: primary, Why: why}}
+	if why := s.lost(primary, s.Record.PrimaryStart); why != "" {
+		return []Action{{Kind: Decide, Node: primary, Why: "the candidate is lost: " + why}}
 	}
 	if !s.Run.Promoted {
 		return []Action{{Kind: Promote, Node: primary, GTID: s.Record.Floor}}
 	}
-	var actions []Action
-	for _, node := range slices.Sorted(maps.Keys(s.Record.heard())) {
-		if !s.Run.Following[node] {
-			actions = append(actions, Action{Kind: Follow, Node: node})
-		}
-	}
-	if len(s.Record.heard()) == 0 {
-		actions = append(actions, s.anybody()...)
-	}
+	actions := s.followers()
 	switch {
 	case !s.Run.Proved:
 		return append(actions, Action{Kind: Establish, Node: primary})
@@ -129,25 +124,35 @@ func (s *State) nextPromoting() []Action {
 	return append(actions, Action{Kind: Serve, Node: primary})
 }
 
-// candidateLost says why the candidate will not become the primary. It has not acknowledged anything yet.
-func (s *State) candidateLost() string {
-	seen, startID := s.Seen[s.Record.Primary], s.Record.PrimaryStart
-	switch {
-	case s.Dead[startID]:
-		return "the candidate's process has ended"
-	case s.fresh(s.Record.Primary) && seen.StartID != startID:
-		return "the candidate was restarted"
-	case !seen.FailingAt.IsZero() && s.Now.Sub(seen.FailingAt) >= dropAfter:
-		return "the candidate does not answer"
+// followers brings nodes behind the candidate: its first commit needs one that acknowledges it. The candidate has acknowledged
+// nothing to a client yet, so a process that has ended leaves the set without further ado, and its node may start again.
+func (s *State) followers() []Action {
+	var actions []Action
+	heard := s.Record.heard()
+	for _, node := range slices.Sorted(maps.Keys(heard)) {
+		switch why := s.ended(node, heard[node]); {
+		case why != "":
+			actions = append(actions, Action{Kind: Drop, Node: node, Why: why})
+		case !s.Run.Following[node] || s.idle(node):
+			actions = append(actions, Action{Kind: Follow, Node: node})
+		}
 	}
-	return ""
+	if len(heard) == 0 || !s.Run.Proved && s.waited() >= orderBootAfter {
+		actions = append(actions, s.anybody()...)
+	}
+	return actions
 }
 
-// anybody lets all other nodes join a primary that nobody follows: its first commit needs one to acknowledge it.
+// idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again.
+func (s *State) idle(node string) bool { return s.fresh(node) && s.Seen[node].IORunning == "No" }
+
+// anybody lets all other nodes join a primary whose first commit nobody acknowledges.
 func (s *State) anybody() []Action {
 	var actions []Action
+	heard := s.Record.heard()
 	for _, node := range s.Record.names() {
-		if node != s.Record.Primary && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].IOErrno != errDiverged {
+		_, already := heard[node]
+		if node != s.Record.Primary && !already && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].IOErrno != errDiverged {
 			actions = append(actions, Action{Kind: Join, Node: node})
 		}
 	}
@@ -156,7 +161,7 @@ func (s *State) anybody() []Action {
 
 // leased says that an instance may still release a read of the old epoch (F8).
 func (s *State) leased() bool {
-	return len(s.Holding) > 0 && s.Now.Sub(s.Run.DecidedAt) < leaseWait
+	return len(s.Holding) > 0 && s.waited() < leaseWait
 }
 
 // tripwire says that acknowledgements may have been given without a replica: from then on a failover could lose them.
@@ -166,14 +171,14 @@ func (s *State) tripwire() string {
 		return ""
 	}
 	switch {
-	case primary.NoTx > s.Record.NoTx:
-		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.NoTx-s.Record.NoTx)
-	case !primary.MasterEnabled:
+	case primary.SemiSync.NoTx > s.Record.NoTx:
+		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.SemiSync.NoTx-s.Record.NoTx)
+	case !primary.SemiSync.PrimaryEnabled:
 		return "semi-synchronous replication was switched off on the primary"
-	case primary.TimeoutMS < waitTimeoutMinMS:
-		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.TimeoutMS)
-	case primary.WaitPoint != waitPoint:
-		return "the primary shows transactions before a replica has them (" + primary.WaitPoint + ")"
+	case primary.SemiSync.TimeoutMS < waitTimeoutMinMS:
+		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.SemiSync.TimeoutMS)
+	case primary.SemiSync.WaitPoint != waitPoint:
+		return "the primary shows transactions before a replica has them (" + primary.SemiSync.WaitPoint + ")"
 	}
 	return ""
 }

@@ -32,6 +32,8 @@ func (s *State) suspicion() string {
 		return fmt.Sprintf("it was restarted: start id %s, the record has %s", seen.StartID, r.PrimaryStart)
 	case seen.Refused >= refusedMin && s.anyMember(func(n string) bool { return s.fresh(n) && s.Seen[n].IORunning != ioRunning }):
 		return fmt.Sprintf("it refused %d connections and a replica has lost it", seen.Refused)
+	case seen.Refused >= refusedMin && len(r.InSync) == 0 && s.Now.Sub(seen.FailingAt) >= dropAfter:
+		return fmt.Sprintf("it refused %d connections and is alone: it has to be started again", seen.Refused)
 	case s.hangs(seen):
 		return fmt.Sprintf("%d probes got no answer and no replica received anything for %s", seen.Misses, hangAfter)
 	}

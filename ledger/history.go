@@ -80,6 +80,7 @@ func (l *Ledger) Entries(ctx context.Context, owner string, f EntryFilter) (Entr
 		if err := db.Order("seq").Limit(q.limit + 1).Find(&records).Error; err != nil {
 			return err
 		}
+		page = EntryPage{}
 		if len(records) > q.limit {
 			records = records[:q.limit]
 			page.Next = records[q.limit-1].Seq
@@ -115,8 +116,9 @@ const verifyPage = 500
 // VerifyHistory computes the hash chain of an owner anew, on one snapshot, and compares it with what is stored. It reads the
 // whole history. A chain that does not fit is a result and not an error.
 func (l *Ledger) VerifyHistory(ctx context.Context, owner string) (VerifyBody, error) {
-	chain := chain{owner: owner}
+	var chain chain
 	err := l.readOwner(ctx, owner, 0, func(q query) error {
+		chain = newChain(owner)
 		var row ownerRecord
 		if err := first(q.db, &row); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
@@ -153,6 +155,8 @@ type chain struct {
 	brokenAt int64
 	buf      []byte
 }
+
+func newChain(owner string) chain { return chain{owner: owner} }
 
 func (c *chain) add(r *entryRecord) {
 	c.buf = appendHashed(c.buf[:0], c.head[:], c.owner, r.Seq, r.Kind, r.At, toID(r.HoldID), r.Doc)

@@ -138,9 +138,9 @@ func (l *Ledger) holdBodies(live []holdRecord, decided []decidedRecord, at time.
 
 // Coupon shows a coupon. It returns ErrNotFound if there is none.
 func (l *Ledger) Coupon(ctx context.Context, coupon id.ID) (Coupon, error) {
-	var record couponRecord
 	var body Coupon
 	err := l.read(ctx, shard.Bucket(coupon.Bucket()), func(tx *gorm.DB, at time.Time) error {
+		var record couponRecord
 		if err := first(tx.Where("bucket = ? AND coupon_id = ?", coupon.Bucket(), coupon[:]), &record); err != nil {
 			return err
 		}
@@ -201,9 +201,9 @@ func whereCouponState(db *gorm.DB, state string, at time.Time) (*gorm.DB, error)
 
 // Lot shows a lot. It returns ErrNotFound if there is none.
 func (l *Ledger) Lot(ctx context.Context, lot id.ID) (Lot, error) {
-	var record lotRecord
 	var body Lot
 	err := l.read(ctx, shard.Bucket(lot.Bucket()), func(tx *gorm.DB, at time.Time) error {
+		var record lotRecord
 		if err := first(tx.Where("bucket = ? AND lot_id = ?", lot.Bucket(), lot[:]), &record); err != nil {
 			return err
 		}
@@ -222,7 +222,7 @@ func (l *Ledger) Lot(ctx context.Context, lot id.ID) (Lot, error) {
 
 // Lots lists the lots of an owner. With a state, a page may have fewer lots than its limit before the end of the list.
 func (l *Ledger) Lots(ctx context.Context, owner string, f LotFilter) (Page[Lot], error) {
-	page := Page[Lot]{Items: []Lot{}}
+	var page Page[Lot]
 	if f.State != "" && f.State != LotLive && f.State != LotEnded {
 		return page, invalid("/state", "must be LIVE or ENDED")
 	}
@@ -241,7 +241,7 @@ func (l *Ledger) Lots(ctx context.Context, owner string, f LotFilter) (Page[Lot]
 		if err != nil {
 			return err
 		}
-		page.Next = next
+		page = Page[Lot]{[]Lot{}, next}
 		for i := range records {
 			lot := records[i].body(l.cfg.Codec, back, q.at)
 			if f.State == "" || (lot.Available+lot.Held > 0) == (f.State == LotLive) {
@@ -317,6 +317,7 @@ func (l *Ledger) Operation(ctx context.Context, owner, key string) (OperationBod
 	var row operationRecord
 	bucket := shard.BucketOf(owner)
 	err := l.read(ctx, bucket, func(tx *gorm.DB, _ time.Time) error {
+		row = operationRecord{}
 		return first(tx.Table(decisions).Where("bucket = ? AND owner = ? AND op_key = ?", bucket, owner, key), &row)
 	})
 	switch {
@@ -330,6 +331,7 @@ func (l *Ledger) Operation(ctx context.Context, owner, key string) (OperationBod
 	return operationBody(owner, key, "NOT_SEEN", nil), nil
 }
 
+// read runs f over a snapshot. f may run several times, and must begin anew each time; see [shard.Store.Read].
 func (l *Ledger) read(ctx context.Context, b shard.Bucket, f func(tx *gorm.DB, at time.Time) error) error {
 	return l.cfg.Store.Read(ctx, b, f)
 }

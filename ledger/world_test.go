@@ -26,6 +26,7 @@ import (
 // the shard's floor, below which no batch decides.
 type world struct {
 	db      *shard.DB
+	open    func() (*shard.DB, error)
 	codec   *id.Codec
 	ledgers []*ledger.Ledger
 	configs []ledger.Config
@@ -66,7 +67,7 @@ func newWorld(t testing.TB, e engine) *world {
 	if err := db.TakeBuckets(t.Context(), 0, shard.Buckets-1); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{db: db, codec: must(id.NewCodec(map[uint8][]byte{1: []byte(idKey)}, 1))}
+	w := &world{db: db, open: open, codec: must(id.NewCodec(map[uint8][]byte{1: []byte(idKey)}, 1))}
 	routes := newRoutes(t)
 	w.start = func(t testing.TB, points failpoint.Points) ledger.Config {
 		t.Helper()
@@ -100,12 +101,12 @@ func newRoutes(t testing.TB) *shard.Routes {
 
 // instance is what makes a ledger with a store, lanes and an id node of its own.
 func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard.DB, error), node uint16,
-	points failpoint.Points,
+	points failpoint.Points, more ...func(*shard.StoreConfig),
 ) ledger.Config {
 	t.Helper()
-	store := shard.NewStore(shard.StoreConfig{
+	cfg := shard.StoreConfig{
 		Routes: routes,
-		Open:   func(int, string) (*shard.DB, error) { return open() },
+		Open:   func(shard.Route) (*shard.DB, error) { return open() },
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(w.codec), Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), FailPoints: points,
 			Undecided: func(context.Context, shard.UndecidedBatch) []shard.Fate {
@@ -113,7 +114,11 @@ func (w *world) instance(t testing.TB, routes *shard.Routes, open func() (*shard
 				return nil
 			},
 		},
-	})
+	}
+	for _, change := range more {
+		change(&cfg)
+	}
+	store := shard.NewStore(cfg)
 	t.Cleanup(func() {
 		if err := store.Close(context.Background()); err != nil {
 			t.Error(err)

@@ -30,6 +30,8 @@ type ResolverConfig struct {
 	Blacklist *blacklist.Blacklist
 	// Primary returns where a shard is written to now.
 	Primary func(shard int) (*shard.DB, uint64, error)
+	// Changed is closed when that may have changed.
+	Changed func() <-chan struct{}
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -169,11 +171,12 @@ func (r *Resolver) written(records, listed []blacklist.Undecided) []blacklist.Un
 }
 
 // settleUntilDone asks the shard until it answers. Before that it tells the other instances, and goes on trying for as long as
-// it has to ask. Without the register the shard is asked all the same: only if this instance dies before the answer is the
-// outcome left to the clients' retries.
+// it has to ask. A shard that fails over is asked again as soon as the routes say so. Without the register the shard is asked all the
+// same: only if this instance dies before the answer is the outcome left to the clients' retries.
 func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
 	recorded := false
 	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {
+		changed := r.cfg.Changed()
 		recorded = recorded || r.record(ctx, records)
 		settled, err := r.settle(ctx, number, records)
 		if err == nil {
@@ -184,6 +187,8 @@ func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []bl
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("settle %d operations: %w", len(records), ctx.Err())
+		case <-changed:
+			pause = settlePauseMin / 2 // the next one is the first again
 		case <-time.After(pause):
 		}
 	}

@@ -23,6 +23,8 @@ type world struct {
 	t    *testing.T
 	db   *shard.DB
 	path string
+
+	changed chan struct{} // of the routes; nil: they never change
 }
 
 // newRegister is a world whose shard is never reached, which saves much of the time of a test.
@@ -90,6 +92,7 @@ func (w *world) instanceOn(name string, wrap func(register.Register) register.Re
 	in.Resolver = pending.NewResolver(pending.ResolverConfig{
 		Instance: name, Blacklist: blocks, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Primary: func(number int) (*shard.DB, uint64, error) { return w.db, 1, primary(number) },
+		Changed: func() <-chan struct{} { return w.changed },
 	})
 	return in
 }

@@ -24,7 +24,7 @@ const (
 	listPage        = 1000             // entries in one answer: a long list must not block the member's other work
 	listAttemptsMax = 10               // a list that is overtaken by compaction this often would never end
 
-	// A member that is paused keeps its connections, and a read that it holds ends only here; another member is asked then.
+	// A member that is paused keeps its connections, and a read that it holds ends only here; then all members are asked.
 	// Each attempt gets twice the time of the one before, so that a slow cluster answers in the end.
 	readFirstTTL = 250 * time.Millisecond
 	readLastTTL  = 4 * time.Second
@@ -196,30 +196,57 @@ func (e *Etcd) revision(ctx context.Context) (int64, error) {
 
 // get is a linearizable read; see read.
 func (e *Etcd) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	var resp *clientv3.GetResponse
-	err := e.read(ctx, func(ctx context.Context) (err error) {
-		resp, err = e.client.Get(ctx, key, opts...)
-		return err
-	})
-	return resp, err
+	return read(ctx, e, func(ctx context.Context) (*clientv3.GetResponse, error) { return e.client.Get(ctx, key, opts...) })
 }
 
-// read repeats once, which must change nothing that matters, until it is answered or ctx ends.
-func (e *Etcd) read(ctx context.Context, once func(ctx context.Context) error) error {
+// read asks until it is answered or ctx ends: first one member, then all at once. What it asks must do no harm when it is done
+// several times.
+func read[T any](ctx context.Context, e *Etcd, once func(ctx context.Context) (T, error)) (T, error) {
+	members := 1
 	for ttl := readFirstTTL; ; ttl = min(2*ttl, readLastTTL) {
 		if e.ctx.Err() != nil {
-			return ErrClosed
+			return *new(T), ErrClosed
 		}
 		attempt, cancel := context.WithTimeout(ctx, ttl)
-		err := once(attempt)
+		value, err := ask(attempt, members, once)
 		cancel()
 		if err == nil || !transient(err) {
-			return err
+			return value, err
 		}
 		if pause(ctx, readPause) != nil {
-			return fmt.Errorf("%w, last attempt: %w", ctx.Err(), err)
+			return value, fmt.Errorf("%w, last attempt: %w", ctx.Err(), err)
+		}
+		members = len(e.client.Endpoints())
+	}
+}
+
+// ask does once n times side by side, and returns the first answer, or an error that is none. The client takes the members in
+// turn, so each is asked about once.
+func ask[T any](ctx context.Context, n int, once func(ctx context.Context) (T, error)) (value T, err error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer)
+	for range n {
+		go func() {
+			value, err := once(ctx)
+			answers <- answer{value, err}
+		}()
+	}
+	answered := false
+	for range n {
+		if a := <-answers; !answered {
+			value, err = a.value, a.err
+			answered = err == nil || !transient(err)
+		}
+		if answered {
+			cancel() // and wait for the others
 		}
 	}
+	return value, err
 }
 
 // transient tells whether another member, or the same one later, may answer better.
@@ -231,11 +258,11 @@ func transient(err error) bool {
 	if answered, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = answered.Code()
 	}
-	switch code { //nolint:exhaustive // all others are answers
+	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted:
 		return true
 	default:
-		return false
+		return false // an answer
 	}
 }
 

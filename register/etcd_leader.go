@@ -15,6 +15,7 @@ import (
 
 const (
 	leadersPrefix = "leaders/"  // leaders/<name>/<lease>: who campaigns for name; the oldest key leads
+	recheckTTL    = time.Second // how long a silent watch is believed: the member that holds it may be paused
 	withdrawTTL   = time.Second // for taking back a candidacy whose context has ended; the session takes it back otherwise
 )
 
@@ -106,9 +107,9 @@ func (e *Etcd) awaitTurn(ctx context.Context, prefix string, own Entry) error {
 	}
 }
 
-// awaitChange returns when key has changed after rev, and sometimes earlier.
+// awaitChange returns when key has changed after rev, and sometimes earlier: look again.
 func (e *Etcd) awaitChange(ctx context.Context, key string, rev int64) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, recheckTTL)
 	defer cancel()
 	if _, open := <-e.Watch(ctx, key, rev); !open {
 		_ = pause(ctx, afterLoss)

@@ -10,9 +10,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// renewalsPerTTL is how many renewals of a session fit into its time, so that a lost one, or a member that hangs, costs no
-// session.
-const renewalsPerTTL = 4
+// A session is renewed long before its end, so that lost renewals, or a member that hangs, cost no session: after a quarter of
+// its time, and with five attempts in the rest.
+const (
+	renewAfter = 4 // parts of the TTL
+	renewLimit = 7
+)
 
 // Session is a lease in an etcd register: what is put with it goes away with it. The cluster ends it when it hears nothing
 // for its time.
@@ -33,22 +36,14 @@ func (e *Etcd) NewSession(ctx context.Context, ttl time.Duration) (*Session, err
 	}
 	s := &Session{etcd: e, ttl: time.Duration(seconds) * time.Second}
 	s.ctx, s.end = context.WithCancel(e.ctx)
-	var term context.Context
-	var endTerm context.CancelFunc = func() {}
-	err := e.read(ctx, func(ctx context.Context) error { // repeated: a lease that nobody knows of ends by itself
-		endTerm()
-		term, endTerm = context.WithTimeout(s.ctx, s.ttl)
-		granted, err := e.client.Grant(ctx, seconds)
-		if err == nil {
-			s.lease = granted.ID
-		}
-		return err
-	})
+	first := s.newTerm() // before the lease is asked for, and a lease that nobody knows of ends by itself
+	granted, err := read(ctx, e, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) { return e.client.Grant(ctx, seconds) })
 	if err == nil {
-		err = e.start(func() { s.keep(term, endTerm) })
+		s.lease = granted.ID
+		err = e.start(func() { s.keep(first) })
 	}
 	if err != nil {
-		endTerm()
+		first.end()
 		s.end()
 		return nil, fmt.Errorf("begin a session: %w", err)
 	}
@@ -59,33 +54,48 @@ func (e *Etcd) NewSession(ctx context.Context, ttl time.Duration) (*Session, err
 // our own clock. The cluster counts from later on, so it ends the session no earlier, unless somebody revokes it.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 
-// keep renews the session until it is lost or closed. term ends when the session may be over; a new one begins before its
-// renewal is sent.
-func (s *Session) keep(term context.Context, endTerm context.CancelFunc) {
+// term is the time for which the session certainly lives. It begins before its renewal is sent.
+type term struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func (s *Session) newTerm() term {
+	ctx, end := context.WithTimeout(s.ctx, s.ttl)
+	return term{ctx, end}
+}
+
+// keep renews the session until it is lost or closed.
+func (s *Session) keep(current term) {
 	defer s.end()
-	defer func() { endTerm() }()
-	for pause(term, s.ttl/renewalsPerTTL) == nil {
-		next, endNext := context.WithTimeout(s.ctx, s.ttl)
-		switch err := s.renew(term); {
-		case err == nil:
-			endTerm()
-			term, endTerm = next, endNext
-			continue
-		case errors.Is(err, rpctypes.ErrLeaseNotFound):
-			endTerm()
+	defer func() { current.end() }()
+	members, wait := 1, s.ttl/renewAfter
+	for pause(current.ctx, wait) == nil {
+		next := s.newTerm()
+		err := s.renew(current.ctx, members)
+		if err == nil {
+			current, next = next, current
+			members, wait = 1, s.ttl/renewAfter
+		} else {
+			members, wait = len(s.etcd.client.Endpoints()), readPause
 		}
-		endNext()
+		next.end() // the one that does not count
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			break
+		}
 	}
 	if s.ctx.Err() == nil {
 		s.etcd.log.WarnContext(s.ctx, "session lost", "lease", int64(s.lease))
 	}
 }
 
-// renew asks once. The client's own renewal keeps to one connection, and loses the session if that member hangs.
-func (s *Session) renew(term context.Context) error {
-	attempt, cancel := context.WithTimeout(term, s.ttl/renewalsPerTTL)
+// renew asks so many members. The client's own renewal keeps to one connection, and loses the session if that member hangs.
+func (s *Session) renew(ctx context.Context, members int) error {
+	attempt, cancel := context.WithTimeout(ctx, s.ttl/renewLimit)
 	defer cancel()
-	_, err := s.etcd.client.KeepAliveOnce(attempt, s.lease)
+	_, err := ask(attempt, members, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+		return s.etcd.client.KeepAliveOnce(ctx, s.lease)
+	})
 	return err
 }
 
@@ -103,9 +113,8 @@ func (s *Session) Txn(ctx context.Context, txn Txn) (rev int64, err error) {
 // Close ends the session and removes its keys. After an error they may stay until the session's time is over.
 func (s *Session) Close(ctx context.Context) error {
 	s.end()
-	err := s.etcd.read(ctx, func(ctx context.Context) error { // repeated: a lease can be revoked only once
-		_, err := s.etcd.client.Revoke(ctx, s.lease)
-		return err
+	_, err := read(ctx, s.etcd, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) { // a second time it is gone
+		return s.etcd.client.Revoke(ctx, s.lease)
 	})
 	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return fmt.Errorf("close the session: %w", err)

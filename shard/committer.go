@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -42,6 +43,10 @@ type Config struct {
 	// is missing from the result stays undecided.
 	Undecided func(ctx context.Context, u UndecidedBatch) []Fate
 
+	// Suspect is told of each connection to the primary that was refused or lost, and of each that did not answer in time, when
+	// nobody had cut it here. It must be quick; nil: nobody wants to know.
+	Suspect func(shard int, epoch uint64, what string)
+
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *Metrics
@@ -71,6 +76,8 @@ type Committer struct {
 	wg       sync.WaitGroup
 	ctx      context.Context // ends when a close gives up waiting
 	cancel   context.CancelFunc
+
+	abandoned atomic.Bool // the epoch is over: nothing is begun any more, and no COMMIT is sent
 }
 
 // NewCommitter starts the lanes. Close ends them.
@@ -163,6 +170,29 @@ func (c *Committer) Close(ctx context.Context) error {
 		c.cancel()
 		<-done
 		return fmt.Errorf("close the committer of shard %d: %w", c.cfg.Shard, context.Cause(ctx))
+	}
+}
+
+// Abandon stops the lanes where they are, because the register has taken the shard from this primary. The connections are cut: a
+// batch that waits for the answer to COMMIT becomes undecided at once, and is left to its lane and the resolver. Every other
+// operation is handed back with ErrStaleRoute, and none of these has had its COMMIT sent. When Abandon returns, nothing of
+// the epoch can be begun or sent; Close is still needed, and waits for what is undecided.
+func (c *Committer) Abandon() {
+	c.abandoned.Store(true)
+	c.cfg.DB.Cut()
+	for _, l := range c.lanes {
+		for _, waiting := range l.queue.abandon() {
+			if waiting.take() {
+				waiting.answer(Reply{Err: errAbandoned})
+			}
+		}
+	}
+}
+
+// suspect tells of a broken connection, unless it was cut here.
+func (c *Committer) suspect(err error) {
+	if c.cfg.Suspect != nil && brokenConnection(err) && !c.abandoned.Load() {
+		c.cfg.Suspect(c.cfg.Shard, c.cfg.Epoch, suspicion(err))
 	}
 }
 

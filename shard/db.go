@@ -1,12 +1,15 @@
 package shard
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +28,7 @@ type DB struct {
 	orm     *gorm.DB
 	now     func() time.Time
 
+	wires    *wires    // of MariaDB; nil: the database is in this process
 	observer *observer // of reads; nil: nobody looks
 	folder   string    // of the file of a SQLite shard
 }
@@ -34,6 +38,7 @@ const (
 	maxWriteConns = 16
 	maxReadConns  = 32
 	connLifetime  = 30 * time.Minute
+	warmPatience  = time.Second // as for a single connection; a candidate that takes longer is not about to serve
 )
 
 // sessionVariables are set on every MariaDB connection, with their reasons.
@@ -61,6 +66,30 @@ func OpenMariaDB(dsn string, now func() time.Time) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openMariaDB(cfg, now)
+}
+
+// OpenMariaDBAt is OpenMariaDB at another address: the nodes of a shard have user, password and schema in common. What is no
+// host:port leaves the address of the DSN, as records have it that were made before there was failover.
+func OpenMariaDBAt(dsn, address string, now func() time.Time) (*DB, error) {
+	cfg, err := mariaConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if _, port, err := net.SplitHostPort(address); err == nil && isNumber(port) {
+		cfg.Net, cfg.Addr = "tcp", address
+	}
+	return openMariaDB(cfg, now)
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+func openMariaDB(cfg *my.Config, now func() time.Time) (*DB, error) {
+	wires := newWires()
+	cfg.DialFunc = wires.dial
 	// A connector and not a DSN, which would lose the logger.
 	pool := func() (*sql.DB, error) {
 		connector, err := my.NewConnector(cfg)
@@ -69,9 +98,14 @@ func OpenMariaDB(dsn string, now func() time.Time) (*DB, error) {
 		}
 		return sql.OpenDB(connector), nil
 	}
-	return open(MariaDB, pool, now, func(db *sql.DB) gorm.Dialector {
+	db, err := open(MariaDB, pool, now, func(db *sql.DB) gorm.Dialector {
 		return mysql.New(mysql.Config{Conn: db, SkipInitializeWithVersion: true})
 	})
+	if err != nil {
+		return nil, err
+	}
+	db.wires = wires
+	return db, nil
 }
 
 func mariaConfig(dsn string) (*my.Config, error) {
@@ -156,6 +190,28 @@ func (db *DB) SQL() *sql.DB { return db.reads }
 // Close closes both pools.
 func (db *DB) Close() error { return errors.Join(db.writes.Close(), db.reads.Close()) }
 
+// Cut closes all connections under the hands of whoever uses them, and none can be made again. SQLite has none.
+func (db *DB) Cut() {
+	if db.wires != nil {
+		db.wires.cut()
+	}
+}
+
+// warm makes connections for n users of batches and for one reader, so that the first of them need not wait for one. It gives up
+// quietly: they would then be made when they are needed.
+func (db *DB) warm(ctx context.Context, n int) {
+	ctx, cancel := context.WithTimeout(ctx, warmPatience)
+	defer cancel()
+	for range n {
+		conn, err := db.writes.Conn(ctx)
+		if err != nil {
+			return
+		}
+		defer conn.Close() // all at once, or they would be one
+	}
+	_ = db.reads.PingContext(ctx)
+}
+
 // clock is the SQL of the shard's time in microseconds. SQLite runs in our process, so its clock is ours.
 func (db *DB) clock() string {
 	if db.Dialect.now != "" {
@@ -164,11 +220,11 @@ func (db *DB) clock() string {
 	return fmt.Sprint(db.now().UnixMicro())
 }
 
-// Address returns the host and port of a DSN, for people; it never has a password.
+// Address returns the host and port of a DSN.
 func Address(dsn string) string {
 	cfg, err := my.ParseDSN(dsn)
 	if err != nil {
 		return "malformed DSN"
 	}
-	return cfg.Addr + "/" + cfg.DBName
+	return cfg.Addr
 }

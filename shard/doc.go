@@ -32,6 +32,28 @@
 //   - undecided: COMMIT was sent and no answer came. The lane closes until package pending has decided each operation with a
 //     tombstone in operations ([DB.Settle]); nobody guesses.
 //
+// # When a shard fails over
+//
+// The register's record of the shard says who is primary, under which epoch, and whether it serves. Somebody else writes it; a
+// [Store] obeys, at once and not at the next request:
+//
+//   - The record names another epoch or node, or the shard does not serve: the primary in use is given up (failover.go). Its sockets
+//     are closed under the hands of whoever uses them (wires.go); nothing is begun there any more. What waits in a queue, or is in a
+//     batch whose COMMIT was not sent, is handed back; what waits for the answer to COMMIT is undecided at once.
+//   - Then [StoreConfig].Closed is told: nothing of an earlier epoch can be sent from here. A server may still carry out what it
+//     had received before; that its answers mean nothing is the register's and the replicas' care.
+//   - Operations that were handed back, and all that come while the shard does not serve, are held for at most 800 ms and their
+//     deadlines, and run on the next primary. Nothing is held whose COMMIT was sent.
+//   - PROMOTING names the next primary: connections are made beforehand.
+//   - SERVING: what is undecided is decided there, and everybody else goes on at once. An owner's operations that were handed back
+//     do not wait for an undecided one of the same owner; their callers had sent them side by side.
+//
+// Reads are released only under a lease (lease.go): after their answer has come, the register must have said within [ReadLease] that
+// this primary serves. A COMMIT needs none; a refusal that leaves no trace does.
+//
+// Not guaranteed: that a caller notices nothing. A failover of more than 800 ms, a lost COMMIT beyond the deadline, or a register that
+// is silent for longer than the lease is heard of as 503 or 504.
+//
 // # Trouble inside a batch
 //
 // Deadlocks, lock waits and duplicate keys are races with another instance: the whole batch is loaded and applied again. A
@@ -43,6 +65,6 @@
 //   - Transactions run at READ COMMITTED. It takes no gap locks: a row that may not exist yet is protected by the owner's row
 //     and by unique keys, and a lost race shows as a duplicate key.
 //   - Nothing here retries after COMMIT was sent. database/sql retries by itself only on a pool, so lanes hold a connection.
-//   - Reads outside a batch ([DB.Read]) check epoch and ownership in the same statement as the rows, but are not fenced
-//     against an isolated old primary; that needs the failover machinery.
+//   - Reads outside a batch ([Store.Read]) check epoch and ownership in the same snapshot as the rows. Against an old primary that was
+//     cut off and does not know it, only the lease helps, where [StoreConfig].ReadLease is set.
 package shard

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/glebarez/go-sqlite"
 	"github.com/go-sql-driver/mysql"
@@ -113,6 +114,23 @@ func classify(err error) fault {
 
 // errTooLarge: the writes of a batch do not fit into one packet. The server would drop the connection and tell nobody why.
 var errTooLarge = errors.New("too many bytes for one packet")
+
+// errAbandoned: the register has taken the shard from its primary. Nothing of the operation was committed, nor can be.
+var errAbandoned = fmt.Errorf("the primary was given up: %w", ErrStaleRoute)
+
+// errUnreachable: the primary was not reached, and the register does not know it yet, or will not. Nothing has happened.
+var errUnreachable = fmt.Errorf("the primary cannot be reached: %w", ErrFailover)
+
+// suspicion names what a broken connection says about the server, for those who judge whether it is dead.
+func suspicion(err error) string {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "refused"
+	}
+	if network, ok := errors.AsType[net.Error](err); ok && network.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return "timeout"
+	}
+	return "lost"
+}
 
 // errStaleEpoch: the fence row holds another epoch than the route.
 var errStaleEpoch = errors.New("stale epoch")

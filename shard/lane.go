@@ -59,6 +59,8 @@ func (l *lane) alive(calls []*call) []*call {
 		case !c.take():
 		case l.ctx.Err() != nil:
 			c.answer(Reply{Err: ErrClosed})
+		case l.abandoned.Load():
+			c.answer(Reply{Err: errAbandoned})
 		case !c.deadline.IsZero() && now.After(c.deadline):
 			c.answer(Reply{Err: fmt.Errorf("taken after its deadline: %w", ErrOverloaded)})
 		default:
@@ -75,6 +77,10 @@ func (l *lane) decide(calls []*call, collided bool) {
 	var last error
 	duplicates := 0
 	for range maxBatchRetries {
+		if l.abandoned.Load() {
+			l.refuse(calls, errAbandoned)
+			return
+		}
 		t, err := l.traced(calls, collided)
 		if err == nil {
 			if again := l.answer(t); len(again) > 0 {
@@ -84,6 +90,7 @@ func (l *lane) decide(calls []*call, collided bool) {
 		}
 		if errors.Is(err, errUndecided) {
 			l.warn("a COMMIT got no answer", err)
+			l.suspect(err)
 			l.undecided(t)
 			return
 		}
@@ -104,11 +111,21 @@ func (l *lane) decide(calls []*call, collided bool) {
 			l.refuse(calls, fmt.Errorf("%w: %w", ErrStaleRoute, err))
 			return
 		}
-		l.warn("the shard takes no writes", err)
-		l.refuse(calls, fmt.Errorf("%w: %w", ErrFailover, err))
+		l.lost(calls, err)
 		return
 	}
 	l.exhausted(calls, collided, last, duplicates)
+}
+
+// lost ends a batch that did not reach the server, or lost it before COMMIT was sent.
+func (l *lane) lost(calls []*call, err error) {
+	if l.abandoned.Load() {
+		l.refuse(calls, errAbandoned)
+		return
+	}
+	l.warn("the shard takes no writes", err)
+	l.suspect(err)
+	l.refuse(calls, fmt.Errorf("%w: %w", errUnreachable, err))
 }
 
 // warn tells the log why callers are turned away, once in a while: a dead shard fails many batches a second.
@@ -235,6 +252,10 @@ func (l *lane) commit(t *transaction) error {
 		return fmt.Errorf("a batch of %d writes %d bytes: %w", len(t.calls), l.packet.bytes, errTooLarge)
 	}
 	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
+	if l.abandoned.Load() {
+		l.rollback(nil)
+		return errAbandoned
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), defaultCommitWait)
 	defer cancel()
 	trip := l.begin(tripWrite, 0)

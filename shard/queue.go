@@ -43,7 +43,7 @@ type queue struct {
 	calls   []*call
 	clients map[string]int
 	limit   int
-	closed  bool
+	closed  error // why nothing is taken any more
 }
 
 func newQueue(limit int) *queue {
@@ -56,8 +56,8 @@ func newQueue(limit int) *queue {
 func (q *queue) put(c *call) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return ErrClosed
+	if q.closed != nil {
+		return q.closed
 	}
 	if len(q.calls) >= q.limit || q.clients[c.op.Client] >= (q.limit+1)/2 {
 		return ErrOverloaded
@@ -73,7 +73,7 @@ func (q *queue) take(into []*call, most int) []*call {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.calls) == 0 {
-		if q.closed {
+		if q.closed != nil {
 			return nil
 		}
 		q.ready.Wait()
@@ -105,6 +105,19 @@ func (q *queue) depth() int {
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = true
+	if q.closed == nil {
+		q.closed = ErrClosed
+	}
 	q.ready.Broadcast()
+}
+
+// abandon refuses new calls as having come by a stale route, and returns those that wait.
+func (q *queue) abandon() []*call {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waiting := q.calls
+	q.calls, q.closed = nil, errAbandoned
+	clear(q.clients)
+	q.ready.Broadcast()
+	return waiting
 }

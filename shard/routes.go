@@ -37,6 +37,12 @@ func (r Route) Era() int64 {
 	return r.EraBase + int64(r.Epoch)
 }
 
+// ofShard is the route of the shard as a whole, as Routes.Shard returns it.
+func (r Route) ofShard() Route {
+	r.Bucket, r.EraBase = 0, 0
+	return r
+}
+
 // Routes holds the map and the shards' records in memory and follows the register. What it answers may be a little old, and
 // is as old as FreshAt says when the register cannot be reached. It never goes back: a map with a lower version or a
 // record with a lower epoch than it has seen is not taken, and a value that it cannot read leaves the last good one.
@@ -115,7 +121,7 @@ func (r *Routes) Shard(number int) (Route, error) {
 }
 
 // WaitNewer waits until the bucket of stale has another route, on a shard that serves. It is for a request that met
-// ErrStaleRoute: wait once, then take the route anew and retry once. If the routes have changed since stale was taken it
+// ErrStaleRoute: wait, then take the route anew and retry. If the routes have changed since stale was taken it
 // returns at once. It fails with ErrFailover after 800 ms or when ctx ends; nothing has happened then.
 func (r *Routes) WaitNewer(ctx context.Context, stale Route) error {
 	ctx, cancel := context.WithTimeout(ctx, staleWait)

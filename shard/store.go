@@ -8,57 +8,99 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
 )
 
-// drainPatience bounds how long a committer of an old epoch may take to end.
-const drainPatience = 10 * time.Second
+// Limits of a store.
+const (
+	drainPatience = 10 * time.Second // for what the lanes have accepted when the store is closed
+	maxHeld       = 2 * defaultQueue // calls that wait for a newer route: more would not fit into the queues of a shard then
+)
 
 // StoreConfig is what a Store needs.
 type StoreConfig struct {
 	Routes *Routes
-	// Open connects to a node that the register names as the primary of a shard. It must not wait for the node.
-	Open func(shard int, node string) (*DB, error)
+	// Open connects to the node of a route. It must not wait for the node.
+	Open func(Route) (*DB, error)
 	// Committer is the template for the committers of all shards; Shard, Epoch and DB are filled in.
 	Committer Config
+	// ReadLease is for shards that can fail over: no read is answered later than this after the register was last heard, and
+	// what met a dead primary waits for another one. Zero: they cannot, the register's word holds until it is changed.
+	ReadLease time.Duration
+	// Closed is told each epoch of a shard once nothing of an earlier one can be begun or sent here any more, in rising order.
+	// It must be quick; nil: nobody wants to know.
+	Closed func(shard int, epoch uint64)
 }
 
-// Store writes and reads wherever a bucket lives. It keeps one committer per shard, of the newest epoch that it has
-// heard of.
+// Store writes and reads wherever a bucket lives. It keeps one committer per shard, of the epoch and node that the routes name,
+// and stops it as soon as they name others; see failover.go.
 type Store struct {
 	cfg StoreConfig
 
 	mu        sync.Mutex
 	primaries map[int]*primary
-	retired   sync.WaitGroup
+	warmed    map[int]*candidate
+	reported  map[int]uint64 // the newest epoch of which Closed was told
 	closed    bool
+
+	held   atomic.Int64
+	ctx    context.Context // ends when a close gives up waiting
+	cancel context.CancelFunc
+	unlook context.CancelFunc // ends the following of the routes
+	looks  sync.WaitGroup     // the following
+	ending sync.WaitGroup     // primaries that were given up, and candidates
 }
 
 // primary is the node of a shard that takes writes in an epoch.
 type primary struct {
-	epoch     uint64
-	node      string
+	route     Route // of the shard as a whole
 	db        *DB
 	committer *Committer
 }
 
-// NewStore returns a store. It connects to a shard when the first operation needs it.
-func NewStore(cfg StoreConfig) *Store { return &Store{cfg: cfg, primaries: map[int]*primary{}} }
+// NewStore returns a store. It connects to a shard when the first operation needs it, and follows the routes until it is closed.
+func NewStore(cfg StoreConfig) *Store {
+	s := &Store{cfg: cfg, primaries: map[int]*primary{}, warmed: map[int]*candidate{}, reported: map[int]uint64{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	looking, unlook := context.WithCancel(s.ctx)
+	s.unlook = unlook
+	s.looks.Go(func() { s.follow(looking) })
+	return s
+}
 
-// Submit runs op on the shard of its bucket; see [Committer.Submit]. A stale route waits for a newer one and tries once
-// more; after that the reply is ErrFailover.
+// Submit runs op on the shard of its bucket; see [Committer.Submit]. While its route is stale it waits for a newer one, for 800 ms
+// and not beyond its deadline; after that the reply is ErrFailover. So does a primary that cannot be reached, where there can be
+// another one.
 func (s *Store) Submit(ctx context.Context, op *Op) Reply {
-	r, route := s.submit(ctx, op)
-	if !errors.Is(r.Err, ErrStaleRoute) {
-		return r
-	}
-	_ = s.cfg.Routes.WaitNewer(ctx, route) // if there is none, the second attempt says so
-	if r, _ = s.submit(ctx, op); errors.Is(r.Err, ErrStaleRoute) {
-		return Reply{Err: fmt.Errorf("%w: %w", ErrFailover, r.Err)}
-	}
+	var r Reply
+	r.Err = s.follows(ctx, func() (Route, error) {
+		var route Route
+		r, route = s.submit(ctx, op)
+		return route, r.Err
+	})
 	return r
+}
+
+// follows tries again whenever there is a newer route than the one that failed, and once more when there is none in time. A try that
+// fails in such a way has had no effect.
+func (s *Store) follows(ctx context.Context, try func() (Route, error)) error {
+	route, err := try()
+	if !s.waits(err) {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, staleWait)
+	defer cancel()
+	for last := false; s.waits(err) && !last; {
+		last = s.hold(waiting, route) != nil
+		route, err = try()
+	}
+	if errors.Is(err, ErrStaleRoute) {
+		return fmt.Errorf("%w: %w", ErrFailover, err)
+	}
+	return err
 }
 
 func (s *Store) submit(ctx context.Context, op *Op) (Reply, Route) {
@@ -66,21 +108,34 @@ func (s *Store) submit(ctx context.Context, op *Op) (Reply, Route) {
 	if err != nil {
 		return Reply{Err: err}, route
 	}
-	return p.committer.Submit(ctx, op), route
+	r := p.committer.Submit(ctx, op)
+	if r.isRefusal() {
+		if err := s.certify(ctx, route); err != nil {
+			return Reply{Err: err}, route
+		}
+	}
+	return r, route
+}
+
+// waits reports whether another primary may do what this one could not, and that nothing has happened yet.
+func (s *Store) waits(err error) bool {
+	return errors.Is(err, ErrStaleRoute) || s.cfg.ReadLease > 0 && errors.Is(err, errUnreachable)
+}
+
+// hold waits for a newer route, unless too many do.
+func (s *Store) hold(ctx context.Context, stale Route) error {
+	defer s.held.Add(-1)
+	if s.held.Add(1) > maxHeld {
+		return ErrFailover
+	}
+	return s.cfg.Routes.WaitNewer(ctx, stale)
 }
 
 // Read runs f over one consistent snapshot of the shard of bucket b, at the shard's time. It checks epoch and ownership in
-// that snapshot. The snapshot is the primary's, but is not fenced against a primary that was cut off and does not know it.
+// that snapshot, and afterwards, where the shard can fail over, that no other primary had begun to serve; see certify. f may run
+// several times and must begin anew each time; what it has read is void if Read fails.
 func (s *Store) Read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) error {
-	route, err := s.read(ctx, b, f)
-	if !errors.Is(err, ErrStaleRoute) {
-		return err
-	}
-	_ = s.cfg.Routes.WaitNewer(ctx, route) // as in Submit
-	if _, err = s.read(ctx, b, f); errors.Is(err, ErrStaleRoute) {
-		return fmt.Errorf("%w: %w", ErrFailover, err)
-	}
-	return err
+	return s.follows(ctx, func() (Route, error) { return s.read(ctx, b, f) })
 }
 
 func (s *Store) read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) (Route, error) {
@@ -88,9 +143,20 @@ func (s *Store) read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.
 	if err != nil {
 		return route, err
 	}
-	ctx, span := p.committer.observer.snapshot(ctx)
-	err = p.db.read(ctx, p.epoch, b, f)
+	traced, span := p.committer.observer.snapshot(ctx)
+	inner, err := p.db.read(traced, route.Epoch, b, f)
+	switch {
+	case err == nil:
+		err = s.certify(ctx, route)
+	case p.committer.abandoned.Load() && errors.Is(err, errUnreachable):
+		err = fmt.Errorf("%w: %w", errAbandoned, err)
+	case errors.Is(err, errUnreachable):
+		p.committer.suspect(err)
+	}
 	endSnapshot(span, err)
+	if err == nil {
+		err = inner
+	}
 	return route, err
 }
 
@@ -110,7 +176,7 @@ func (s *Store) Primary(shard int) (*DB, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	return p.db, p.epoch, nil
+	return p.db, p.route.Epoch, nil
 }
 
 // Depth is the number of waiting operations per lane, by shard.
@@ -133,41 +199,14 @@ func (s *Store) primary(b Bucket) (*primary, Route, error) {
 	return p, route, err
 }
 
-// adopt returns the primary of a route, and replaces the one it had if the route is newer. Epochs only rise.
-func (s *Store) adopt(r Route) (*primary, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.primaries[r.Shard]
-	switch {
-	case now != nil && now.epoch == r.Epoch && now.node == r.Node:
-		return now, nil // also while it is closed: what is undecided must still be settled
-	case s.closed:
-		return nil, ErrClosed
-	case now != nil && now.epoch > r.Epoch:
-		return nil, fmt.Errorf("the route has epoch %d, shard %d was seen at %d: %w", r.Epoch, r.Shard, now.epoch, ErrStaleRoute)
-	}
-	db, err := s.cfg.Open(r.Shard, r.Node)
-	if err != nil {
-		return nil, fmt.Errorf("%w: connect to the primary of shard %d: %w", ErrFailover, r.Shard, err)
-	}
-	cfg := s.cfg.Committer
-	cfg.Shard, cfg.Epoch, cfg.DB = r.Shard, r.Epoch, db
-	next := &primary{epoch: r.Epoch, node: r.Node, db: db, committer: NewCommitter(cfg)}
-	db.observer = next.committer.observer
-	s.primaries[r.Shard] = next
-	if now != nil {
-		s.retired.Go(func() { _ = now.close(context.Background()) })
-	}
-	return next, nil
-}
-
 func (p *primary) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainPatience)
 	defer cancel()
 	return errors.Join(p.committer.Close(ctx), p.db.Close())
 }
 
-// Close refuses new operations, decides those that were accepted, and closes the pools.
+// Close refuses new operations, decides those that were accepted, and closes the pools. Operations of an epoch that ended are
+// waited for as well; if ctx ends first, what is undecided is left to its records.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -181,7 +220,14 @@ func (s *Store) Close(ctx context.Context) error {
 	for range open {
 		all = errors.Join(all, <-errs)
 	}
-	s.retired.Wait()
+	s.unlook()
+	s.looks.Wait()
+	s.discardCandidates()
+	ctx, cancel := context.WithTimeout(ctx, drainPatience)
+	defer cancel()
+	defer s.cancel()
+	defer context.AfterFunc(ctx, s.cancel)()
+	s.ending.Wait()
 	return all
 }
 
@@ -193,14 +239,14 @@ type fenceRow struct {
 	Serving int64
 }
 
-// read opens a snapshot, checks the fences in it, and runs f over it.
-func (db *DB) read(ctx context.Context, epoch uint64, b Bucket, f func(tx *gorm.DB, at time.Time) error) error {
+// read opens a snapshot, checks the fences in it, and runs f over it. inner is what f found or not, if the snapshot is not to
+// blame for it; err is what was.
+func (db *DB) read(ctx context.Context, epoch uint64, b Bucket, f func(tx *gorm.DB, at time.Time) error) (inner, err error) {
 	options := &sql.TxOptions{ReadOnly: db.Dialect.multi}
 	if db.Dialect.multi {
 		options.Isolation = sql.LevelRepeatableRead // one snapshot for all queries; on SQLite every transaction is one
 	}
-	var inner error
-	err := db.orm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+	err = db.orm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		var fence fenceRow
 		query := "SELECT epoch, floor_at, " + db.clock() + " AS clock, " +
 			"(SELECT COUNT(*) FROM bucket_owner WHERE bucket=? AND state='SERVING') AS serving FROM fence WHERE id=1"
@@ -215,11 +261,11 @@ func (db *DB) read(ctx context.Context, epoch uint64, b Bucket, f func(tx *gorm.
 	}, options)
 	switch {
 	case err == nil || errors.Is(err, ErrStaleRoute):
-		return err
+		return nil, err
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: read: %w", ErrOverloaded, err)
+		return nil, fmt.Errorf("%w: read: %w", ErrOverloaded, err)
 	case inner == nil || brokenConnection(inner):
-		return fmt.Errorf("%w: read: %w", ErrFailover, err)
+		return nil, fmt.Errorf("%w: read: %w", errUnreachable, err)
 	}
-	return err
+	return err, nil
 }

@@ -22,7 +22,7 @@ type routed struct {
 	reg register.Register
 }
 
-func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB, cfg shard.Config) *routed {
+func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB, cfg shard.Config, more ...func(*shard.StoreConfig)) *routed {
 	t.Helper()
 	cfg.Machine, cfg.Now = counters{}, time.Now
 	reg, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
@@ -48,10 +48,11 @@ func newRouted(t *testing.T, open func() (*shard.DB, error), db *shard.DB, cfg s
 		t.Fatal(err)
 	}
 	t.Cleanup(routes.Close)
-	r.Store = shard.NewStore(shard.StoreConfig{
-		Routes: routes, Open: func(int, string) (*shard.DB, error) { return open() },
-		Committer: cfg,
-	})
+	of := shard.StoreConfig{Routes: routes, Open: func(shard.Route) (*shard.DB, error) { return open() }, Committer: cfg}
+	for _, change := range more {
+		change(&of)
+	}
+	r.Store = shard.NewStore(of)
 	t.Cleanup(func() {
 		if err := r.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -68,9 +69,11 @@ func (r *routed) put(key string, value []byte) {
 }
 
 // route says in the register under which epoch the shard is written to.
-func (r *routed) route(epoch uint64) {
+func (r *routed) route(epoch uint64) { r.t.Helper(); r.record(epoch, shard.PhaseServing) }
+
+func (r *routed) record(epoch uint64, phase shard.Phase) {
 	r.t.Helper()
-	record := shard.Record{Epoch: epoch, Phase: shard.PhaseServing, Primary: "n1", Nodes: map[string]shard.Node{"n1": {Address: "here"}}}
+	record := shard.Record{Epoch: epoch, Phase: phase, Primary: "n1", Nodes: map[string]shard.Node{"n1": {Address: "here"}}}
 	text, err := record.Encode()
 	if err != nil {
 		r.t.Fatal(err)

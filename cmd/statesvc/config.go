@@ -26,7 +26,7 @@ import (
 type config struct {
 	Instance string        `koanf:"instance"` // unique in the cluster
 	Listen   string        `koanf:"listen"`
-	Register string        `koanf:"register"` // file shared by all instances on this machine
+	Register string        `koanf:"register"` // file shared by all instances on this machine, or etcd://…
 	Shards   []shardConfig `koanf:"shards"`
 	Redis    string        `koanf:"redis"` // host:port of the coordination role; empty: work without
 	Lanes    int           `koanf:"lanes"` // per shard; 0: the default of the engine
@@ -103,7 +103,7 @@ func configFlag(f *pflag.FlagSet) {
 }
 
 func registerFlag(f *pflag.FlagSet) {
-	f.String("register", defaults().Register, "file of the register, shared by all instances on this machine")
+	f.String("register", defaults().Register, "file of the register, shared by all instances on this machine, or etcd://host:port,host:port,host:port/prefix")
 }
 
 const envPrefix = "STATESVC_"

@@ -77,8 +77,6 @@ func loadControllerConfig(path string) (cfg controllerConfig, err error) {
 	return cfg, nil
 }
 
-const registerPatience = 5 * time.Second
-
 func (p *program) runController(ctx context.Context, cfg controllerConfig) error {
 	log, err := newLogger(config{LogLevel: cfg.LogLevel}, p.out)
 	if err != nil {
@@ -99,9 +97,9 @@ func (p *program) runController(ctx context.Context, cfg controllerConfig) error
 		Etcd: reg, Address: listener.Addr().String(),
 		Config: failover.ControllerConfig{
 			Name: cfg.Name, Now: time.Now, Log: log,
-			Open: func(number int, name, address string) *failover.Node {
+			Open: func(number int, name, address string) (*failover.Node, error) {
 				return failover.NewNode(failover.NodeConfig{
-					Name: name, Address: address, Domain: uint32(number), Schema: cfg.Database.Schema,
+					Name: name, Address: address, Domain: uint32(number), Schema: cfg.Database.Schema, Now: time.Now,
 					User: cfg.Database.User, Password: cfg.Database.Password, ReplPassword: cfg.Database.ReplicaPassword,
 				})
 			},

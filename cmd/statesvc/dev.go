@@ -57,7 +57,7 @@ func (p *program) runDev(ctx context.Context, listen, data string, quiet bool) e
 	}
 	defer memory.Close()
 	cfg := devConfig(listen, data, memory.Addr(), quiet)
-	reg, err := makeRegisterFile(cfg.Register)
+	reg, err := connectRegister(ctx, cfg.Register)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func (p *program) withKeys(cmd *cobra.Command, f func(*access.Keys) error) error
 	if err != nil {
 		return err
 	}
-	reg, err := openRegisterFile(cfg.Register)
+	reg, err := openRegister(cmd.Context(), cfg.Register)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/register"
-	"github.com/statesvc/statesvc/shard"
 )
 
 func (p *program) migrate() *cobra.Command {
@@ -54,7 +51,7 @@ func (p *program) migrateUp(cmd *cobra.Command) error {
 	if show, _ := cmd.Flags().GetBool("print-config"); show {
 		return p.printConfig(cfg)
 	}
-	reg, err := makeRegisterFile(cfg.Register)
+	reg, err := connectRegister(cmd.Context(), cfg.Register)
 	if err != nil {
 		return err
 	}
@@ -92,44 +89,6 @@ func (p *program) markExternal(ctx context.Context, reg register.Register, cfg c
 		p.printf("shard %d %s: failed over by another tool, which fences it and announces its primaries\n", number, s.Name)
 	}
 	return nil
-}
-
-// registerPatience is for a file that another process has locked.
-const registerPatience = 5 * time.Second
-
-// makeRegisterFile opens a register, and makes it and its folder the first time.
-func makeRegisterFile(path string) (*register.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("make the folder of the register: %w", err)
-	}
-	reg, err := register.OpenFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the register %s: %w", path, err)
-	}
-	return reg, nil
-}
-
-// openRegisterFile opens the register of a cluster that has been made. A register at a wrong path must not look like a new one.
-func openRegisterFile(path string) (*register.File, error) {
-	const advice = "make the cluster with `statesvc migrate up --config FILE`, or name its register with --register or in the configuration"
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no register %s; %s", path, advice)
-	}
-	reg, err := makeRegisterFile(path)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), registerPatience)
-	defer cancel()
-	_, err = reg.Get(ctx, shard.MapKey)
-	if err == nil {
-		return reg, nil
-	}
-	_ = reg.Close()
-	if errors.Is(err, register.ErrNotFound) {
-		return nil, fmt.Errorf("the register %s holds no cluster; %s", path, advice)
-	}
-	return nil, fmt.Errorf("read the register %s: %w", path, err)
 }
 
 // advices say what to do about the errors of a database that a new user meets, by their numbers.

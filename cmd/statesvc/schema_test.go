@@ -56,6 +56,7 @@ var goodRows = map[string]row{
 		"bucket": "1", "owner": "'a'", "order_id": "'o'", "attempt": "1", "hold_id": zeros(16), "request_hash": zeros(16), "doc": "x'7b7d'",
 	},
 	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "x'7b7d'", "hash": zeros(32)},
+	"clock":   {"source": "'a'", "at": "1"},
 }
 
 func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
@@ -65,6 +66,7 @@ var other = map[string]row{
 	"operations": {"op_key": "'other'"}, "owners": {"owner": "'b'"}, "entries": {"seq": "2"}, "orders": {"order_id": "'p'"},
 	"coupons": {"coupon_id": ones, "issue_ref": "'other'"}, "lots": {"lot_id": ones, "issue_ref": "'other'"},
 	"holds": {"hold_id": ones}, "decided_holds": {"hold_id": ones}, "fence": {}, "bucket_owner": {"bucket": "2"},
+	"clock": {"source": "'b'"},
 }
 
 const ones = "x'01010101010101010101010101010101'"
@@ -112,6 +114,7 @@ var wrongRows = []struct {
 	{"I4 an order twice", "orders", row{"order_id": "'o'", "hold_id": ones}},
 	{"a coupon's id with another owner", "coupons", row{"coupon_id": zeros(16), "owner": "'b'"}},
 	{"a lot's id with another owner", "lots", row{"lot_id": zeros(16), "owner": "'b'"}},
+	{"a second row of a writer's heartbeat", "clock", row{"source": "'a'"}},
 	{"I8 an entry twice", "entries", row{"seq": "1"}},
 }
 

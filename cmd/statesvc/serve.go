@@ -52,7 +52,7 @@ func (p *program) serve() *cobra.Command {
 			if show, _ := cmd.Flags().GetBool("print-config"); show {
 				return p.printConfig(cfg)
 			}
-			reg, err := openRegisterFile(cfg.Register)
+			reg, err := openRegister(cmd.Context(), cfg.Register)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ type server struct {
 }
 
 // start builds everything from the register up to the listener. What it built before an error is closed again.
-func (p *program) start(ctx context.Context, cfg config, reg register.Register) (_ *server, err error) {
+func (p *program) start(ctx context.Context, cfg config, reg *openedRegister) (_ *server, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	log, err := newLogger(cfg, p.out)
@@ -137,17 +137,21 @@ func newLogger(cfg config, out io.Writer) (*slog.Logger, error) {
 	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), nil
 }
 
-func (s *server) openInstance(ctx context.Context, reg register.Register) (*instance.Instance, error) {
+func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instance.Instance, error) {
 	metrics, err := shard.NewMetrics(s.telemetry.Metrics.Meter("statesvc/shard"))
 	if err != nil {
 		return nil, err
 	}
 	cfg := instance.Config{
-		Name: s.cfg.Instance, Register: reg, Shards: s.cfg.shards(),
+		Name: s.cfg.Instance, Register: reg, Shards: s.cfg.shards(), Address: s.cfg.Listen,
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
 		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
 		FailPoints: failPoints(),
+		NewSession: sessions(reg, func(s *register.Session) instance.Session { return s }),
+	}
+	if cfg.NewSession != nil { // only a cluster with such a register has controllers, and so failovers
+		cfg.ReadLease = shard.ReadLease
 	}
 	if s.cfg.Redis != "" {
 		s.leases = cache.NewLeases(cache.Connect(s.cfg.Redis))

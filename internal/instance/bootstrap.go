@@ -30,7 +30,7 @@ var ErrOtherShards = errors.New("shards can be neither added, removed, renamed n
 
 // Shard is a shard of the cluster, as the configuration names it. Exactly one of DSN and File is set.
 type Shard struct {
-	Name string // also the name of its only node, for as long as there is no failover
+	Name string // also that of its only node, until it gets others
 	DSN  string // MariaDB: user:password@tcp(host:port)/schema
 	File string // SQLite
 }
@@ -43,7 +43,15 @@ func (s Shard) Open(now func() time.Time) (*shard.DB, error) {
 	return shard.OpenMariaDB(s.DSN, now)
 }
 
-// address is what the register shows of a shard; it never has a password.
+// openAt connects to a node of the shard at its address. A file is where the configuration says.
+func (s Shard) openAt(address string, now func() time.Time) (*shard.DB, error) {
+	if s.File != "" {
+		return shard.OpenSQLite(s.File, now)
+	}
+	return shard.OpenMariaDBAt(s.DSN, address, now)
+}
+
+// address is what the register says of the only node of a shard; it never has a password.
 func (s Shard) address() string {
 	if s.File != "" {
 		return s.File
@@ -74,6 +82,11 @@ func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now f
 		}
 	}
 	step("register: secrets and shard map")
+	return Publish(ctx, reg, uniform)
+}
+
+// Publish writes the secrets and the map of a cluster whose shards are ready, unless they are there. Instances start from then on.
+func Publish(ctx context.Context, reg register.Register, m shard.Map) error {
 	for _, key := range []string{idKeyKey, cursorKeyKey} {
 		secret := make([]byte, secretBytes)
 		_, _ = rand.Read(secret) // never fails
@@ -81,7 +94,7 @@ func Bootstrap(ctx context.Context, reg register.Register, shards []Shard, now f
 			return err
 		}
 	}
-	encoded, err := uniform.Encode()
+	encoded, err := m.Encode()
 	if err != nil {
 		return err
 	}
@@ -112,7 +125,11 @@ func sameShards(ctx context.Context, reg register.Register, names []string) erro
 }
 
 func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard.Run, now func() time.Time) error {
-	db, err := s.Open(now)
+	address, err := addressOf(ctx, reg, s, run.Shard)
+	if err != nil {
+		return err
+	}
+	db, err := s.openAt(address, now)
 	if err != nil {
 		return err
 	}
@@ -129,13 +146,37 @@ func prepareShard(ctx context.Context, reg register.Register, s Shard, run shard
 	}
 	record := shard.Record{
 		Epoch: epoch, Phase: shard.PhaseServing, Primary: s.Name,
-		Nodes: map[string]shard.Node{s.Name: {Address: s.address()}},
+		Nodes: map[string]shard.Node{s.Name: {Address: address}},
 	}
 	value, err := record.Encode()
 	if err != nil {
 		return err
 	}
 	return createOnce(ctx, reg, shard.RecordKey(run.Shard), value)
+}
+
+// addressOf says where the primary of a shard is: the register knows it, unless the shard is new or has only the node that it was made
+// with, which is where the configuration says.
+func addressOf(ctx context.Context, reg register.Register, s Shard, number int) (string, error) {
+	entry, err := reg.Get(ctx, shard.RecordKey(number))
+	if errors.Is(err, register.ErrNotFound) {
+		return s.address(), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the record of the shard: %w", err)
+	}
+	record, err := shard.DecodeRecord(entry.Value)
+	if err != nil || isOnly(record, s.Name) {
+		return s.address(), err
+	}
+	return record.Nodes[record.Primary].Address, nil
+}
+
+// isOnly reports whether a shard has no other node than the one that it was made with. Its address in the record is for people then:
+// whoever made the cluster may have reached it by another one, and may have moved it since, which only configurations say.
+func isOnly(record shard.Record, name string) bool {
+	_, ok := record.Nodes[name]
+	return ok && len(record.Nodes) == 1
 }
 
 func createOnce(ctx context.Context, reg register.Register, key string, value []byte) error {

@@ -22,17 +22,26 @@ import (
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// routesRenew is how often the routes are compared with the register.
-const routesRenew = 200 * time.Millisecond
+// How often the routes are compared with the register: so often that nobody acts on very old ones, and, where reads depend on it, that
+// two renewals may fail before a lease is over.
+const (
+	routesRenew = 200 * time.Millisecond
+	leaseRenew  = 60 * time.Millisecond
+)
 
 // Config is what an instance needs. Zero limits take their defaults.
 type Config struct {
-	Name       string // unique among the instances of the cluster
-	Register   register.Register
-	Shards     []Shard
-	Lanes      int
-	Queue      int
-	Batch      int
+	Name     string // unique among the instances of the cluster
+	Register register.Register
+	Shards   []Shard
+	Address  string // where others reach the instance; for people
+	Lanes    int
+	Queue    int
+	Batch    int
+	// ReadLease is shard.ReadLease where shards can fail over, and zero where they cannot. See shard.StoreConfig.
+	ReadLease time.Duration
+	// NewSession opens a session on the register. Nil: the register has none, so controllers do not hear of the instance.
+	NewSession func(ctx context.Context) (Session, error)
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
 	LeadSweep  func(ctx context.Context, shard int) bool
@@ -56,9 +65,10 @@ type Instance struct {
 	Ledger    *ledger.Ledger
 	Resolver  *pending.Resolver
 
-	cfg   Config
-	stop  context.CancelFunc
-	loops *errgroup.Group
+	cfg       Config
+	stop      context.CancelFunc
+	loops     *errgroup.Group
+	announcer *announcer // nil: there are no sessions
 
 	readiness readiness
 	gauges    *gauges // nil: nobody measures
@@ -77,8 +87,7 @@ func (in *Instance) start(ctx context.Context) (err error) {
 	if err := in.readSecrets(ctx); err != nil {
 		return err
 	}
-	in.Routes, err = shard.OpenRoutes(ctx, in.Register, shard.RoutesOptions{Now: in.cfg.Now, RenewEvery: routesRenew, Log: in.cfg.Log})
-	if err != nil {
+	if err := in.openRoutes(ctx); err != nil {
 		return err
 	}
 	if in.Blacklist, err = blacklist.Open(ctx, in.Register, in.cfg.Now); err != nil {
@@ -106,6 +115,15 @@ func (in *Instance) start(ctx context.Context) (err error) {
 	return nil
 }
 
+func (in *Instance) openRoutes(ctx context.Context) (err error) {
+	renewEvery := routesRenew
+	if in.cfg.ReadLease > 0 {
+		renewEvery = leaseRenew
+	}
+	in.Routes, err = shard.OpenRoutes(ctx, in.Register, shard.RoutesOptions{Now: in.cfg.Now, RenewEvery: renewEvery, Log: in.cfg.Log})
+	return err
+}
+
 func (in *Instance) readSecrets(ctx context.Context) error {
 	idKey, err := secret(ctx, in.Register, idKeyKey)
 	if err != nil {
@@ -122,25 +140,45 @@ func (in *Instance) openStore() {
 	in.Resolver = pending.NewResolver(pending.ResolverConfig{
 		Instance: in.cfg.Name, Blacklist: in.Blacklist, Now: in.cfg.Now, Log: in.cfg.Log,
 		Primary: func(number int) (*shard.DB, uint64, error) { return in.Store.Primary(number) },
+		Changed: in.Routes.Changed,
 	})
-	in.Store = shard.NewStore(shard.StoreConfig{
-		Routes: in.Routes,
-		Open:   in.openNode,
+	cfg := shard.StoreConfig{
+		Routes: in.Routes, Open: in.openNode, ReadLease: in.cfg.ReadLease,
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
 			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
 			Tracer: in.cfg.Tracer, FailPoints: in.cfg.FailPoints,
 		},
-	})
+	}
+	if in.cfg.NewSession != nil {
+		in.announcer = newAnnouncer(&in.cfg)
+		cfg.Closed, cfg.Committer.Suspect = in.announcer.isClosed, in.announcer.suspect
+	}
+	in.Store = shard.NewStore(cfg)
 }
 
-func (in *Instance) openNode(_ int, node string) (*shard.DB, error) {
-	for _, s := range in.cfg.Shards {
-		if s.Name == node {
-			return s.Open(in.cfg.Now)
+// openNode connects to a node as the configuration says of its shard, at the address that the register has unless it is the only one.
+func (in *Instance) openNode(route shard.Route) (*shard.DB, error) {
+	m, ok := in.Routes.Map()
+	if !ok {
+		return nil, errors.New("there is no shard map")
+	}
+	name := ""
+	for _, s := range m.Shards {
+		if s.Number == route.Shard {
+			name = s.Name
 		}
 	}
-	return nil, fmt.Errorf("the register names node %q, which the configuration does not know", node)
+	for _, s := range in.cfg.Shards {
+		if s.Name != name {
+			continue
+		}
+		if record, ok := in.Routes.Record(route.Shard); ok && isOnly(record, name) {
+			return s.Open(in.cfg.Now)
+		}
+		return s.openAt(route.Address, in.cfg.Now)
+	}
+	return nil, fmt.Errorf("the register has shard %d %q, which the configuration does not know", route.Shard, name)
 }
 
 func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
@@ -150,6 +188,9 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	in.loops.Go(func() error { return in.Resolver.Run(ctx) })
 	if in.gauges != nil {
 		in.loops.Go(func() error { return in.gauges.run(ctx) })
+	}
+	if in.announcer != nil {
+		in.loops.Go(func() error { return in.announcer.run(ctx) })
 	}
 	if in.cfg.SweepEvery > 0 {
 		in.loops.Go(func() error { return in.sweeper().Run(ctx) })

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,16 @@ func find(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("find %s: %w", name, ErrNotInstalled)
+}
+
+// Command is the call of mariadbd with these settings ("name=value") and no others. What it writes to stderr is kept, so that
+// an error can show it; settings of a long-lived server name a log_error.
+func Command(settings []string) (*exec.Cmd, error) {
+	path, err := find("mariadbd")
+	if err != nil {
+		return nil, err
+	}
+	return &exec.Cmd{Path: path, Args: append([]string{path}, arguments(settings)...), Stderr: &bytes.Buffer{}}, nil
 }
 
 // version is the server's own long version text; it names the release and the package it came from.

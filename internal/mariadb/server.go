@@ -98,7 +98,7 @@ func (s *Server) prepare(ctx context.Context) error {
 	}
 	_, err := os.Stat(filepath.Join(s.data(), "mysql"))
 	if errors.Is(err, os.ErrNotExist) {
-		err = initialise(ctx, s.data())
+		err = initialise(ctx, s.data(), grants)
 	}
 	if err != nil {
 		return err

@@ -62,3 +62,12 @@ var templateSettings = []string{
 	"innodb_buffer_pool_dump_at_shutdown=OFF",
 	"skip_name_resolve=1",
 }
+
+// nothing are the grants of a template whose servers get their users when they are made.
+const nothing = "FLUSH PRIVILEGES;\n"
+
+// bootstrapSettings are for the run of a new server's first statements: no network, no binary log, small.
+var bootstrapSettings = []string{
+	"bootstrap", "skip_networking=1", "skip_log_bin", "innodb_log_file_size=4M", "innodb_buffer_pool_size=16M",
+	"innodb_buffer_pool_dump_at_shutdown=OFF", "skip_name_resolve=1", "loose_aria_log_file_size=8M",
+}

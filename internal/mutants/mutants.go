@@ -55,6 +55,65 @@ var mutants = []mutant{
 		name: "fence-of-reads", pkg: "./shard", tests: "TestReadsAreFenced",
 		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving == 0 {", "if false {"),
 	},
+
+	// The instance's side of a failover.
+	{
+		name: "lease-is-checked-after-the-read", pkg: "./shard", tests: "TestReadsOutliveTheirLease",
+		edits: []edit{
+			{"shard/store.go", "\t\terr = s.certify(ctx, route)\n", ""},
+			{
+				"shard/store.go", "\ttraced, span :=",
+				"\tif err := s.certify(ctx, route); err != nil {\n\t\treturn route, err\n\t}\n\ttraced, span :=",
+			},
+		},
+	},
+	{
+		name: "lease-of-refusals", pkg: "./shard", tests: "TestReadsOutliveTheirLease",
+		edits: in("shard/store.go", "if r.isRefusal() {", "if false {"),
+	},
+	{
+		name: "lease-is-of-one-epoch", pkg: "./shard", tests: "TestReadsOutliveTheirEpoch",
+		edits: []edit{
+			{"shard/lease.go", "if current != route.ofShard() {", "if false {"},
+			{"shard/failover.go", "\tp.committer.Abandon()\n", "\tp.committer.abandoned.Store(true)\n"},
+		},
+	},
+	{
+		name: "closed-to-an-epoch-means-cut", pkg: "./shard", tests: "TestClosedIsSaid",
+		edits: in("shard/failover.go", "\tp.committer.Abandon()\n", ""),
+	},
+	{
+		name: "no-commit-after-the-epoch", pkg: "./shard", tests: "TestNoCommitIsSent",
+		edits: in("shard/lane.go", "\tif l.abandoned.Load() {\n\t\tl.rollback(nil)", "\tif false {\n\t\tl.rollback(nil)"),
+	},
+	{
+		name: "cut-frees-a-lane", pkg: "./shard", tests: "TestCutFrees",
+		edits: in("shard/wires.go", "\t\t_ = c.Conn.Close()\n", ""),
+	},
+	{
+		name: "who-waits-is-handed-back", pkg: "./shard", tests: "TestCutFrees",
+		edits: in("shard/committer.go", "range l.queue.abandon() {", "range []*call(nil) {"),
+	},
+	{
+		name: "resolver-hears-of-routes", pkg: "./shard", tests: "TestUndecidedIsDecidedWhen",
+		edits: in("pending/resolver.go", "\t\tcase <-changed:\n", "\t\tcase <-(chan struct{})(nil):\n\t\t\t_ = changed\n"),
+	},
+	{
+		name: "dead-primary-is-waited-for", pkg: "./shard", tests: "TestDeadPrimary",
+		edits: in("shard/store.go", "|| s.cfg.ReadLease > 0 && errors.Is(err, errUnreachable)", ""),
+	},
+	{
+		name: "address-is-the-records", pkg: "./shard", tests: "TestDeadPrimary",
+		edits: in("shard/db.go", `cfg.Net, cfg.Addr = "tcp", address`, `cfg.Net = "tcp"`),
+	},
+	{
+		name: "a-new-session-says-all", pkg: "./internal/instance", tests: "TestInstanceFailsOver",
+		edits: in("internal/instance/announcer.go", "\tmaps.Copy(a.due, a.lasting)\n", ""),
+	},
+	{
+		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
+		edits: in("ledger/history.go", "\t\tchain = newChain(owner)\n", "\t\tif chain.owner == \"\" {\n\t\t\tchain = newChain(owner)\n\t\t}\n"),
+	},
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
 		edits: in("blacklist/blacklist.go", "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
@@ -383,6 +442,29 @@ var mutants = []mutant{
 	{
 		name: "hash-chain", pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
 		edits: in("ledger/state.go", "appendHashed(s.buf[:0], o.head[:], ", "appendHashed(s.buf[:0], make([]byte, len(o.head)), "),
+	},
+
+	// The register on etcd.
+	{
+		name: "guard-of-the-leader", pkg: "./register", tests: "TestEtcd$",
+		edits: in("register/etcd.go", "conds = append(conds, guard.cond())", "_ = guard.cond()"),
+	},
+	{
+		name: "transactions-are-sent-once", pkg: "./register", tests: "TestEtcdSendsOnce",
+		edits: in("register/etcd.go", "MaxUnaryRetries: 1,", "MaxUnaryRetries: 2,"),
+	},
+	{
+		name: "linearizable-conditions", pkg: "./register", tests: "TestEtcdFaults",
+		edits: in("register/etcd.go", "look := e.conds(txn.If), clientv3.OpGet(e.prefix)",
+			"look := e.conds(txn.If), clientv3.OpGet(e.prefix, clientv3.WithSerializable())"),
+	},
+	{
+		name: "one-revision-of-a-list", pkg: "./register", tests: "TestEtcd$",
+		edits: in("register/etcd.go", ", clientv3.WithRev(rev))", ")"),
+	},
+	{
+		name: "watches-without-leader", pkg: "./register", tests: "TestEtcdFaults",
+		edits: in("register/etcd_watch.go", "clientv3.WithRequireLeader(ctx)", "ctx"),
 	},
 
 	// The schema says it again.

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/statesvc/statesvc/bench"
+	"github.com/statesvc/statesvc/failover"
+	"github.com/statesvc/statesvc/internal/cluster"
+	"github.com/statesvc/statesvc/register"
+)
+
+// The ways to break a primary.
+const (
+	breakKill       = "kill"
+	breakHang       = "hang"
+	breakSwitchover = "switchover"
+)
+
+const drillRegisterPatience = 10 * time.Second
+
+func (p *program) benchDrill() *cobra.Command {
+	var o bench.DrillOptions
+	var folder, how string
+	var shards, instances int
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Break primaries of a whole cluster under load, and compare what clients were told with what the nodes have",
+		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9, SIGSTOP (hang) or an\n" +
+			"ordered switchover. For each client the longest time between two acknowledged writes counts. Afterwards every operation\n" +
+			"and every row of all nodes is compared with what clients were told. The raw history is kept.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.drill(cmd.Context(), folder, how, shards, instances, o)
+		},
+	}
+	cmd.Flags().StringVar(&how, "break", breakKill, "kill, hang or switchover")
+	cmd.Flags().StringVar(&folder, "data", filepath.Join("data", "drill"), "folder of the cluster, removed afterwards, and of the history")
+	cmd.Flags().IntVar(&o.Kills, "kills", 50, "how often")
+	cmd.Flags().IntVar(&o.Writers, "writers", 64, "clients, each with an owner of his own")
+	cmd.Flags().DurationVar(&o.Pause, "pause", 20*time.Millisecond, "of a client between two writes")
+	cmd.Flags().DurationVar(&o.Settle, "settle", 500*time.Millisecond, "of load before and after each break")
+	cmd.Flags().IntVar(&shards, "shards", 2, "shards of the cluster")
+	cmd.Flags().IntVar(&instances, "instances", 2, "instances of the cluster")
+	return cmd
+}
+
+func (p *program) drill(ctx context.Context, folder, how string, shards, instances int, o bench.DrillOptions) (err error) {
+	home := filepath.Join(folder, "cluster")
+	o.Folder = filepath.Join(folder, how+"-"+time.Now().UTC().Format("20060102T150405"))
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	state, err := cluster.Up(ctx, cluster.Options{
+		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Say: p.clusterSay(time.Now()),
+	})
+	defer func() { err = errors.Join(err, cluster.Down(home, err == nil, p.clusterSay(time.Now()))) }()
+	if err != nil {
+		return err
+	}
+	reg, err := state.OpenRegister(ctx, drillRegisterPatience)
+	if err != nil {
+		return err
+	}
+	defer reg.Close() //nolint:errcheck // nothing is lost
+	breaker, err := breakers(how, state, reg)
+	if err != nil {
+		return err
+	}
+	r, err := bench.Drill(ctx, p.out, bench.DrillTarget{
+		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN,
+	}, o)
+	if err != nil {
+		return err
+	}
+	p.printf("\nwrites %d\ngap of clients whose last write was decided: %s\nclients of undecided owners went on later by: %s\nhistory in %s\n\n",
+		r.Writes, r.Gaps, r.Undecided, o.Folder)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	p.printf("kills=%d gap_p50_ms=%.0f gap_p99_ms=%.0f gap_max_ms=%.0f undecided_p99_ms=%.0f lost=%d duplicated=%d contradicted=%d dirty=%d\n",
+		r.Kills, ms(r.Gaps.P50), ms(r.Gaps.P99), ms(r.Gaps.Max), ms(r.Undecided.P99), r.Lost, r.Duplicated, r.Contradicts, r.Dirty)
+	if r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
+		return errors.New("what clients were told is not what the nodes have")
+	}
+	return nil
+}
+
+// breakers returns what breaks a primary.
+func breakers(how string, state *cluster.State, reg register.Register) (func(context.Context, int, string) (func() error, error), error) {
+	switch how {
+	case breakKill:
+		return func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Kill(node) }, nil
+	case breakHang:
+		return func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Pause(node) }, nil
+	case breakSwitchover:
+		return func(ctx context.Context, number int, _ string) (func() error, error) {
+			return nil, failover.Give(ctx, reg, number, failover.Order{
+				Kind: failover.OrderSwitchover, Reason: "drill", By: "drill", At: time.Now().UTC(),
+			})
+		}, nil
+	}
+	return nil, fmt.Errorf("--break %q: use %s, %s or %s", how, breakKill, breakHang, breakSwitchover)
+}
