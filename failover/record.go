@@ -23,6 +23,8 @@ type Record struct {
 	Boot         map[string]Boot   `json:"boot,omitempty"`          // orders to agents beyond what follows from the record
 	Stuck        string            `json:"stuck,omitempty"`         // what a failover waits for, for people
 	Suspended    string            `json:"suspended,omitempty"`     // why there is no automatic failover; empty: there is
+	External     bool              `json:"external,omitempty"`      // another tool fails the shard over; controllers leave it alone
+	Fencing      Fencing           `json:"fencing,omitzero"`        // with External, while FENCING
 }
 
 // Boot is the role in which an agent starts its database.

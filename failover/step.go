@@ -24,6 +24,8 @@ const (
 // returned again until they have left their fact; the caller does not start them twice.
 func Next(s State) []Action {
 	switch {
+	case s.Record.External:
+		return nil // another tool fails the shard over
 	case s.Record.Phase == shard.PhaseServing:
 		return s.nextServing()
 	case s.Record.Run != s.Run.ID:
