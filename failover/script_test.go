@@ -62,11 +62,11 @@ func serving() State {
 	nine := GTID{1, 1, 9}
 	for i, name := range []string{"a", "b", "c"} {
 		st := Status{StartID: name + "#1", ServerID: uint32(i + 1), Executed: nine, Applied: nine}
-		st.TimeoutMS, st.WaitPoint = waitTimeoutMinMS, waitPoint
+		st.SemiSync.TimeoutMS, st.SemiSync.WaitPoint = waitTimeoutMinMS, waitPoint
 		if name == "a" {
-			st.MasterEnabled = true
+			st.SemiSync.PrimaryEnabled = true
 		} else {
-			st.Received, st.IORunning, st.SQLRunning, st.SlaveOn, st.SourceAddr, st.ReadOnly = nine, ioRunning, true, true, "a", true
+			st.Received, st.IORunning, st.SQLRunning, st.SemiSync.ReplicaOn, st.SourceAddr, st.ReadOnly = nine, ioRunning, true, true, "a", true
 		}
 		s.Seen[name] = Seen{Status: st, AnsweredAt: s.Now, ReceivedAt: s.Now}
 	}
@@ -124,7 +124,7 @@ func (sc *script) line(t *testing.T, line string) (below []string) {
 		if seen.StartID != word[2] {
 			seen.Status = Status{StartID: word[2], ServerID: seen.ServerID, Executed: seen.Executed, Applied: seen.Executed, ReadOnly: true}
 			seen.IORunning = "No"
-			seen.MasterEnabled, seen.TimeoutMS, seen.WaitPoint = name == "a", waitTimeoutMinMS, waitPoint
+			seen.SemiSync.PrimaryEnabled, seen.SemiSync.TimeoutMS, seen.SemiSync.WaitPoint = name == "a", waitTimeoutMinMS, waitPoint
 		}
 		s.Seen[name] = Seen{Status: seen.Status, AnsweredAt: s.Now}
 	case "cut":
@@ -198,9 +198,9 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 	case Drain:
 		seen.Executed, seen.Applied = a.GTID, a.GTID
 	case Promote:
-		seen.IORunning, seen.MasterEnabled, seen.SourceAddr, seen.Received = "", true, "", GTID{}
+		seen.IORunning, seen.SemiSync.PrimaryEnabled, seen.SourceAddr, seen.Received = "", true, "", GTID{}
 	case Follow:
-		seen.IORunning, seen.SQLRunning, seen.SlaveOn, seen.SourceAddr = ioRunning, true, true, s.Record.Primary
+		seen.IORunning, seen.SQLRunning, seen.SemiSync.ReplicaOn, seen.SourceAddr = ioRunning, true, true, s.Record.Primary
 		seen.Received, seen.Executed, seen.Applied = s.Record.Floor, s.Record.Floor, s.Record.Floor
 	default: // the others change nothing that is seen
 	}
