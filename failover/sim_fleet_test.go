@@ -435,7 +435,7 @@ func (s *sim) checkChosen(before, after *Record) {
 	}
 }
 
-// checkOpen is H4 for every epoch, and H5: nobody is open in an epoch without its fence row.
+// checkOpen is H4.
 func (s *sim) checkOpen() {
 	open := map[uint64]string{}
 	for _, n := range s.nodes {
