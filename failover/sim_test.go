@@ -315,8 +315,9 @@ func (s *sim) fault() {
 		s.trace("controller %d sleeps", s.leader.term)
 	case 13:
 		s.instances[0].awake = s.now.Add(s.between(50, 1500))
-	case 14, 15:
+	case 14, 15: // an instance hears nothing of the failover that begins, and trusts its lease
 		s.separate("i1 register")
+		s.crash(s.node(s.record.Primary))
 	}
 	s.after(s.between(0, 1200), s.fault)
 }
@@ -332,7 +333,7 @@ func (s *sim) separate(pair string) {
 	s.after(s.between(20, 2500), func() { delete(s.cut, pair) })
 }
 
-// heal ends all faults. Somebody rebuilds nodes whose history has no future, as the manual says.
+// heal ends all faults. Somebody rebuilds nodes whose history has no future.
 func (s *sim) heal() {
 	s.trace("the faults have ended")
 	s.calm, s.deadly, s.lag = true, 0, 5
