@@ -118,11 +118,25 @@ func (l *loop) promote(ctx context.Context, node *Node, a Action, r Record) erro
 // follow is the sibling's part of F6. A node that has joined meanwhile has to be let in first, and has made no promise yet.
 func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) error {
 	if _, joining := r.Joining[name]; joining {
-		if err := l.node(r.Primary).Allow(ctx, r.Epoch, name); err != nil {
+		if err := l.allow(ctx, name, r); err != nil {
 			return err
 		}
 	}
 	return l.point(ctx, node, name, r)
+}
+
+// allow lets a node in at the primary. If the session with the primary is gone it is taken again, once: a lost answer must not keep
+// everybody out.
+func (l *loop) allow(ctx context.Context, name string, r Record) error {
+	primary := l.node(r.Primary)
+	err := primary.Allow(ctx, r.Epoch, name)
+	if !errors.Is(err, ErrNotFenced) {
+		return err
+	}
+	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {
+		return err
+	}
+	return primary.Allow(ctx, r.Epoch, name)
 }
 
 // attach makes a node, which may be an old primary, a replica of the primary. It acknowledges from then on.

@@ -307,7 +307,14 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 		if _, joining := r.Joining[a.Node]; !joining {
 			return c.point(a.Node, r)
 		}
-		return append([]simStep{allow}, c.point(a.Node, r)...)
+		mine, speak := promise{r.Epoch, c.term, c}, c.speak(primary, r, r.PrimaryStart, nil)
+		again := simStep{primary, func() (bool, error) {
+			if primary.session == mine {
+				return false, nil
+			}
+			return speak.do()
+		}}
+		return append([]simStep{again, allow}, c.point(a.Node, r)...)
 	case Attach:
 		return append([]simStep{c.speak(primary, r, r.PrimaryStart, nil), allow}, c.point(a.Node, r)...)
 	case Refuse:
