@@ -401,7 +401,8 @@ func (a *Agent) supervise(ctx context.Context, one *life) error {
 			}
 			if err == nil {
 				a.report.set(func(h *Host) { h.Doing = "running, started as " + string(one.role) })
-				a.cfg.Log.InfoContext(ctx, "the database answers", "start_id", one.startID, "after", a.cfg.Now().Sub(one.startedAt))
+				a.cfg.Log.InfoContext(ctx, "the database answers", "start_id", one.startID,
+					"took_ms", a.cfg.Now().Sub(one.startedAt).Milliseconds())
 			}
 		case <-a.changed:
 			if err := a.noticeRecord(); err != nil {
@@ -461,7 +462,7 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	if age < isolationLimit || state.readOnly || state.clients > 0 {
 		return nil
 	}
-	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID, "register_age", age)
+	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID, "register_age_ms", age.Milliseconds())
 	return one.process.Kill()
 }
 

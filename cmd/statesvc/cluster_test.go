@@ -117,6 +117,15 @@ func TestClusterUpAndDown(t *testing.T) {
 		t.Errorf("the agent was %+v and is %+v", before, after)
 	}
 
+	// All databases stop at once, and what was written is there afterwards, under a new epoch.
+	m.run(t, "down")
+	m.run(t, "up")
+	r := c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100))
+	if !r.replayed {
+		t.Errorf("the first credit is unknown after the restart: %s", r.body)
+	}
+	state = m.state(t)
+
 	m.run(t, "down")
 	for _, p := range state.Processes {
 		if p.Running.Alive() {

@@ -222,10 +222,13 @@ func (st Status) Write(out io.Writer) error {
 	return errors.Join(w.Flush())
 }
 
-func (Status) writeShard(w io.Writer, one ShardStatus) {
-	if r := one.Record; r == nil {
+func (st Status) writeShard(w io.Writer, one ShardStatus) {
+	switch r := one.Record; {
+	case r == nil && st.Register != "":
+		fmt.Fprintf(w, "shard %s: its record is not known\n", one.Name)
+	case r == nil:
 		fmt.Fprintf(w, "shard %s: no record\n", one.Name)
-	} else {
+	default:
 		fmt.Fprintf(w, "shard %s: epoch %d, %s, primary %s\n", one.Name, r.Epoch, r.Phase, r.Primary)
 		for what, why := range map[string]string{"stuck": r.Stuck, "suspended": r.Suspended} {
 			if why != "" {
