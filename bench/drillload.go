@@ -143,7 +143,7 @@ func (h drillHistory) save(folder string, kills []kill, undecided map[string][]t
 	if folder == "" {
 		return nil
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
 		return fmt.Errorf("keep the history: %w", err)
 	}
 	var writes []any

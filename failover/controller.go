@@ -61,7 +61,7 @@ func NewController(cfg ControllerConfig) *Controller {
 func (c *Controller) Lead(ctx context.Context) error {
 	defer c.closeMirrors()
 	c.leadsAt = c.cfg.Now()
-	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, ordersPrefix} {
+	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, suspectsPrefix, ordersPrefix} {
 		mirror, err := register.OpenMirror(ctx, c.cfg.Register, register.MirrorOptions{
 			Prefix: prefix, Now: c.cfg.Now, RenewEvery: mirrorRenew, Changed: func([]register.Event) { c.wake() },
 		})
@@ -152,6 +152,12 @@ func (c *Controller) order(number int) (o Order) {
 		_ = json.Unmarshal(entry.Value, &o)
 	}
 	return o
+}
+
+// suspected says whether an instance has lost the primary of an epoch.
+func (c *Controller) suspected(number int, epoch uint64) bool {
+	prefix := suspectsKeyPrefix(number, epoch)
+	return slices.ContainsFunc(c.mirrors[suspectsPrefix].Entries(), func(e register.Entry) bool { return strings.HasPrefix(e.Key, prefix) })
 }
 
 // dead are the start ids of a shard whose processes have ended.

@@ -17,6 +17,8 @@ type State struct {
 	// vanished from the register within the last second counts: it may be paused and still hold a read lease.
 	Holding []string
 
+	Suspected bool // an instance says that it cannot reach the primary of this epoch
+
 	Order Order // the zero value: nobody has ordered anything
 
 	Now time.Time // of the controller, monotonic

@@ -15,7 +15,7 @@ const (
 	answerAgeMax = 350 * time.Millisecond // a node whose newest answer is older is not judged by it
 	hangAfter    = 300 * time.Millisecond // without an answer, and without anything received: three beats, six probes
 	missesMin    = 3
-	refusedMin   = 2 // one refusal may be a full backlog
+	refusedMin   = 2 // one refusal may be a full backlog, unless an instance has met another
 
 	ioRunning = "Yes" // of Slave_IO_Running; "Connecting" and "No" mean that nothing arrives
 )

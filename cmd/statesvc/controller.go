@@ -49,7 +49,8 @@ func (p *program) controller() *cobra.Command {
 			return p.runController(cmd.Context(), cfg)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "", "YAML `FILE`: name, listen, register: {endpoints, prefix}, database: {user, password, repl_password, schema}")
+	cmd.Flags().StringVar(&path, "config", "", "YAML `FILE`: name, listen, register: {endpoints, prefix},\n"+
+		"database: {user, password, repl_password, schema}")
 	_ = cmd.MarkFlagRequired("config")
 	return cmd
 }
@@ -88,7 +89,7 @@ func (p *program) runController(ctx context.Context, cfg controllerConfig) error
 	if err != nil {
 		return err
 	}
-	defer reg.Close()
+	defer reg.Close() //nolint:errcheck // nothing is lost
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
