@@ -234,7 +234,7 @@ func (a *Agent) judge(record *Record) {
 	switch {
 	case record.Phase == shard.PhaseServing:
 		one.opened = record.Epoch
-	case record.Phase == shard.PhaseFencing && record.Epoch > one.opened && one.fenced == 0:
+	case record.Phase == shard.PhaseFencing && !record.Planned && record.Epoch > one.opened && one.fenced == 0:
 		one.fenced = record.Epoch
 		if err := one.process.Signal(os.Kill); err != nil {
 			a.cfg.Log.Error("kill the fenced database", "error", err)
@@ -462,7 +462,8 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	if age < isolationLimit || state.readOnly || state.clients > 0 {
 		return nil
 	}
-	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID, "register_age_ms", age.Milliseconds())
+	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
+		"register_age_ms", age.Milliseconds())
 	return one.process.Kill()
 }
 

@@ -246,6 +246,8 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	a.write(t, other)
 	other.Primary, other.PrimaryStart = "n2", first.StartID
 	a.write(t, other)
+	other.Primary, other.Planned = "n1", true
+	a.write(t, other)
 	time.Sleep(300 * time.Millisecond)
 	if death := decode[Death](t, a.reg.Register, deadKey(1, first.StartID)); death.Node != "" {
 		t.Fatalf("it was killed without a reason: %+v", death)
@@ -365,11 +367,13 @@ func TestAgentRefuses(t *testing.T) {
 func TestDeviations(t *testing.T) {
 	t.Parallel()
 	has := map[string]string{
-		"log_slave_updates": "OFF", "sync_binlog": "0", "log_bin": "ON", "time_zone": "+00:00", "gtid_strict_mode": "ON", "max_statement_time": "0.000000",
+		"log_slave_updates": "OFF", "sync_binlog": "0", "log_bin": "ON", "time_zone": "+00:00", "gtid_strict_mode": "ON",
+		"max_statement_time":  "0.000000",
 		"slave_parallel_mode": "optimistic",
 	}
 	errs := deviations([]string{
-		"log_slave_updates=0", "log_slave_updates=1", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00", "gtid_strict_mode=1", "max_statement_time=0",
+		"log_slave_updates=0", "log_slave_updates=1", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00",
+		"gtid_strict_mode=1", "max_statement_time=0",
 		"loose_innodb_snapshot_isolation=OFF", "relay_log=relay", "slave_parallel_mode=OPTIMISTIC", "no_such_thing=1",
 	}, has)
 	text := fmt.Sprint(errors.Join(errs...))

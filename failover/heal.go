@@ -93,7 +93,8 @@ func (s *State) recover(node string) (Action, bool) {
 
 // attached says that a node replicates from the primary and acknowledges to it.
 func (s *State) attached(seen Seen) bool {
-	return seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address && seen.IORunning == ioRunning && seen.SQLRunning && seen.SemiSync.ReplicaOn
+	running := seen.IORunning == ioRunning && seen.SQLRunning
+	return running && seen.SemiSync.ReplicaOn && seen.SourceAddr == s.Record.Nodes[s.Record.Primary].Address
 }
 
 // caughtUp says that a node may be elected: it has received all that the primary had after the node had joined. What is less may

@@ -30,7 +30,7 @@ func (s *State) suspicion() string {
 		return "the agent says that the process has ended"
 	case s.fresh(r.Primary) && seen.StartID != r.PrimaryStart:
 		return fmt.Sprintf("it was restarted: start id %s, the record has %s", seen.StartID, r.PrimaryStart)
-	case seen.Refused >= refusedMin && s.anyMember(func(n string) bool { return s.fresh(n) && s.Seen[n].IORunning != ioRunning }):
+	case s.refuses() && s.anyMember(func(n string) bool { return s.fresh(n) && s.Seen[n].IORunning != ioRunning }):
 		return fmt.Sprintf("it refused %d connections and a replica has lost it", seen.Refused)
 	case seen.Refused >= refusedMin && len(r.InSync) == 0 && s.Now.Sub(seen.FailingAt) >= dropAfter:
 		return fmt.Sprintf("it refused %d connections and is alone: it has to be started again", seen.Refused)
@@ -38,6 +38,12 @@ func (s *State) suspicion() string {
 		return fmt.Sprintf("%d probes got no answer and no replica received anything for %s", seen.Misses, hangAfter)
 	}
 	return ""
+}
+
+// refuses says that the primary refuses connections, and not only one that may have found its backlog full.
+func (s *State) refuses() bool {
+	refused := s.Seen[s.Record.Primary].Refused
+	return refused >= refusedMin || refused > 0 && s.Suspected
 }
 
 func (s *State) hangs(seen Seen) bool {

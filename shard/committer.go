@@ -17,15 +17,16 @@ import (
 
 // Limits of a committer, each with its reason. They are defaults of Config.
 const (
-	defaultQueue      = 4096            // calls waiting per lane: a quarter of a second of work at full speed
-	defaultBatch      = 256             // larger batches gained nothing measurable and hold locks longer
-	defaultRoundTrip  = 2 * time.Second // bound of round trip 1; under idle_write_transaction_timeout
-	defaultCommitWait = 4 * time.Second // bound of round trip 2, above the driver's own timeouts
-	maxBatchRetries   = 8               // races with other instances before the operations are handed back
-	maxPacketBytes    = 8 << 20         // of round trip 2: half of the server's default max_allowed_packet
-	warnEvery         = time.Second     // between lines of a lane about the same trouble
-	maxAttempts       = 3               // how often an operation whose attempts ended aborted is run again
-	cautious          = 64              // batches after a duplicate key that expect more of them
+	defaultQueue      = 4096             // calls waiting per lane: a quarter of a second of work at full speed
+	defaultBatch      = 256              // larger batches gained nothing measurable and hold locks longer
+	defaultRoundTrip  = 2 * time.Second  // bound of round trip 1; under idle_write_transaction_timeout
+	defaultCommitWait = 4 * time.Second  // bound of round trip 2, above the driver's own timeouts
+	maxBatchRetries   = 8                // races with other instances before the operations are handed back
+	maxPacketBytes    = 8 << 20          // of round trip 2: half of the server's default max_allowed_packet
+	warnEvery         = time.Second      // between lines of a lane about the same trouble
+	maxAttempts       = 3                // how often an operation whose attempts ended aborted is run again
+	retirePoll        = time.Millisecond // of waiting for the last answers of a primary that is replaced
+	cautious          = 64               // batches after a duplicate key that expect more of them
 )
 
 // Config is what a committer needs. Zero limits take their defaults.
@@ -77,7 +78,8 @@ type Committer struct {
 	ctx      context.Context // ends when a close gives up waiting
 	cancel   context.CancelFunc
 
-	abandoned atomic.Bool // the epoch is over: nothing is begun any more, and no COMMIT is sent
+	abandoned atomic.Bool  // the epoch is over: nothing is begun any more, and no COMMIT is sent
+	sending   atomic.Int32 // lanes that may have sent a COMMIT and wait for its answer
 }
 
 // NewCommitter starts the lanes. Close ends them.
@@ -180,6 +182,27 @@ func (c *Committer) Close(ctx context.Context) error {
 func (c *Committer) Abandon() {
 	c.abandoned.Store(true)
 	c.cfg.DB.Cut()
+	c.handBack()
+}
+
+// Retire is Abandon for a primary that lives and is about to be replaced: batches whose COMMIT was sent get their answers first, for as
+// long as patience lasts.
+func (c *Committer) Retire(ctx context.Context, patience time.Duration) {
+	c.abandoned.Store(true)
+	c.handBack()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for c.sending.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-time.After(retirePoll):
+		case <-ctx.Done():
+		}
+	}
+	c.cfg.DB.Cut()
+}
+
+// handBack answers what waits in the queues.
+func (c *Committer) handBack() {
 	for _, l := range c.lanes {
 		for _, waiting := range l.queue.abandon() {
 			if waiting.take() {

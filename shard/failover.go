@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // candidate is a database that is about to become the primary of a shard, with connections made beforehand.
@@ -33,6 +34,10 @@ func (s *Store) obey(number int) {
 	defer s.mu.Unlock()
 	route, err := s.cfg.Routes.Shard(number)
 	if p := s.primaries[number]; p != nil && (err != nil || p.route != route) {
+		if route.Planned {
+			s.retire(p, route.Epoch)
+			return
+		}
 		s.abandon(p)
 	}
 	if c := s.warmed[number]; c != nil && !c.becomes(route) {
@@ -41,12 +46,41 @@ func (s *Store) obey(number int) {
 	if route.Phase == PhasePromoting && !s.closed {
 		s.prepare(route)
 	}
-	if s.reported[number] < route.Epoch {
-		s.reported[number] = route.Epoch
-		if s.cfg.Closed != nil {
-			s.cfg.Closed(number, route.Epoch)
-		}
+	if s.retiring[number] == 0 {
+		s.report(number, route.Epoch)
 	}
+}
+
+// report says that nothing of an epoch before this one can be begun or sent any more. The caller holds mu.
+func (s *Store) report(number int, epoch uint64) {
+	if s.reported[number] >= epoch {
+		return
+	}
+	s.reported[number] = epoch
+	if s.cfg.Closed != nil {
+		s.cfg.Closed(number, epoch)
+	}
+}
+
+// retirePatience is how long batches under way may take to get their answers from a primary that is replaced by plan.
+const retirePatience = 150 * time.Millisecond
+
+// retire lets go of a primary that lives: a goroutine waits for the answers that are still to come, and only then says that the epoch
+// is closed. The caller holds mu.
+func (s *Store) retire(p *primary, epoch uint64) {
+	number := p.route.Shard
+	delete(s.primaries, number)
+	s.retiring[number]++
+	s.ending.Go(func() {
+		p.committer.Retire(s.ctx, retirePatience)
+		s.mu.Lock()
+		if s.retiring[number]--; s.retiring[number] == 0 {
+			s.report(number, epoch)
+		}
+		s.mu.Unlock()
+		_ = p.committer.Close(s.ctx)
+		_ = p.db.Close()
+	})
 }
 
 // abandon stops a primary at once; a goroutine waits for what is undecided there. The caller holds mu.

@@ -252,6 +252,8 @@ func (l *lane) commit(t *transaction) error {
 		return fmt.Errorf("a batch of %d writes %d bytes: %w", len(t.calls), l.packet.bytes, errTooLarge)
 	}
 	l.cfg.FailPoints.Hit(failpoint.BeforeCommit)
+	l.sending.Add(1)
+	defer l.sending.Add(-1)
 	if l.abandoned.Load() {
 		l.rollback(nil)
 		return errAbandoned

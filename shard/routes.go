@@ -29,6 +29,7 @@ type Route struct {
 	Phase   Phase
 	Node    string // the primary
 	Address string
+	Planned bool // while fencing: the primary lives, and may answer what it was sent
 }
 
 // Era returns the era of the bucket. It never falls, neither by a failover nor by a move, so a cache entry of an earlier
@@ -182,7 +183,7 @@ func (v *view) fill(route *Route) error {
 		return fmt.Errorf("route to shard %d: it has no record: %w", route.Shard, ErrStaleRoute)
 	}
 	route.Epoch, route.Phase, route.Node = record.Epoch, record.Phase, record.Primary
-	route.Address = record.Nodes[record.Primary].Address
+	route.Address, route.Planned = record.Nodes[record.Primary].Address, record.Planned
 	if record.Phase != PhaseServing {
 		return fmt.Errorf("route to shard %d: epoch %d is %s: %w", route.Shard, record.Epoch, record.Phase, ErrStaleRoute)
 	}

@@ -44,6 +44,7 @@ type Store struct {
 	primaries map[int]*primary
 	warmed    map[int]*candidate
 	reported  map[int]uint64 // the newest epoch of which Closed was told
+	retiring  map[int]int    // primaries that are given time to answer
 	closed    bool
 
 	held   atomic.Int64
@@ -63,7 +64,7 @@ type primary struct {
 
 // NewStore returns a store. It connects to a shard when the first operation needs it, and follows the routes until it is closed.
 func NewStore(cfg StoreConfig) *Store {
-	s := &Store{cfg: cfg, primaries: map[int]*primary{}, warmed: map[int]*candidate{}, reported: map[int]uint64{}}
+	s := &Store{cfg: cfg, primaries: map[int]*primary{}, warmed: map[int]*candidate{}, reported: map[int]uint64{}, retiring: map[int]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	looking, unlook := context.WithCancel(s.ctx)
 	s.unlook = unlook

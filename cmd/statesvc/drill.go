@@ -80,7 +80,8 @@ func (p *program) drill(ctx context.Context, folder, how string, shards, instanc
 	if err != nil {
 		return err
 	}
-	p.printf("\nwrites %d\ngap of clients whose last write was decided: %s\nclients of undecided owners went on later by: %s\nhistory in %s\n\n",
+	p.printf("\nwrites %d\ngap of clients whose last write was decided: %s\n"+
+		"clients of undecided owners went on later by: %s\nhistory in %s\n\n",
 		r.Writes, r.Gaps, r.Undecided, o.Folder)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	p.printf("kills=%d gap_p50_ms=%.0f gap_p99_ms=%.0f gap_max_ms=%.0f undecided_p99_ms=%.0f lost=%d duplicated=%d contradicted=%d dirty=%d\n",
