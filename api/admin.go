@@ -235,7 +235,7 @@ func (s *server) GetMap(context.Context, gen.GetMapRequestObject) (gen.GetMapRes
 }
 
 // ListShards answers GET /v1/admin/shards.
-func (s *server) ListShards(context.Context, gen.ListShardsRequestObject) (gen.ListShardsResponseObject, error) {
+func (s *server) ListShards(ctx context.Context, _ gen.ListShardsRequestObject) (gen.ListShardsResponseObject, error) {
 	m, ok := s.cfg.Routes.Map()
 	if !ok {
 		return nil, fmt.Errorf("%w: there is no shard map", shard.ErrFailover)
@@ -244,24 +244,41 @@ func (s *server) ListShards(context.Context, gen.ListShardsRequestObject) (gen.L
 	if s.cfg.Depth != nil {
 		depth = s.cfg.Depth()
 	}
+	described := s.describeShards(ctx)
 	body := gen.ShardList{Shards: make([]gen.Shard, len(m.Shards))}
 	for i, one := range m.Shards {
-		body.Shards[i] = s.shardBody(one, depth[one.Number])
+		found, ok := described[one.Number]
+		if !ok {
+			found = s.routedShard(one.Number)
+		}
+		found.Number, found.Name = one.Number, one.Name
+		for _, n := range depth[one.Number] {
+			found.Queued += int64(n)
+		}
+		body.Shards[i] = found
 	}
 	return shown(http.StatusOK, body, nil)
 }
 
-func (s *server) shardBody(one shard.NamedShard, queued []int) gen.Shard {
-	body := gen.Shard{Number: one.Number, Name: one.Name, Phase: "UNKNOWN"}
-	for _, n := range queued {
-		body.Queued += int64(n)
+// describeShards is what the register says of the shards; nothing if it does not answer: then the routes have to do.
+func (s *server) describeShards(ctx context.Context) map[int]gen.Shard {
+	if s.cfg.Failovers == nil {
+		return nil
 	}
-	record, ok := s.cfg.Routes.Record(one.Number)
+	found, err := s.cfg.Failovers.Shards(ctx)
+	if err != nil {
+		s.cfg.Log.WarnContext(ctx, "the register does not say how the shards are", "error", err)
+	}
+	return found
+}
+
+// routedShard is what this instance knows of a shard by itself.
+func (s *server) routedShard(number int) gen.Shard {
+	record, ok := s.cfg.Routes.Record(number)
 	if !ok {
-		return body
+		return gen.Shard{Phase: "UNKNOWN"}
 	}
-	body.Phase, body.Primary = string(record.Phase), record.Primary
-	body.Epoch = int64(record.Epoch)
+	body := gen.Shard{Phase: string(record.Phase), Primary: record.Primary, Epoch: int64(record.Epoch)}
 	for _, name := range slices.Sorted(maps.Keys(record.Nodes)) {
 		body.Nodes = append(body.Nodes, gen.Node{Name: name, Address: record.Nodes[name].Address})
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	Metrics http.Handler         // optional: what /metrics shows
 	Depth   func() map[int][]int // optional: waiting operations per lane, by shard
 
+	// Failovers is optional: without it no shard is failed over.
+	Failovers Failovers
+
 	// Ready is optional: which shards take writes, and why the instance cannot serve, if it cannot.
 	Ready func(ctx context.Context) ([]shard.Condition, error)
 

@@ -75,7 +75,7 @@ var problems = []problem{
 	{"key-reused", 422, terminal, "The key or the reference belongs to another request", []error{ledger.ErrKeyReused}},
 	{
 		"not-found", 404, terminal, "There is nothing with this id", // a wrong MAC says the same as a missing row
-		[]error{errNotFound, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged},
+		[]error{errNotFound, ErrNoShard, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged},
 	},
 	{"superseded", 409, terminal, "Another hold has taken its place", []error{ledger.ErrSuperseded}},
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
@@ -86,6 +86,9 @@ var problems = []problem{
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
 	{"block-in-force", 409, terminal, "The cause of the block stands", []error{blacklist.ErrBlockInForce}},
+	{"no-failover", 409, terminal, "The shard is not failed over that way", []error{ErrNoFailover}},
+	{"stale-epoch", 409, terminal, "Another failover has overtaken this one", []error{ErrStaleEpoch}},
+	{"order-stands", 409, terminal, "An earlier order waits to be carried out", []error{ErrOrderStands}},
 	{"held-by-other", 409, retryable, "Another hold has the asset", []error{ledger.ErrHeldByOther}}, // after retry_at; never pinned
 	{"spent", 409, terminal, "The asset was used", []error{ledger.ErrSpent}},
 	{"asset-expired", 409, terminal, "The asset has expired", []error{ledger.ErrAssetExpired}},
@@ -184,7 +187,7 @@ func (d *document) explain(err error) {
 		d.keyReused(e)
 	} else if e, ok := errors.AsType[*blacklist.BlockedError](err); ok {
 		d.Detail, d.RetryAt, d.Grain = e.Error(), e.RetryAt, string(e.Grain)
-	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) {
+	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) || ofOperators(err) {
 		d.Detail = err.Error()
 	}
 	if len(d.Errors) > 0 && d.Code == "invalid-request" {

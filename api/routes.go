@@ -51,6 +51,12 @@ var routes = []route{
 	{http.MethodDelete, "/v1/admin/keys/{key_id}", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/map", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/shards", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/switchover", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/suspend", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/resume", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/fence", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/primary", "", access.ScopeAdmin, false, "", false},
+	{http.MethodGet, "/v1/admin/failovers", "", access.ScopeAdmin, false, "shard limit cursor ", false},
 	{http.MethodGet, "/v1/admin/locate", "", access.ScopeAdmin, false, "owner id ", false},
 }
 

@@ -104,3 +104,54 @@ func (c *Client) LocateID(ctx context.Context, id string) (Location, error) {
 func (c *Client) locate(ctx context.Context, p *gen.LocateParams) (Location, error) {
 	return do[Location](ctx, c, read(func(server string) (*http.Request, error) { return gen.NewLocateRequest(server, p) }))
 }
+
+// Switchover has another node become the primary of a shard. Asked again after it was done it does it again, so it is sent once.
+func (c *Client) Switchover(ctx context.Context, shard int, reason string) (ShardOrder, error) {
+	e := read(func(server string) (*http.Request, error) {
+		return gen.NewSwitchoverShardRequest(server, shard, gen.ReasonRequest{Reason: reason})
+	})
+	e.once = true
+	return do[ShardOrder](ctx, c, e)
+}
+
+// Suspend switches off the automatic failover of a shard.
+func (c *Client) Suspend(ctx context.Context, shard int, reason string) (ShardOrder, error) {
+	return do[ShardOrder](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewSuspendShardRequest(server, shard, gen.ReasonRequest{Reason: reason})
+	}))
+}
+
+// Resume switches the automatic failover of a shard on again.
+func (c *Client) Resume(ctx context.Context, shard int, reason string) (ShardOrder, error) {
+	return do[ShardOrder](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewResumeShardRequest(server, shard, gen.ReasonRequest{Reason: reason})
+	}))
+}
+
+// Fence stops the writes of a shard that another tool fails over, before that tool promotes a server.
+func (c *Client) Fence(ctx context.Context, shard int, reason string) (ShardFence, error) {
+	return do[ShardFence](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewFenceShardRequest(server, shard, gen.ReasonRequest{Reason: reason})
+	}))
+}
+
+// AnnouncePrimary lets the writes of a fenced shard go on at an address, under the epoch that Fence has returned.
+func (c *Client) AnnouncePrimary(ctx context.Context, shard int, epoch int64, address string) (ShardFence, error) {
+	return do[ShardFence](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewAnnouncePrimaryRequest(server, shard, gen.PrimaryAnnouncement{Epoch: epoch, Address: address})
+	}))
+}
+
+// Failovers goes through what failovers have done, newest first, of a shard or, with 0, of all.
+func (c *Client) Failovers(ctx context.Context, shard int) iter.Seq2[Failover, error] {
+	return pages(func(cursor *string) ([]Failover, string, error) {
+		params := &gen.ListFailoversParams{Limit: new(pageSize), Cursor: cursor}
+		if shard != 0 {
+			params.Shard = &shard
+		}
+		page, err := do[gen.FailoverList](ctx, c, read(func(server string) (*http.Request, error) {
+			return gen.NewListFailoversRequest(server, params)
+		}))
+		return page.Failovers, page.NextCursor, err
+	})
+}

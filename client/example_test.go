@@ -41,6 +41,8 @@ func run(m *testing.M) int {
 	service, err := apitest.Open(folder)
 	must(err)
 	defer func() { must(service.Close(context.Background())) }()
+	must(service.Replicate(context.Background(), 3, time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)))
+	must(service.Externalise(context.Background(), 4, "db-1:3306"))
 	handler, err := api.New(service.Config)
 	must(err)
 	calls := newCalls()
@@ -348,6 +350,39 @@ func ExampleClient_LocateOwner() {
 	// Output:
 	// 12720 hold true
 	// 2 SERVING
+}
+
+// Shard 3 has replicas and shard 4 is failed over by another tool, but nobody carries out orders here.
+func ExampleClient_Switchover() {
+	ctx := context.Background()
+	order := value(c.Switchover(ctx, 3, "the host of db-1 is replaced"))
+	fmt.Println(order.Kind, "because", order.Reason)
+	_, err := c.Suspend(ctx, 3, "network maintenance")
+	fmt.Println(errors.Is(err, client.ErrOrderStands))
+	_, err = c.Resume(ctx, 1, "a shard with a single node")
+	fmt.Println(errors.Is(err, client.ErrNoFailover))
+	for f, err := range c.Failovers(ctx, 3) {
+		must(err)
+		fmt.Println("from", f.From, "to", f.To, "in", f.DurationMs, "ms:", f.Why)
+	}
+	// Output:
+	// switchover because the host of db-1 is replaced
+	// true
+	// true
+	// from db-2 to db-1 in 180 ms: its process has ended
+}
+
+// Another tool fences a shard, promotes a server, and announces it under the epoch of the fence.
+func ExampleClient_Fence() {
+	ctx := context.Background()
+	serving := value(c.AnnouncePrimary(ctx, 4, 1, "db-1:3306"))
+	fenced := value(c.Fence(ctx, 4, "db-1 is dead"))
+	fmt.Println(serving.Epoch, serving.Phase, fenced.Epoch, fenced.Phase)
+	_, err := c.AnnouncePrimary(ctx, 4, 1, "db-2:3306")
+	fmt.Println(errors.Is(err, client.ErrStaleEpoch))
+	// Output:
+	// 1 SERVING 2 FENCING
+	// true
 }
 
 func ExampleClient_ListUndecided() {

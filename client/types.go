@@ -36,7 +36,13 @@ type (
 	Rate            = gen.Rate
 	ShardMap        = gen.ShardMap
 	Shard           = gen.Shard
+	Node            = gen.Node
+	Host            = gen.Host
 	Location        = gen.Location
+	ShardOrder      = gen.ShardOrder
+	ShardFence      = gen.ShardFence
+	Failover        = gen.Failover
+	FailoverStep    = gen.FailoverStep
 )
 
 // The kinds of items and discounts.

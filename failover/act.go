@@ -169,7 +169,9 @@ func (l *loop) speak(ctx context.Context, node *Node, r Record, startID string) 
 
 // spoken runs a step on the session that a fencing has left. If it fails the session may be gone, so it is taken again
 // for the next attempt; that is not done before, as it takes a disk's time of the failover.
-func (l *loop) spoken(ctx context.Context, patience time.Duration, node *Node, r Record, startID string, step func(context.Context) error) error {
+func (l *loop) spoken(ctx context.Context, patience time.Duration, node *Node, r Record, startID string,
+	step func(context.Context) error,
+) error {
 	err := bounded(ctx, patience, step)
 	if err == nil || ctx.Err() != nil {
 		return err

@@ -462,7 +462,8 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	if age < isolationLimit || state.readOnly || state.clients > 0 {
 		return nil
 	}
-	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID, "register_age_ms", age.Milliseconds())
+	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
+		"register_age_ms", age.Milliseconds())
 	return one.process.Kill()
 }
 

@@ -365,15 +365,15 @@ func TestAgentRefuses(t *testing.T) {
 func TestDeviations(t *testing.T) {
 	t.Parallel()
 	has := map[string]string{
-		"sync_binlog": "0", "log_bin": "ON", "time_zone": "+00:00", "gtid_strict_mode": "ON", "max_statement_time": "0.000000",
+		"slave_net_timeout": "60", "log_bin": "ON", "time_zone": "+00:00", "gtid_strict_mode": "ON", "max_statement_time": "0.000000",
 		"slave_parallel_mode": "optimistic",
 	}
 	errs := deviations([]string{
-		"sync_binlog=0", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00", "gtid_strict_mode=1", "max_statement_time=0",
+		"slave_net_timeout=60", "slave_net_timeout=2", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00", "gtid_strict_mode=1", "max_statement_time=0",
 		"loose_innodb_snapshot_isolation=OFF", "relay_log=relay", "slave_parallel_mode=OPTIMISTIC", "no_such_thing=1",
 	}, has)
 	text := fmt.Sprint(errors.Join(errs...))
-	if len(errs) != 2 || !strings.Contains(text, `sync_binlog is "0" and must be "1"`) || !strings.Contains(text, "no_such_thing") {
+	if len(errs) != 2 || !strings.Contains(text, `slave_net_timeout is "60" and must be "2"`) || !strings.Contains(text, "no_such_thing") {
 		t.Error(text)
 	}
 }

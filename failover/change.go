@@ -158,8 +158,10 @@ func newRun(id string, at time.Time) Run {
 	}
 }
 
-func (r Run) clone() Run {
-	r.Journal.Steps = slices.Clone(r.Journal.Steps)
-	r.Fenced, r.Drained, r.Following, r.Refused = maps.Clone(r.Fenced), maps.Clone(r.Drained), maps.Clone(r.Following), maps.Clone(r.Refused)
-	return r
+func (r *Run) clone() Run {
+	c := *r
+	c.Journal.Steps = slices.Clone(r.Journal.Steps)
+	c.Fenced, c.Drained = maps.Clone(r.Fenced), maps.Clone(r.Drained)
+	c.Following, c.Refused = maps.Clone(r.Following), maps.Clone(r.Refused)
+	return c
 }

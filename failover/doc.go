@@ -19,7 +19,8 @@
 // # What is authoritative
 //
 // The record `shards/<n>` in the register, changed by compare-and-set under the leader's guard. A node's own promise
-// (statesvc_local.promise) keeps a controller of an older epoch away from it.
+// (statesvc_local.promise) keeps a controller of an older epoch away from it, and one of an earlier leadership in the same epoch: a shard
+// that serves keeps its epoch when another controller takes over, and what the former one had begun must not happen late.
 //
 // # The failover, F0 to F11
 //
@@ -40,5 +41,13 @@
 //
 // MariaDB's semi-synchronous replication waits for one acknowledgement, of whichever replica is quicker. An acknowledged write is
 // therefore in at least one possible acker, and only if all of them were asked is the best of them known to have it. The set of
-// possible ackers is kept in the record (in_sync and joining) and is never smaller than it is in truth.
+// possible ackers is kept in the record (in_sync and joining) and is never smaller than it is in truth: a node enters it before it is
+// let in, and leaves it after it was locked out and the others have what it may have acknowledged, or after its process has ended
+// while no client was served. A start id stands beside each name, as a process that was restarted has lost what it had only received.
+//
+// # What is tried out
+//
+// The simulator plays Next with a shard of three nodes through thousands of seeds of faults on a virtual clock and asserts the
+// invariants after every event; `go test ./failover -run TestSimulator -sim.rounds=100000` plays more. The scripts in testdata
+// tell the failovers that people ask about.
 package failover

@@ -75,7 +75,9 @@ func (s *State) recover(node string) (Action, bool) {
 	_, member := s.Record.InSync[node]
 	_, joining := s.Record.Joining[node]
 	switch {
-	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "" || s.refused(node) || s.ended(node, seen.StartID) != "":
+	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "" || s.Dead[seen.StartID]:
+		return Action{}, false
+	case (member || joining) && (s.refused(node) || s.unfit(node) != ""):
 		return Action{}, false
 	case !member && !joining && seen.IOErrno == errDiverged:
 		return Action{}, false // it has to be rebuilt

@@ -54,11 +54,11 @@ func (j *Journal) add(o outcome, now time.Time) {
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // ops write the journal beside the record that ends the failover, and forget an old one.
-func (j Journal) ops(r Record, now time.Time) ([]register.Op, error) {
+func (j *Journal) ops(r Record, now time.Time) ([]register.Op, error) {
 	if j.Epoch == 0 {
 		return nil, nil
 	}
-	done := j
+	done := *j
 	done.To, done.ServingAt = r.Primary, now.UTC()
 	value, err := json.Marshal(done)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"syscall"
 	"time"
@@ -49,7 +50,8 @@ type outcome struct {
 func newLoop(c *Controller, number int) *loop {
 	return &loop{
 		Controller: c, number: number, nodes: map[string]*Node{}, seen: map[string]Seen{},
-		run: newRun("", time.Time{}), busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
+		run:  newRun("", time.Time{}),
+		busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
 	}
 }
 
@@ -105,9 +107,7 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 		Record: r, Run: l.run.clone(), Seen: make(map[string]Seen, len(l.seen)), Dead: l.dead(l.number),
 		Holding: l.holding(l.number, r.Epoch), Order: l.order(l.number), Now: l.cfg.Now(),
 	}
-	for name, seen := range l.seen {
-		s.Seen[name] = seen
-	}
+	maps.Copy(s.Seen, l.seen)
 	return s, rev, true
 }
 
@@ -119,8 +119,9 @@ func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
 	l.busy[a.key()] = true
 	ctx := l.runCtx
 	work.Go(func() {
-		o := outcome{action: a, run: s.Run.ID, nodes: a.touches(&s.Record), began: l.cfg.Now()}
+		o := outcome{action: a, run: s.Run.ID, began: l.cfg.Now()}
 		o.fact, o.err = l.do(ctx, a, s, rev)
+		o.nodes = a.touches(&s.Record, o.err == nil)
 		select {
 		case l.done <- o:
 		case <-ctx.Done(): // nobody waits for it any more
@@ -132,7 +133,7 @@ func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
 // epoch that is over says nothing about this one.
 func (l *loop) finish(ctx context.Context, o outcome) {
 	now := l.cfg.Now()
-	l.change(o.nodes, now)
+	l.change(o.nodes, now, o.err == nil)
 	if o.run != l.run.ID {
 		return
 	}
@@ -158,11 +159,11 @@ func (l *loop) finish(ctx context.Context, o outcome) {
 }
 
 // change forgets what was seen of nodes before an action on them ended. It may have failed half-way.
-func (l *loop) change(nodes []string, now time.Time) {
+func (l *loop) change(nodes []string, now time.Time, succeeded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, name := range nodes {
-		l.seen[name] = l.seen[name].changed(now)
+		l.seen[name] = l.seen[name].changed(now, succeeded)
 	}
 }
 

@@ -239,6 +239,7 @@ func TestEstablishWaitsForAnAcker(t *testing.T) {
 		}))
 	}
 	wants(t, n.Establish(ctx, 2, 999), ErrNotEstablished)
+	wants(t, n.Open(ctx, 2), ErrNotEstablished) // the fence is still of epoch 1
 
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()

@@ -23,6 +23,8 @@ type Record struct {
 	Boot         map[string]Boot   `json:"boot,omitempty"`          // orders to agents beyond what follows from the record
 	Stuck        string            `json:"stuck,omitempty"`         // what a failover waits for, for people
 	Suspended    string            `json:"suspended,omitempty"`     // why there is no automatic failover; empty: there is
+	External     bool              `json:"external,omitempty"`      // another tool fails the shard over; controllers leave it alone
+	Fencing      Fencing           `json:"fencing,omitzero"`        // with External, while FENCING
 }
 
 // Boot is the role in which an agent starts its database.
@@ -37,21 +39,17 @@ const (
 	BootRebuild Boot = "REBUILD" // no start: its data are not to be used any more, and no agent replaces them by itself yet
 )
 
-// BootOf says how the agent of a node may start its database now, or BootNone: not yet. While a failover goes on, the old primary and
-// the possible ackers are what it is about, so they wait for its end or for an order.
+// BootOf says how the agent of a node may start its database now, or BootNone: not yet. While it is open who will be elected, the old
+// primary and the possible ackers are what it is about, so all wait for its end or for an order. After that nothing depends
+// on what a process that has ended had received, for the candidate has everything.
 func (r *Record) BootOf(node string) Boot {
 	if order, ordered := r.Boot[node]; ordered {
 		return order
 	}
-	_, acker := r.heard()[node]
-	switch {
-	case r.Phase == shard.PhaseServing && node != r.Primary:
+	if r.Phase != shard.PhaseFencing && node != r.Primary {
 		return BootReplica
-	case r.Phase == shard.PhasePromoting && node != r.Primary && !acker:
-		return BootReplica
-	default:
-		return BootNone
 	}
+	return BootNone
 }
 
 // heard are the nodes that may have acknowledged something: all of them have to be asked before anybody is elected.

@@ -3,6 +3,7 @@ package failover
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -20,7 +21,6 @@ type simController struct {
 	run    Run
 	busy   map[string]bool
 	failed map[string]time.Time
-	newRun int
 	stale  int // outcomes that arrive with an older number are of actions that were cancelled
 }
 
@@ -64,9 +64,7 @@ func (c *simController) state() State {
 	s := State{
 		Record: c.rec.Clone(), Run: c.run.clone(), Seen: map[string]Seen{}, Dead: map[string]bool{}, Holding: c.holding(c.rec.Epoch), Now: c.now,
 	}
-	for name, seen := range c.seen {
-		s.Seen[name] = seen
-	}
+	maps.Copy(s.Seen, c.seen)
 	for id := range c.dead {
 		s.Dead[id] = true
 	}
@@ -88,8 +86,8 @@ func (c *simController) begin(a Action, s State, rev int) {
 	number, run := c.stale, s.Run.ID
 	c.trace("controller %d epoch %d: %s %s %s %s", c.term, s.Record.Epoch, a.Kind, a.Node, a.GTID, a.Why)
 	ended := func(fact func(*Run), err error) {
-		for _, name := range a.touches(&s.Record) {
-			c.seen[name] = c.seen[name].changed(c.now)
+		for _, name := range a.touches(&s.Record, err == nil) {
+			c.seen[name] = c.seen[name].changed(c.now, err == nil)
 		}
 		if run != c.run.ID || number != c.stale {
 			return
@@ -126,12 +124,10 @@ func (c *simController) begin(a Action, s State, rev int) {
 			ended(a.fact(found), err)
 			return
 		}
-		again := c.speak(s.node(a.Node, c), &s.Record, s.startOf(a.Node), nil)
+		again := c.speak(c.node(a.Node), &s.Record, s.startOf(a.Node), nil)
 		c.script(fencePatience, []simStep{again}, func(error) { ended(nil, err) })
 	})
 }
-
-func (s *State) node(name string, c *simController) *simNode { return c.sim.node(name) }
 
 func (c *simController) patience(a Action) time.Duration {
 	switch a.Kind {
@@ -166,6 +162,9 @@ func (c *simController) writeRecord(a Action, s State, rev int, ended func(func(
 		c.later(c.between(0, 3), func() {
 			c.rec, c.rev = c.record.Clone(), c.sim.rev
 			switch {
+			case c.leader != c:
+				c.trace("controller %d is deposed", c.term)
+				c.gone = true
 			case err != nil || unknown:
 				ended(nil, errors.Join(err, errTimeout))
 			case a.Kind == Decide:
@@ -190,8 +189,8 @@ func (s *sim) cas(c *simController, rev int, before, r Record) error {
 	}
 	s.rev++
 	s.record, s.heard, s.dirty = r.Clone(), r.heard(), true
-	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary, r.PrimaryStart,
-		r.InSync, r.Joining, r.Floor, r.Boot)
+	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary,
+		r.PrimaryStart, r.InSync, r.Joining, r.Floor, r.Boot)
 	s.pushed()
 	return nil
 }
@@ -318,8 +317,9 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 			found.position = place(primary.log)
 			return false, nil
 		})}
+	default:
+		c.fail("no such action: %s", a.Kind)
 	}
-	c.fail("no such action: %s", a.Kind)
 	return nil
 }
 

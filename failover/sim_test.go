@@ -123,11 +123,13 @@ var simStart = time.Unix(1_000_000, 0)
 
 func newSim(seed uint64, kept bool) *sim {
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{}, kept: kept,
+		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, kept: kept,
+		cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{},
 	}
 	s.faults, s.deadly = []int{0, 2, 5, 20}[s.rng.IntN(4)], s.rng.IntN(4)
 	s.lag = []int{3, 10, 60, 200}[s.rng.IntN(4)]
-	r := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}, InSync: map[string]string{}}
+	r := Record{InSync: map[string]string{}}
+	r.Record = shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "a", Nodes: map[string]shard.Node{}}
 	for i, name := range []string{"a", "b", "c"} {
 		n := &simNode{name: name, id: uint32(i + 1), up: true, readOnly: i > 0, allowed: map[string]bool{"a": true, "b": true, "c": true}}
 		n.begin()
@@ -140,7 +142,7 @@ func newSim(seed uint64, kept bool) *sim {
 			s.follow(n, s.nodes[0])
 		}
 	}
-	s.nodes[0].masterOn = true
+	s.nodes[0].awaits = true
 	r.PrimaryStart = s.nodes[0].startID()
 	s.record, s.heard, s.rev = r, r.heard(), 1
 	for i := range 2 {
@@ -186,7 +188,9 @@ func (s *sim) pushed() {
 		}
 	})
 	for _, in := range s.instances {
-		s.after(s.latency(), func() { in.hear(r.Record) })
+		if !s.cut[in.name+" register"] {
+			s.after(s.latency(), func() { in.hear(r.Record) })
+		}
 	}
 }
 
@@ -278,7 +282,7 @@ func (s *sim) fault() {
 	if s.chance(50) {
 		n = s.node(s.record.Primary)
 	}
-	switch s.rng.IntN(14) {
+	switch s.rng.IntN(16) {
 	case 0, 1, 2:
 		s.crash(n)
 	case 3:
@@ -311,6 +315,9 @@ func (s *sim) fault() {
 		s.trace("controller %d sleeps", s.leader.term)
 	case 13:
 		s.instances[0].awake = s.now.Add(s.between(50, 1500))
+	case 14, 15: // an instance hears nothing of the failover that begins, and trusts its lease
+		s.separate("i1 register")
+		s.crash(s.node(s.record.Primary))
 	}
 	s.after(s.between(0, 1200), s.fault)
 }
@@ -326,7 +333,7 @@ func (s *sim) separate(pair string) {
 	s.after(s.between(20, 2500), func() { delete(s.cut, pair) })
 }
 
-// heal ends all faults. Somebody rebuilds nodes whose history has no future, as the manual says.
+// heal ends all faults. Somebody rebuilds nodes whose history has no future.
 func (s *sim) heal() {
 	s.trace("the faults have ended")
 	s.calm, s.deadly, s.lag = true, 0, 5
@@ -367,7 +374,7 @@ func (s *sim) whole() string {
 		return "nothing was written in the epoch"
 	}
 	for name, id := range r.InSync {
-		if n := s.node(name); n.startID() != id || n.source != p || n.dump == 0 || !n.slaveOn {
+		if n := s.node(name); n.startID() != id || n.source != p || n.dump == 0 || !n.acks {
 			return name + " does not follow"
 		}
 	}

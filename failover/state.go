@@ -92,9 +92,13 @@ type probed struct {
 	refused    bool
 }
 
-// changed is what is seen of a node after an action of ours has changed it: nothing that may be relied on.
-func (seen Seen) changed(now time.Time) Seen {
+// changed is what is seen of a node when an action of ours on it has ended: nothing that may be relied on. If it has succeeded
+// then the node is not silent, whatever the probes of a process before it met.
+func (seen Seen) changed(now time.Time, succeeded bool) Seen {
 	seen.ChangedAt, seen.AnsweredAt = now, time.Time{}
+	if succeeded {
+		seen.FailingAt, seen.Misses, seen.Refused = time.Time{}, 0, 0
+	}
 	return seen
 }
 
@@ -147,16 +151,21 @@ func (a Action) key() string {
 	return string(a.Kind) + " " + a.Node
 }
 
-// touches are the nodes that an action changes, so that older answers to probes say nothing about them.
-func (a Action) touches(r *Record) []string {
+// touches are the nodes that an action has changed, so that older answers to probes say nothing about them. One that has failed
+// may have done so half-way.
+func (a Action) touches(r *Record, succeeded bool) []string {
 	switch a.Kind {
 	case Promote, Open:
 		return []string{a.Node}
 	case Follow, Attach:
 		return []string{a.Node, r.Primary}
-	default:
-		return nil
+	case Fence:
+		if succeeded {
+			return []string{a.Node}
+		}
+	default: // the rest changes nothing that a rule looks at
 	}
+	return nil
 }
 
 // writesRecord says that the action is a compare-and-set of the record.

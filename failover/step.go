@@ -24,6 +24,8 @@ const (
 // returned again until they have left their fact; the caller does not start them twice.
 func Next(s State) []Action {
 	switch {
+	case s.Record.External:
+		return nil // another tool fails the shard over
 	case s.Record.Phase == shard.PhaseServing:
 		return s.nextServing()
 	case s.Record.Run != s.Run.ID:
@@ -93,12 +95,18 @@ func (s *State) stuck(waits string) []Action {
 	}
 	waited := s.waited()
 	switch {
-	case waited >= orderBootAfter && s.Record.Boot[s.Record.Primary] == BootNone:
+	case (waited >= orderBootAfter || s.hopeless()) && s.Record.Boot[s.Record.Primary] == BootNone:
 		return []Action{{Kind: OrderBoot, Node: s.Record.Primary, Why: waits}}
 	case waited >= stuckAfter && s.Record.Stuck != waits:
 		return []Action{{Kind: ReportStuck, Why: waits}}
 	}
 	return nil
+}
+
+// hopeless says that somebody who has to be heard never will be, so that there is nothing to wait for.
+func (s *State) hopeless() bool {
+	heard := s.Record.heard()
+	return slices.ContainsFunc(s.unheard(), func(node string) bool { return s.ended(node, heard[node]) != "" })
 }
 
 // nextPromoting is F6 to F9.

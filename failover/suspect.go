@@ -47,10 +47,5 @@ func (s *State) hangs(seen Seen) bool {
 
 // anyMember says whether f holds for a member of the in-sync set.
 func (s *State) anyMember(f func(node string) bool) bool {
-	for _, node := range slices.Sorted(maps.Keys(s.Record.InSync)) {
-		if f(node) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(slices.Sorted(maps.Keys(s.Record.InSync)), f)
 }

@@ -50,9 +50,7 @@ func newTrio(t *testing.T) *trio {
 		x.start(t, i, InitialSQL(Accounts{AppPassword: trioSecret, HAPassword: trioSecret, Replicas: passwords}))
 		x.nodes[i] = x.node(t, i)
 	}
-	t.Logf("three servers started in %v", time.Since(began))
 	x.schema(t)
-	t.Logf("schema after %v", time.Since(began))
 	x.firstPrimary(t)
 	t.Logf("a trio started in %v", time.Since(began))
 	return x
@@ -326,7 +324,7 @@ func stillWaits(t *testing.T, result <-chan error) {
 	t.Helper()
 	select {
 	case err := <-result:
-		t.Errorf("a commit that nobody acknowledged has ended: %v", err)
+		t.Fatalf("a commit that nobody acknowledged has ended: %v", err)
 	default:
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/internal/instance"
+	"github.com/statesvc/statesvc/internal/operators"
 	"github.com/statesvc/statesvc/register"
 )
 
@@ -45,6 +46,7 @@ func Open(folder string) (*Service, error) {
 	s.Config = api.Config{
 		Ledger: s.Ledger, Blacklist: s.Blacklist, Keys: s.Keys, Routes: s.Routes, Resolver: s.Resolver, Codec: s.Codec,
 		CursorKey: s.CursorKey, Now: time.Now, Log: log, Meter: noop.Meter{}, Depth: s.Store.Depth, Ready: s.Ready,
+		Failovers: operators.New(operators.Config{Register: reg, DSN: func(int) string { return "" }, Now: time.Now}),
 	}
 	for _, scopes := range []access.Scopes{access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeAdmin, All} {
 		spec := access.Spec{Name: "test", Scopes: scopes, Rate: access.Rate{PerSecond: 1_000_000, Burst: 1_000_000}}

@@ -240,6 +240,34 @@ func (b *BlockRequest) ReadJSON(r *strictjson.Reader) {
 	r.Require("reason")
 }
 
+// ReadJSON reads the body of an order for a shard.
+func (b *ReasonRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("reason")
+}
+
+// ReadJSON reads the body of announcePrimary.
+func (b *PrimaryAnnouncement) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "epoch":
+			b.Epoch = r.Integer(1, strictjson.MaxInteger)
+		case "address":
+			b.Address = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("epoch", "address")
+}
+
 // ReadJSON reads the body of createKey.
 func (b *APIKeyRequest) ReadJSON(r *strictjson.Reader) {
 	for r.Object(); r.Member(); {

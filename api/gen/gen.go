@@ -345,6 +345,52 @@ type EntryList struct {
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
 }
 
+// Failover defines model for Failover.
+type Failover struct {
+	DecidedAt time.Time `json:"decided_at"`
+
+	// DurationMs From suspected_at, or else from decided_at, to serving_at.
+	DurationMs float64 `json:"duration_ms"`
+
+	// Epoch The one that it has begun.
+	Epoch int64 `json:"epoch"`
+
+	// From The old primary: its name, or its address if another tool did the failover.
+	From      string    `json:"from"`
+	ServingAt time.Time `json:"serving_at"`
+	Shard     int       `json:"shard"`
+
+	// Steps At most 200, in the order in which they ended. Steps of different nodes run side by side.
+	Steps []FailoverStep `json:"steps"`
+
+	// SuspectedAt When the primary first gave no answer; absent if its agent was quicker.
+	SuspectedAt time.Time `json:"suspected_at,omitempty,omitzero"`
+
+	// To The new one.
+	To  string `json:"to"`
+	Why string `json:"why"`
+}
+
+// FailoverList defines model for FailoverList.
+type FailoverList struct {
+	Failovers []Failover `json:"failovers"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// FailoverStep defines model for FailoverStep.
+type FailoverStep struct {
+	// Error Why it did not succeed; it was tried again.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// FromMs When it began; since decided_at.
+	FromMs float64 `json:"from_ms"`
+	Node   string  `json:"node,omitempty,omitzero"`
+	Step   string  `json:"step"`
+	TookMs float64 `json:"took_ms"`
+}
+
 // Grain defines model for Grain.
 type Grain = string
 
@@ -496,6 +542,31 @@ type HoldRequest struct {
 
 // HoldState HELD ends as exactly one of the others.
 type HoldState = string
+
+// Host What the agent on the node's machine last said. Absent if there is no agent, or it lost the register.
+type Host struct {
+	// BootID Of the operating system: another one means that the machine has restarted.
+	BootID string `json:"boot_id"`
+
+	// Doing For people.
+	Doing string `json:"doing,omitempty,omitzero"`
+
+	// FreeBytes Free space for the data.
+	FreeBytes int64 `json:"free_bytes"`
+
+	// ReportAgeMs By the clocks of both machines, so it may be off; not below 0.
+	ReportAgeMs int64 `json:"report_age_ms"`
+
+	// ReportedAt By the clock of that machine.
+	ReportedAt time.Time `json:"reported_at"`
+
+	// Running Whether the database runs.
+	Running bool `json:"running"`
+
+	// StartID The start that runs.
+	StartID string `json:"start_id,omitempty,omitzero"`
+	Zone    string `json:"zone,omitempty,omitzero"`
+}
 
 // ImportResult rows = issued + already_existed + failed.
 type ImportResult struct {
@@ -737,7 +808,17 @@ type NextCursor = string
 // Node defines model for Node.
 type Node struct {
 	Address string `json:"address"`
-	Name    string `json:"name"`
+
+	// Host What the agent on the node's machine last said. Absent if there is no agent, or it lost the register.
+	Host Host   `json:"host,omitempty,omitzero"`
+	Name string `json:"name"`
+
+	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
+	// neither, so its data may be old. Absent if the register does not answer.
+	Role string `json:"role,omitempty,omitzero"`
+
+	// StartID The start of the database with which it got its role. After another start it begins anew.
+	StartID string `json:"start_id,omitempty,omitzero"`
 }
 
 // Operation defines model for Operation.
@@ -805,6 +886,15 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
+// PrimaryAnnouncement defines model for PrimaryAnnouncement.
+type PrimaryAnnouncement struct {
+	// Address host:port
+	Address string `json:"address"`
+
+	// Epoch What fencing has returned.
+	Epoch int64 `json:"epoch"`
+}
+
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
@@ -813,6 +903,12 @@ type Rate struct {
 	// Burst So many at once.
 	Burst     int `json:"burst"`
 	PerSecond int `json:"per_second"`
+}
+
+// ReasonRequest defines model for ReasonRequest.
+type ReasonRequest struct {
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
 }
 
 // Reference The caller's own name for something.
@@ -839,19 +935,47 @@ type Scopes = []Scope
 // Shard defines model for Shard.
 type Shard struct {
 	// Epoch One more with every failover.
-	Epoch  int64  `json:"epoch,omitempty,omitzero"`
-	Name   string `json:"name"`
-	Nodes  []Node `json:"nodes,omitempty,omitzero"`
-	Number int    `json:"number"`
+	Epoch int64 `json:"epoch,omitempty,omitzero"`
+
+	// Failover automatic: a controller replaces a lost primary. suspended: it does not, see `suspended`. external: another tool does.
+	// none: nobody does, since no node is in sync; so it is with a single node. Absent if the register does not answer.
+	Failover string `json:"failover,omitempty,omitzero"`
+
+	// FloorGtid While PROMOTING: the position that whoever becomes the primary has at least.
+	FloorGtid string `json:"floor_gtid,omitempty,omitzero"`
+	Name      string `json:"name"`
+	Nodes     []Node `json:"nodes,omitempty,omitzero"`
+	Number    int    `json:"number"`
+
+	// Order What somebody wants done with the shard and no controller has done yet.
+	Order ShardOrder `json:"order,omitempty,omitzero"`
 
 	// Phase Only a serving shard takes writes. UNKNOWN, if this instance knows no record of the shard.
 	Phase string `json:"phase"`
 
-	// Primary Name of the node that takes writes.
+	// Planned While FENCING: the primary lives and ends what it has begun.
+	Planned bool `json:"planned,omitempty,omitzero"`
+
+	// Primary Name of the node that takes writes; while FENCING still the old one's.
 	Primary string `json:"primary,omitempty,omitzero"`
 
 	// Queued Operations that wait in this instance.
 	Queued int64 `json:"queued"`
+
+	// Stuck What the failover waits for; for people.
+	Stuck string `json:"stuck,omitempty,omitzero"`
+
+	// Suspended Why automatic failover is off; for people.
+	Suspended string `json:"suspended,omitempty,omitzero"`
+}
+
+// ShardFence defines model for ShardFence.
+type ShardFence struct {
+	// Address Of the primary; while FENCING still the old one's.
+	Address string `json:"address"`
+	Epoch   int64  `json:"epoch"`
+	Phase   string `json:"phase"`
+	Shard   int    `json:"shard"`
 }
 
 // ShardList defines model for ShardList.
@@ -871,6 +995,16 @@ type ShardMap struct {
 type ShardName struct {
 	Name   string `json:"name"`
 	Number int    `json:"number"`
+}
+
+// ShardOrder What somebody wants done with the shard and no controller has done yet.
+type ShardOrder struct {
+	At time.Time `json:"at"`
+
+	// By The API key that ordered it, id and name.
+	By     string `json:"by"`
+	Kind   string `json:"kind"`
+	Reason string `json:"reason"`
 }
 
 // Undecided defines model for Undecided.
@@ -937,6 +1071,9 @@ type PageCursor = string
 // PageLimit defines model for PageLimit.
 type PageLimit = int
 
+// ShardNumber defines model for ShardNumber.
+type ShardNumber = int
+
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
 
@@ -983,6 +1120,18 @@ type ListBlockAuditParams struct {
 type DeleteBlockParams struct {
 	// Reason Why; for the history.
 	Reason string `form:"reason" json:"reason"`
+}
+
+// ListFailoversParams defines parameters for ListFailovers.
+type ListFailoversParams struct {
+	// Shard Only failovers of this shard.
+	Shard int `form:"shard,omitempty" json:"shard,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
 // LocateParams defines parameters for Locate.
@@ -1061,6 +1210,21 @@ type CreateKeyJSONRequestBody = APIKeyRequest
 // UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
 type UpdateKeyJSONRequestBody = APIKeyChange
 
+// FenceShardJSONRequestBody defines body for FenceShard for application/json ContentType.
+type FenceShardJSONRequestBody = ReasonRequest
+
+// AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
+type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
+
+// ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
+type ResumeShardJSONRequestBody = ReasonRequest
+
+// SuspendShardJSONRequestBody defines body for SuspendShard for application/json ContentType.
+type SuspendShardJSONRequestBody = ReasonRequest
+
+// SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
+type SwitchoverShardJSONRequestBody = ReasonRequest
+
 // IssueCouponJSONRequestBody defines body for IssueCoupon for application/json ContentType.
 type IssueCouponJSONRequestBody = IssueRequest
 
@@ -1099,6 +1263,9 @@ type ServerInterface interface {
 	// PutBlock Block a node, a shard, a bucket or an owner
 	// (PUT /v1/admin/blocks/{grain}/{id})
 	PutBlock(c *gin.Context, grain Grain, id BlockID)
+	// ListFailovers Show what failovers have done
+	// (GET /v1/admin/failovers)
+	ListFailovers(c *gin.Context, params ListFailoversParams)
 	// ListKeys List the API keys
 	// (GET /v1/admin/keys)
 	ListKeys(c *gin.Context)
@@ -1120,6 +1287,21 @@ type ServerInterface interface {
 	// ListShards List the shards
 	// (GET /v1/admin/shards)
 	ListShards(c *gin.Context)
+	// FenceShard Stop the writes of a shard that another tool fails over
+	// (POST /v1/admin/shards/{shard}/fence)
+	FenceShard(c *gin.Context, shard ShardNumber)
+	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
+	// (POST /v1/admin/shards/{shard}/primary)
+	AnnouncePrimary(c *gin.Context, shard ShardNumber)
+	// ResumeShard Switch on automatic failover of a shard again
+	// (POST /v1/admin/shards/{shard}/resume)
+	ResumeShard(c *gin.Context, shard ShardNumber)
+	// SuspendShard Switch off automatic failover of a shard
+	// (POST /v1/admin/shards/{shard}/suspend)
+	SuspendShard(c *gin.Context, shard ShardNumber)
+	// SwitchoverShard Make another node of a shard the primary
+	// (POST /v1/admin/shards/{shard}/switchover)
+	SwitchoverShard(c *gin.Context, shard ShardNumber)
 	// ListUndecided List the undecided operations
 	// (GET /v1/admin/undecided)
 	ListUndecided(c *gin.Context)
@@ -1354,6 +1536,49 @@ func (siw *ServerInterfaceWrapper) PutBlock(c *gin.Context) {
 	siw.Handler.PutBlock(c, grain, id)
 }
 
+// ListFailovers operation middleware
+func (siw *ServerInterfaceWrapper) ListFailovers(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListFailoversParams
+
+	// ------------- Optional query parameter "shard" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "shard", c.Request.URL.Query(), &params.Shard, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListFailovers(c, params)
+}
+
 // ListKeys operation middleware
 func (siw *ServerInterfaceWrapper) ListKeys(c *gin.Context) {
 
@@ -1489,6 +1714,131 @@ func (siw *ServerInterfaceWrapper) ListShards(c *gin.Context) {
 	}
 
 	siw.Handler.ListShards(c)
+}
+
+// FenceShard operation middleware
+func (siw *ServerInterfaceWrapper) FenceShard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.FenceShard(c, shard)
+}
+
+// AnnouncePrimary operation middleware
+func (siw *ServerInterfaceWrapper) AnnouncePrimary(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AnnouncePrimary(c, shard)
+}
+
+// ResumeShard operation middleware
+func (siw *ServerInterfaceWrapper) ResumeShard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ResumeShard(c, shard)
+}
+
+// SuspendShard operation middleware
+func (siw *ServerInterfaceWrapper) SuspendShard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SuspendShard(c, shard)
+}
+
+// SwitchoverShard operation middleware
+func (siw *ServerInterfaceWrapper) SwitchoverShard(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SwitchoverShard(c, shard)
 }
 
 // ListUndecided operation middleware
@@ -2162,6 +2512,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.DeleteBlock)
 	router.PUT(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.PutBlock)
 	router.GET(options.BaseURL+"/v1/admin/blocks/audit", wrapper.ListBlockAudit)
+	router.GET(options.BaseURL+"/v1/admin/failovers", wrapper.ListFailovers)
 	router.GET(options.BaseURL+"/v1/admin/keys", wrapper.ListKeys)
 	router.POST(options.BaseURL+"/v1/admin/keys", wrapper.CreateKey)
 	router.DELETE(options.BaseURL+"/v1/admin/keys/:key_id", wrapper.DeleteKey)
@@ -2169,6 +2520,11 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/admin/locate", wrapper.Locate)
 	router.GET(options.BaseURL+"/v1/admin/map", wrapper.GetMap)
 	router.GET(options.BaseURL+"/v1/admin/shards", wrapper.ListShards)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/fence", wrapper.FenceShard)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/primary", wrapper.AnnouncePrimary)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/resume", wrapper.ResumeShard)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/suspend", wrapper.SuspendShard)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
 	router.GET(options.BaseURL+"/v1/admin/undecided", wrapper.ListUndecided)
 	router.POST(options.BaseURL+"/v1/admin/undecided/:shard/:key/resolve", wrapper.ResolveUndecided)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/imports", wrapper.ImportCoupons)
@@ -2367,6 +2723,36 @@ type PutBlock200JSONResponse struct {
 }
 
 func (response PutBlock200JSONResponse) VisitPutBlockResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListFailoversRequestObject struct {
+	Params ListFailoversParams
+}
+
+type ListFailoversResponseObject interface {
+	VisitListFailoversResponse(w http.ResponseWriter) error
+}
+
+type ListFailovers200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListFailovers200JSONResponse struct {
+	Body    FailoverList
+	Headers ListFailovers200ResponseHeaders
+}
+
+func (response ListFailovers200JSONResponse) VisitListFailoversResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2583,6 +2969,161 @@ func (response ListShards200JSONResponse) VisitListShardsResponse(w http.Respons
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FenceShardRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *FenceShardJSONRequestBody
+}
+
+type FenceShardResponseObject interface {
+	VisitFenceShardResponse(w http.ResponseWriter) error
+}
+
+type FenceShard200ResponseHeaders struct {
+	XRequestID string
+}
+
+type FenceShard200JSONResponse struct {
+	Body    ShardFence
+	Headers FenceShard200ResponseHeaders
+}
+
+func (response FenceShard200JSONResponse) VisitFenceShardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AnnouncePrimaryRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *AnnouncePrimaryJSONRequestBody
+}
+
+type AnnouncePrimaryResponseObject interface {
+	VisitAnnouncePrimaryResponse(w http.ResponseWriter) error
+}
+
+type AnnouncePrimary200ResponseHeaders struct {
+	XRequestID string
+}
+
+type AnnouncePrimary200JSONResponse struct {
+	Body    ShardFence
+	Headers AnnouncePrimary200ResponseHeaders
+}
+
+func (response AnnouncePrimary200JSONResponse) VisitAnnouncePrimaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeShardRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *ResumeShardJSONRequestBody
+}
+
+type ResumeShardResponseObject interface {
+	VisitResumeShardResponse(w http.ResponseWriter) error
+}
+
+type ResumeShard202ResponseHeaders struct {
+	XRequestID string
+}
+
+type ResumeShard202JSONResponse struct {
+	Body    ShardOrder
+	Headers ResumeShard202ResponseHeaders
+}
+
+func (response ResumeShard202JSONResponse) VisitResumeShardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendShardRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *SuspendShardJSONRequestBody
+}
+
+type SuspendShardResponseObject interface {
+	VisitSuspendShardResponse(w http.ResponseWriter) error
+}
+
+type SuspendShard202ResponseHeaders struct {
+	XRequestID string
+}
+
+type SuspendShard202JSONResponse struct {
+	Body    ShardOrder
+	Headers SuspendShard202ResponseHeaders
+}
+
+func (response SuspendShard202JSONResponse) VisitSuspendShardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SwitchoverShardRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *SwitchoverShardJSONRequestBody
+}
+
+type SwitchoverShardResponseObject interface {
+	VisitSwitchoverShardResponse(w http.ResponseWriter) error
+}
+
+type SwitchoverShard202ResponseHeaders struct {
+	XRequestID string
+}
+
+type SwitchoverShard202JSONResponse struct {
+	Body    ShardOrder
+	Headers SwitchoverShard202ResponseHeaders
+}
+
+func (response SwitchoverShard202JSONResponse) VisitSwitchoverShardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3277,6 +3818,9 @@ type StrictServerInterface interface {
 	// PutBlock Block a node, a shard, a bucket or an owner
 	// (PUT /v1/admin/blocks/{grain}/{id})
 	PutBlock(ctx context.Context, request PutBlockRequestObject) (PutBlockResponseObject, error)
+	// ListFailovers Show what failovers have done
+	// (GET /v1/admin/failovers)
+	ListFailovers(ctx context.Context, request ListFailoversRequestObject) (ListFailoversResponseObject, error)
 	// ListKeys List the API keys
 	// (GET /v1/admin/keys)
 	ListKeys(ctx context.Context, request ListKeysRequestObject) (ListKeysResponseObject, error)
@@ -3298,6 +3842,21 @@ type StrictServerInterface interface {
 	// ListShards List the shards
 	// (GET /v1/admin/shards)
 	ListShards(ctx context.Context, request ListShardsRequestObject) (ListShardsResponseObject, error)
+	// FenceShard Stop the writes of a shard that another tool fails over
+	// (POST /v1/admin/shards/{shard}/fence)
+	FenceShard(ctx context.Context, request FenceShardRequestObject) (FenceShardResponseObject, error)
+	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
+	// (POST /v1/admin/shards/{shard}/primary)
+	AnnouncePrimary(ctx context.Context, request AnnouncePrimaryRequestObject) (AnnouncePrimaryResponseObject, error)
+	// ResumeShard Switch on automatic failover of a shard again
+	// (POST /v1/admin/shards/{shard}/resume)
+	ResumeShard(ctx context.Context, request ResumeShardRequestObject) (ResumeShardResponseObject, error)
+	// SuspendShard Switch off automatic failover of a shard
+	// (POST /v1/admin/shards/{shard}/suspend)
+	SuspendShard(ctx context.Context, request SuspendShardRequestObject) (SuspendShardResponseObject, error)
+	// SwitchoverShard Make another node of a shard the primary
+	// (POST /v1/admin/shards/{shard}/switchover)
+	SwitchoverShard(ctx context.Context, request SwitchoverShardRequestObject) (SwitchoverShardResponseObject, error)
 	// ListUndecided List the undecided operations
 	// (GET /v1/admin/undecided)
 	ListUndecided(ctx context.Context, request ListUndecidedRequestObject) (ListUndecidedResponseObject, error)
@@ -3451,6 +4010,20 @@ func (sh *strictHandler) PutBlock(ctx *gin.Context, grain Grain, id BlockID) {
 	}
 }
 
+// ListFailovers reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListFailovers(ctx *gin.Context, params ListFailoversParams) {
+	var request ListFailoversRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListFailovers(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListFailoversResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ListKeys reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ListKeys(ctx *gin.Context) {
 	var request ListKeysRequestObject
@@ -3553,6 +4126,106 @@ func (sh *strictHandler) ListShards(ctx *gin.Context) {
 		return
 	}
 	if err := response.VisitListShardsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// FenceShard reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) FenceShard(ctx *gin.Context, shard ShardNumber) {
+	var request FenceShardRequestObject
+	request.Shard = shard
+	var body FenceShardJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.FenceShard(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitFenceShardResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// AnnouncePrimary reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) AnnouncePrimary(ctx *gin.Context, shard ShardNumber) {
+	var request AnnouncePrimaryRequestObject
+	request.Shard = shard
+	var body AnnouncePrimaryJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.AnnouncePrimary(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitAnnouncePrimaryResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ResumeShard reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ResumeShard(ctx *gin.Context, shard ShardNumber) {
+	var request ResumeShardRequestObject
+	request.Shard = shard
+	var body ResumeShardJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ResumeShard(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitResumeShardResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// SuspendShard reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) SuspendShard(ctx *gin.Context, shard ShardNumber) {
+	var request SuspendShardRequestObject
+	request.Shard = shard
+	var body SuspendShardJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.SuspendShard(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitSuspendShardResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// SwitchoverShard reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) SwitchoverShard(ctx *gin.Context, shard ShardNumber) {
+	var request SwitchoverShardRequestObject
+	request.Shard = shard
+	var body SwitchoverShardJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.SwitchoverShard(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitSwitchoverShardResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

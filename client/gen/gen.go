@@ -345,6 +345,52 @@ type EntryList struct {
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
 }
 
+// Failover defines model for Failover.
+type Failover struct {
+	DecidedAt time.Time `json:"decided_at"`
+
+	// DurationMs From suspected_at, or else from decided_at, to serving_at.
+	DurationMs float64 `json:"duration_ms"`
+
+	// Epoch The one that it has begun.
+	Epoch int64 `json:"epoch"`
+
+	// From The old primary: its name, or its address if another tool did the failover.
+	From      string    `json:"from"`
+	ServingAt time.Time `json:"serving_at"`
+	Shard     int       `json:"shard"`
+
+	// Steps At most 200, in the order in which they ended. Steps of different nodes run side by side.
+	Steps []FailoverStep `json:"steps"`
+
+	// SuspectedAt When the primary first gave no answer; absent if its agent was quicker.
+	SuspectedAt time.Time `json:"suspected_at,omitempty,omitzero"`
+
+	// To The new one.
+	To  string `json:"to"`
+	Why string `json:"why"`
+}
+
+// FailoverList defines model for FailoverList.
+type FailoverList struct {
+	Failovers []Failover `json:"failovers"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// FailoverStep defines model for FailoverStep.
+type FailoverStep struct {
+	// Error Why it did not succeed; it was tried again.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// FromMs When it began; since decided_at.
+	FromMs float64 `json:"from_ms"`
+	Node   string  `json:"node,omitempty,omitzero"`
+	Step   string  `json:"step"`
+	TookMs float64 `json:"took_ms"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	Code   string `json:"code"`
@@ -505,6 +551,31 @@ type HoldRequest struct {
 
 // HoldState HELD ends as exactly one of the others.
 type HoldState = string
+
+// Host What the agent on the node's machine last said. Absent if there is no agent, or it lost the register.
+type Host struct {
+	// BootID Of the operating system: another one means that the machine has restarted.
+	BootID string `json:"boot_id"`
+
+	// Doing For people.
+	Doing string `json:"doing,omitempty,omitzero"`
+
+	// FreeBytes Free space for the data.
+	FreeBytes int64 `json:"free_bytes"`
+
+	// ReportAgeMs By the clocks of both machines, so it may be off; not below 0.
+	ReportAgeMs int64 `json:"report_age_ms"`
+
+	// ReportedAt By the clock of that machine.
+	ReportedAt time.Time `json:"reported_at"`
+
+	// Running Whether the database runs.
+	Running bool `json:"running"`
+
+	// StartID The start that runs.
+	StartID string `json:"start_id,omitempty,omitzero"`
+	Zone    string `json:"zone,omitempty,omitzero"`
+}
 
 // ImportResult rows = issued + already_existed + failed.
 type ImportResult struct {
@@ -746,7 +817,17 @@ type NextCursor = string
 // Node defines model for Node.
 type Node struct {
 	Address string `json:"address"`
-	Name    string `json:"name"`
+
+	// Host What the agent on the node's machine last said. Absent if there is no agent, or it lost the register.
+	Host Host   `json:"host,omitempty,omitzero"`
+	Name string `json:"name"`
+
+	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
+	// neither, so its data may be old. Absent if the register does not answer.
+	Role string `json:"role,omitempty,omitzero"`
+
+	// StartID The start of the database with which it got its role. After another start it begins anew.
+	StartID string `json:"start_id,omitempty,omitzero"`
 }
 
 // Operation defines model for Operation.
@@ -814,6 +895,15 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
+// PrimaryAnnouncement defines model for PrimaryAnnouncement.
+type PrimaryAnnouncement struct {
+	// Address host:port
+	Address string `json:"address"`
+
+	// Epoch What fencing has returned.
+	Epoch int64 `json:"epoch"`
+}
+
 // Problem A problem document (RFC 9457).
 type Problem struct {
 	// Asked What was asked for, or is needed.
@@ -862,6 +952,12 @@ type Rate struct {
 	PerSecond int `json:"per_second"`
 }
 
+// ReasonRequest defines model for ReasonRequest.
+type ReasonRequest struct {
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
+}
+
 // Reference The caller's own name for something.
 //
 // Example: order-1001
@@ -886,19 +982,47 @@ type Scopes = []Scope
 // Shard defines model for Shard.
 type Shard struct {
 	// Epoch One more with every failover.
-	Epoch  int64  `json:"epoch,omitempty,omitzero"`
-	Name   string `json:"name"`
-	Nodes  []Node `json:"nodes,omitempty,omitzero"`
-	Number int    `json:"number"`
+	Epoch int64 `json:"epoch,omitempty,omitzero"`
+
+	// Failover automatic: a controller replaces a lost primary. suspended: it does not, see `suspended`. external: another tool does.
+	// none: nobody does, since no node is in sync; so it is with a single node. Absent if the register does not answer.
+	Failover string `json:"failover,omitempty,omitzero"`
+
+	// FloorGtid While PROMOTING: the position that whoever becomes the primary has at least.
+	FloorGtid string `json:"floor_gtid,omitempty,omitzero"`
+	Name      string `json:"name"`
+	Nodes     []Node `json:"nodes,omitempty,omitzero"`
+	Number    int    `json:"number"`
+
+	// Order What somebody wants done with the shard and no controller has done yet.
+	Order ShardOrder `json:"order,omitempty,omitzero"`
 
 	// Phase Only a serving shard takes writes. UNKNOWN, if this instance knows no record of the shard.
 	Phase string `json:"phase"`
 
-	// Primary Name of the node that takes writes.
+	// Planned While FENCING: the primary lives and ends what it has begun.
+	Planned bool `json:"planned,omitempty,omitzero"`
+
+	// Primary Name of the node that takes writes; while FENCING still the old one's.
 	Primary string `json:"primary,omitempty,omitzero"`
 
 	// Queued Operations that wait in this instance.
 	Queued int64 `json:"queued"`
+
+	// Stuck What the failover waits for; for people.
+	Stuck string `json:"stuck,omitempty,omitzero"`
+
+	// Suspended Why automatic failover is off; for people.
+	Suspended string `json:"suspended,omitempty,omitzero"`
+}
+
+// ShardFence defines model for ShardFence.
+type ShardFence struct {
+	// Address Of the primary; while FENCING still the old one's.
+	Address string `json:"address"`
+	Epoch   int64  `json:"epoch"`
+	Phase   string `json:"phase"`
+	Shard   int    `json:"shard"`
 }
 
 // ShardList defines model for ShardList.
@@ -918,6 +1042,16 @@ type ShardMap struct {
 type ShardName struct {
 	Name   string `json:"name"`
 	Number int    `json:"number"`
+}
+
+// ShardOrder What somebody wants done with the shard and no controller has done yet.
+type ShardOrder struct {
+	At time.Time `json:"at"`
+
+	// By The API key that ordered it, id and name.
+	By     string `json:"by"`
+	Kind   string `json:"kind"`
+	Reason string `json:"reason"`
 }
 
 // Undecided defines model for Undecided.
@@ -990,6 +1124,9 @@ type PageCursor = string
 // PageLimit defines model for PageLimit.
 type PageLimit = int
 
+// ShardNumber defines model for ShardNumber.
+type ShardNumber = int
+
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
 
@@ -1042,6 +1179,18 @@ type ListBlockAuditParams struct {
 type DeleteBlockParams struct {
 	// Reason Why; for the history.
 	Reason string `form:"reason" json:"reason"`
+}
+
+// ListFailoversParams defines parameters for ListFailovers.
+type ListFailoversParams struct {
+	// Shard Only failovers of this shard.
+	Shard *int `form:"shard,omitempty" json:"shard,omitempty"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // LocateParams defines parameters for Locate.
@@ -1272,6 +1421,21 @@ type CreateKeyJSONRequestBody = APIKeyRequest
 // UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
 type UpdateKeyJSONRequestBody = APIKeyChange
 
+// FenceShardJSONRequestBody defines body for FenceShard for application/json ContentType.
+type FenceShardJSONRequestBody = ReasonRequest
+
+// AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
+type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
+
+// ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
+type ResumeShardJSONRequestBody = ReasonRequest
+
+// SuspendShardJSONRequestBody defines body for SuspendShard for application/json ContentType.
+type SuspendShardJSONRequestBody = ReasonRequest
+
+// SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
+type SwitchoverShardJSONRequestBody = ReasonRequest
+
 // IssueCouponJSONRequestBody defines body for IssueCoupon for application/json ContentType.
 type IssueCouponJSONRequestBody = IssueRequest
 
@@ -1414,6 +1578,14 @@ type ClientInterface interface {
 	// Corresponds with PUT /v1/admin/blocks/{grain}/{id} (the `PutBlock` operationId).
 	PutBlock(ctx context.Context, grain Grain, id BlockID, body PutBlockJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListFailovers Show what failovers have done
+	//
+	// Lists the failovers that have ended, newest first, step by step. The register keeps the last hundred or so of each shard.
+	// One that goes on is seen in the list of shards.
+	//
+	// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
+	ListFailovers(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListKeys List the API keys
 	//
 	// Lists all API keys. Secrets are not stored and cannot be shown.
@@ -1483,10 +1655,137 @@ type ClientInterface interface {
 
 	// ListShards List the shards
 	//
-	// Returns the shards with their epochs and whether they take writes, as this instance sees them.
+	// Returns the shards with their epochs and whether they take writes, and for each node its part in a failover and what its
+	// agent last said of it. Failovers are read from the register; while that does not answer within a second, the list has
+	// only what this instance knows: number, name, phase, epoch, primary, and names and addresses of nodes. There are no GTID
+	// positions and no replication lag: agents do not report them. `floor_gtid` is the exception, while a shard is promoting.
 	//
 	// Corresponds with GET /v1/admin/shards (the `ListShards` operationId).
 	ListShards(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FenceShardWithBody Stop the writes of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+	// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+	// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+	// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+	FenceShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FenceShard Stop the writes of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+	// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+	// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+	// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+	FenceShard(ctx context.Context, shard ShardNumber, body FenceShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnnouncePrimaryWithBody Announce the new primary of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+	// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+	// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+	// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+	AnnouncePrimaryWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+	// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+	// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+	// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+	AnnouncePrimary(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeShardWithBody Switch on automatic failover of a shard again
+	//
+	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+	// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+	// failover could lose them. The controller does not check that.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+	ResumeShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeShard Switch on automatic failover of a shard again
+	//
+	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+	// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+	// failover could lose them. The controller does not check that.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+	ResumeShard(ctx context.Context, shard ShardNumber, body ResumeShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendShardWithBody Switch off automatic failover of a shard
+	//
+	// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+	// to its primary. A failover that goes on is ended first.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+	SuspendShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendShard Switch off automatic failover of a shard
+	//
+	// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+	// to its primary. A failover that goes on is ended first.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+	SuspendShard(ctx context.Context, shard ShardNumber, body SuspendShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SwitchoverShardWithBody Make another node of a shard the primary
+	//
+	// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+	// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+	// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+	SwitchoverShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SwitchoverShard Make another node of a shard the primary
+	//
+	// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+	// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+	// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+	SwitchoverShard(ctx context.Context, shard ShardNumber, body SwitchoverShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUndecided List the undecided operations
 	//
@@ -1878,6 +2177,24 @@ func (c *Client) PutBlock(ctx context.Context, grain Grain, id BlockID, body Put
 	return c.Client.Do(req)
 }
 
+// ListFailovers Show what failovers have done
+//
+// Lists the failovers that have ended, newest first, step by step. The register keeps the last hundred or so of each shard.
+// One that goes on is seen in the list of shards.
+//
+// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
+func (c *Client) ListFailovers(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListFailoversRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListKeys List the API keys
 //
 // Lists all API keys. Secrets are not stored and cannot be shown.
@@ -2027,11 +2344,238 @@ func (c *Client) GetMap(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 
 // ListShards List the shards
 //
-// Returns the shards with their epochs and whether they take writes, as this instance sees them.
+// Returns the shards with their epochs and whether they take writes, and for each node its part in a failover and what its
+// agent last said of it. Failovers are read from the register; while that does not answer within a second, the list has
+// only what this instance knows: number, name, phase, epoch, primary, and names and addresses of nodes. There are no GTID
+// positions and no replication lag: agents do not report them. `floor_gtid` is the exception, while a shard is promoting.
 //
 // Corresponds with GET /v1/admin/shards (the `ListShards` operationId).
 func (c *Client) ListShards(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListShardsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FenceShardWithBody Stop the writes of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+func (c *Client) FenceShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFenceShardRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FenceShard Stop the writes of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+func (c *Client) FenceShard(ctx context.Context, shard ShardNumber, body FenceShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFenceShardRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnnouncePrimaryWithBody Announce the new primary of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+func (c *Client) AnnouncePrimaryWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnnouncePrimaryRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnnouncePrimary Announce the new primary of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+func (c *Client) AnnouncePrimary(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnnouncePrimaryRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeShardWithBody Switch on automatic failover of a shard again
+//
+// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+// failover could lose them. The controller does not check that.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+func (c *Client) ResumeShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeShardRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeShard Switch on automatic failover of a shard again
+//
+// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+// failover could lose them. The controller does not check that.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+func (c *Client) ResumeShard(ctx context.Context, shard ShardNumber, body ResumeShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeShardRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendShardWithBody Switch off automatic failover of a shard
+//
+// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+// to its primary. A failover that goes on is ended first.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+func (c *Client) SuspendShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendShardRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendShard Switch off automatic failover of a shard
+//
+// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+// to its primary. A failover that goes on is ended first.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+func (c *Client) SuspendShard(ctx context.Context, shard ShardNumber, body SuspendShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendShardRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SwitchoverShardWithBody Make another node of a shard the primary
+//
+// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+func (c *Client) SwitchoverShardWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSwitchoverShardRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SwitchoverShard Make another node of a shard the primary
+//
+// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+func (c *Client) SwitchoverShard(ctx context.Context, shard ShardNumber, body SwitchoverShardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSwitchoverShardRequest(c.Server, shard, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2899,6 +3443,84 @@ func NewPutBlockRequestWithBody(server string, grain Grain, id BlockID, contentT
 	return req, nil
 }
 
+// NewListFailoversRequest constructs an http.Request for the ListFailovers method
+func NewListFailoversRequest(server string, params *ListFailoversParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/failovers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Shard != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "shard", *params.Shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListKeysRequest constructs an http.Request for the ListKeys method
 func NewListKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -3163,6 +3785,241 @@ func NewListShardsRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewFenceShardRequest calls the generic FenceShard builder with application/json body
+func NewFenceShardRequest(server string, shard ShardNumber, body FenceShardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewFenceShardRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewFenceShardRequestWithBody constructs an http.Request for the FenceShard method, with any body, and a specified content type
+func NewFenceShardRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/fence", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAnnouncePrimaryRequest calls the generic AnnouncePrimary builder with application/json body
+func NewAnnouncePrimaryRequest(server string, shard ShardNumber, body AnnouncePrimaryJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAnnouncePrimaryRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewAnnouncePrimaryRequestWithBody constructs an http.Request for the AnnouncePrimary method, with any body, and a specified content type
+func NewAnnouncePrimaryRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/primary", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewResumeShardRequest calls the generic ResumeShard builder with application/json body
+func NewResumeShardRequest(server string, shard ShardNumber, body ResumeShardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewResumeShardRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewResumeShardRequestWithBody constructs an http.Request for the ResumeShard method, with any body, and a specified content type
+func NewResumeShardRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/resume", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSuspendShardRequest calls the generic SuspendShard builder with application/json body
+func NewSuspendShardRequest(server string, shard ShardNumber, body SuspendShardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuspendShardRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewSuspendShardRequestWithBody constructs an http.Request for the SuspendShard method, with any body, and a specified content type
+func NewSuspendShardRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/suspend", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSwitchoverShardRequest calls the generic SwitchoverShard builder with application/json body
+func NewSwitchoverShardRequest(server string, shard ShardNumber, body SwitchoverShardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSwitchoverShardRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewSwitchoverShardRequestWithBody constructs an http.Request for the SwitchoverShard method, with any body, and a specified content type
+func NewSwitchoverShardRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/switchover", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4702,6 +5559,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /v1/admin/blocks/{grain}/{id} (the `PutBlock` operationId).
 	PutBlockWithResponse(ctx context.Context, grain Grain, id BlockID, body PutBlockJSONRequestBody, reqEditors ...RequestEditorFn) (*PutBlockResponse, error)
 
+	// ListFailoversWithResponse Show what failovers have done
+	//
+	// Lists the failovers that have ended, newest first, step by step. The register keeps the last hundred or so of each shard.
+	// One that goes on is seen in the list of shards.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
+	ListFailoversWithResponse(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*ListFailoversResponse, error)
+
 	// ListKeysWithResponse List the API keys
 	//
 	// Lists all API keys. Secrets are not stored and cannot be shown.
@@ -4779,12 +5646,139 @@ type ClientWithResponsesInterface interface {
 
 	// ListShardsWithResponse List the shards
 	//
-	// Returns the shards with their epochs and whether they take writes, as this instance sees them.
+	// Returns the shards with their epochs and whether they take writes, and for each node its part in a failover and what its
+	// agent last said of it. Failovers are read from the register; while that does not answer within a second, the list has
+	// only what this instance knows: number, name, phase, epoch, primary, and names and addresses of nodes. There are no GTID
+	// positions and no replication lag: agents do not report them. `floor_gtid` is the exception, while a shard is promoting.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/shards (the `ListShards` operationId).
 	ListShardsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListShardsResponse, error)
+
+	// FenceShardWithBodyWithResponse Stop the writes of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+	// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+	// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+	// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+	FenceShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*FenceShardResponse, error)
+
+	// FenceShardWithResponse Stop the writes of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+	// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+	// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+	// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+	FenceShardWithResponse(ctx context.Context, shard ShardNumber, body FenceShardJSONRequestBody, reqEditors ...RequestEditorFn) (*FenceShardResponse, error)
+
+	// AnnouncePrimaryWithBodyWithResponse Announce the new primary of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+	// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+	// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+	// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+	AnnouncePrimaryWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error)
+
+	// AnnouncePrimaryWithResponse Announce the new primary of a shard that another tool fails over
+	//
+	// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+	// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+	// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+	// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+	AnnouncePrimaryWithResponse(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error)
+
+	// ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
+	//
+	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+	// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+	// failover could lose them. The controller does not check that.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+	ResumeShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeShardResponse, error)
+
+	// ResumeShardWithResponse Switch on automatic failover of a shard again
+	//
+	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+	// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+	// failover could lose them. The controller does not check that.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+	ResumeShardWithResponse(ctx context.Context, shard ShardNumber, body ResumeShardJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeShardResponse, error)
+
+	// SuspendShardWithBodyWithResponse Switch off automatic failover of a shard
+	//
+	// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+	// to its primary. A failover that goes on is ended first.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+	SuspendShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendShardResponse, error)
+
+	// SuspendShardWithResponse Switch off automatic failover of a shard
+	//
+	// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+	// to its primary. A failover that goes on is ended first.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+	SuspendShardWithResponse(ctx context.Context, shard ShardNumber, body SuspendShardJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendShardResponse, error)
+
+	// SwitchoverShardWithBodyWithResponse Make another node of a shard the primary
+	//
+	// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+	// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+	// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+	SwitchoverShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchoverShardResponse, error)
+
+	// SwitchoverShardWithResponse Make another node of a shard the primary
+	//
+	// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+	// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+	// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+	SwitchoverShardWithResponse(ctx context.Context, shard ShardNumber, body SwitchoverShardJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchoverShardResponse, error)
 
 	// ListUndecidedWithResponse List the undecided operations
 	//
@@ -5421,6 +6415,86 @@ func (r PutBlockResponse) ContentType() string {
 	return ""
 }
 
+// ListFailoversResponse200Headers the declared response headers of an HTTP 200 response for ListFailovers
+type ListFailoversResponse200Headers struct {
+	XRequestID string
+}
+
+// ListFailoversResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListFailovers
+type ListFailoversResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListFailoversResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListFailovers
+type ListFailoversResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListFailoversResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FailoverList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListFailoversResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListFailoversResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListFailoversResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListFailoversResponse) GetJSON200() *FailoverList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListFailoversResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListFailoversResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListFailoversResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListFailoversResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListFailoversResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListFailoversResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListKeysResponse200Headers the declared response headers of an HTTP 200 response for ListKeys
 type ListKeysResponse200Headers struct {
 	XRequestID string
@@ -5975,6 +7049,406 @@ func (r ListShardsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListShardsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// FenceShardResponse200Headers the declared response headers of an HTTP 200 response for FenceShard
+type FenceShardResponse200Headers struct {
+	XRequestID string
+}
+
+// FenceShardResponse4XXHeaders the declared response headers of an HTTP 4XX response for FenceShard
+type FenceShardResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// FenceShardResponse5XXHeaders the declared response headers of an HTTP 5XX response for FenceShard
+type FenceShardResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type FenceShardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShardFence
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *FenceShardResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *FenceShardResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *FenceShardResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r FenceShardResponse) GetJSON200() *ShardFence {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r FenceShardResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r FenceShardResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r FenceShardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FenceShardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FenceShardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FenceShardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AnnouncePrimaryResponse200Headers the declared response headers of an HTTP 200 response for AnnouncePrimary
+type AnnouncePrimaryResponse200Headers struct {
+	XRequestID string
+}
+
+// AnnouncePrimaryResponse4XXHeaders the declared response headers of an HTTP 4XX response for AnnouncePrimary
+type AnnouncePrimaryResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// AnnouncePrimaryResponse5XXHeaders the declared response headers of an HTTP 5XX response for AnnouncePrimary
+type AnnouncePrimaryResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type AnnouncePrimaryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShardFence
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AnnouncePrimaryResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *AnnouncePrimaryResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *AnnouncePrimaryResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AnnouncePrimaryResponse) GetJSON200() *ShardFence {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r AnnouncePrimaryResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r AnnouncePrimaryResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r AnnouncePrimaryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AnnouncePrimaryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AnnouncePrimaryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AnnouncePrimaryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ResumeShardResponse202Headers the declared response headers of an HTTP 202 response for ResumeShard
+type ResumeShardResponse202Headers struct {
+	XRequestID string
+}
+
+// ResumeShardResponse4XXHeaders the declared response headers of an HTTP 4XX response for ResumeShard
+type ResumeShardResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ResumeShardResponse5XXHeaders the declared response headers of an HTTP 5XX response for ResumeShard
+type ResumeShardResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ResumeShardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ShardOrder
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ResumeShardResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ResumeShardResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ResumeShardResponse5XXHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ResumeShardResponse) GetJSON202() *ShardOrder {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ResumeShardResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ResumeShardResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeShardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeShardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeShardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeShardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SuspendShardResponse202Headers the declared response headers of an HTTP 202 response for SuspendShard
+type SuspendShardResponse202Headers struct {
+	XRequestID string
+}
+
+// SuspendShardResponse4XXHeaders the declared response headers of an HTTP 4XX response for SuspendShard
+type SuspendShardResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// SuspendShardResponse5XXHeaders the declared response headers of an HTTP 5XX response for SuspendShard
+type SuspendShardResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type SuspendShardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ShardOrder
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *SuspendShardResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *SuspendShardResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *SuspendShardResponse5XXHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SuspendShardResponse) GetJSON202() *ShardOrder {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r SuspendShardResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r SuspendShardResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r SuspendShardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendShardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendShardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuspendShardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SwitchoverShardResponse202Headers the declared response headers of an HTTP 202 response for SwitchoverShard
+type SwitchoverShardResponse202Headers struct {
+	XRequestID string
+}
+
+// SwitchoverShardResponse4XXHeaders the declared response headers of an HTTP 4XX response for SwitchoverShard
+type SwitchoverShardResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// SwitchoverShardResponse5XXHeaders the declared response headers of an HTTP 5XX response for SwitchoverShard
+type SwitchoverShardResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type SwitchoverShardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ShardOrder
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *SwitchoverShardResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *SwitchoverShardResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *SwitchoverShardResponse5XXHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SwitchoverShardResponse) GetJSON202() *ShardOrder {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r SwitchoverShardResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r SwitchoverShardResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r SwitchoverShardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SwitchoverShardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SwitchoverShardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SwitchoverShardResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7873,6 +9347,22 @@ func (c *ClientWithResponses) PutBlockWithResponse(ctx context.Context, grain Gr
 	return ParsePutBlockResponse(rsp)
 }
 
+// ListFailoversWithResponse Show what failovers have done
+//
+// Lists the failovers that have ended, newest first, step by step. The register keeps the last hundred or so of each shard.
+// One that goes on is seen in the list of shards.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
+func (c *ClientWithResponses) ListFailoversWithResponse(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*ListFailoversResponse, error) {
+	rsp, err := c.ListFailovers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListFailoversResponse(rsp)
+}
+
 // ListKeysWithResponse List the API keys
 //
 // Lists all API keys. Secrets are not stored and cannot be shown.
@@ -7998,7 +9488,10 @@ func (c *ClientWithResponses) GetMapWithResponse(ctx context.Context, reqEditors
 
 // ListShardsWithResponse List the shards
 //
-// Returns the shards with their epochs and whether they take writes, as this instance sees them.
+// Returns the shards with their epochs and whether they take writes, and for each node its part in a failover and what its
+// agent last said of it. Failovers are read from the register; while that does not answer within a second, the list has
+// only what this instance knows: number, name, phase, epoch, primary, and names and addresses of nodes. There are no GTID
+// positions and no replication lag: agents do not report them. `floor_gtid` is the exception, while a shard is promoting.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8009,6 +9502,190 @@ func (c *ClientWithResponses) ListShardsWithResponse(ctx context.Context, reqEdi
 		return nil, err
 	}
 	return ParseListShardsResponse(rsp)
+}
+
+// FenceShardWithBodyWithResponse Stop the writes of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+func (c *ClientWithResponses) FenceShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*FenceShardResponse, error) {
+	rsp, err := c.FenceShardWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFenceShardResponse(rsp)
+}
+
+// FenceShardWithResponse Stop the writes of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+// which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+// old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+// primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/fence (the `FenceShard` operationId).
+func (c *ClientWithResponses) FenceShardWithResponse(ctx context.Context, shard ShardNumber, body FenceShardJSONRequestBody, reqEditors ...RequestEditorFn) (*FenceShardResponse, error) {
+	rsp, err := c.FenceShard(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFenceShardResponse(rsp)
+}
+
+// AnnouncePrimaryWithBodyWithResponse Announce the new primary of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+func (c *ClientWithResponses) AnnouncePrimaryWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error) {
+	rsp, err := c.AnnouncePrimaryWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnnouncePrimaryResponse(rsp)
+}
+
+// AnnouncePrimaryWithResponse Announce the new primary of a shard that another tool fails over
+//
+// For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+// connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+// epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+// needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
+func (c *ClientWithResponses) AnnouncePrimaryWithResponse(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error) {
+	rsp, err := c.AnnouncePrimary(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnnouncePrimaryResponse(rsp)
+}
+
+// ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
+//
+// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+// failover could lose them. The controller does not check that.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+func (c *ClientWithResponses) ResumeShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeShardResponse, error) {
+	rsp, err := c.ResumeShardWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeShardResponse(rsp)
+}
+
+// ResumeShardWithResponse Switch on automatic failover of a shard again
+//
+// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+// because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+// failover could lose them. The controller does not check that.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/resume (the `ResumeShard` operationId).
+func (c *ClientWithResponses) ResumeShardWithResponse(ctx context.Context, shard ShardNumber, body ResumeShardJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeShardResponse, error) {
+	rsp, err := c.ResumeShard(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeShardResponse(rsp)
+}
+
+// SuspendShardWithBodyWithResponse Switch off automatic failover of a shard
+//
+// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+// to its primary. A failover that goes on is ended first.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+func (c *ClientWithResponses) SuspendShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendShardResponse, error) {
+	rsp, err := c.SuspendShardWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendShardResponse(rsp)
+}
+
+// SuspendShardWithResponse Switch off automatic failover of a shard
+//
+// Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+// to its primary. A failover that goes on is ended first.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/suspend (the `SuspendShard` operationId).
+func (c *ClientWithResponses) SuspendShardWithResponse(ctx context.Context, shard ShardNumber, body SuspendShardJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendShardResponse, error) {
+	rsp, err := c.SuspendShard(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendShardResponse(rsp)
+}
+
+// SwitchoverShardWithBodyWithResponse Make another node of a shard the primary
+//
+// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+func (c *ClientWithResponses) SwitchoverShardWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchoverShardResponse, error) {
+	rsp, err := c.SwitchoverShardWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSwitchoverShardResponse(rsp)
+}
+
+// SwitchoverShardWithResponse Make another node of a shard the primary
+//
+// Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+// ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+// Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/switchover (the `SwitchoverShard` operationId).
+func (c *ClientWithResponses) SwitchoverShardWithResponse(ctx context.Context, shard ShardNumber, body SwitchoverShardJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchoverShardResponse, error) {
+	rsp, err := c.SwitchoverShard(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSwitchoverShardResponse(rsp)
 }
 
 // ListUndecidedWithResponse List the undecided operations
@@ -8912,6 +10589,107 @@ func ParsePutBlockResponse(rsp *http.Response) (*PutBlockResponse, error) {
 	return response, nil
 }
 
+// ParseListFailoversResponse parses an HTTP response from a ListFailoversWithResponse call
+func ParseListFailoversResponse(rsp *http.Response) (*ListFailoversResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListFailoversResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FailoverList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListFailoversResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListFailoversResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListFailoversResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListKeysResponse parses an HTTP response from a ListKeysWithResponse call
 func ParseListKeysResponse(rsp *http.Response) (*ListKeysResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9592,6 +11370,511 @@ func ParseListShardsResponse(rsp *http.Response) (*ListShardsResponse, error) {
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers ListShardsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseFenceShardResponse parses an HTTP response from a FenceShardWithResponse call
+func ParseFenceShardResponse(rsp *http.Response) (*FenceShardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FenceShardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShardFence
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers FenceShardResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers FenceShardResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers FenceShardResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAnnouncePrimaryResponse parses an HTTP response from a AnnouncePrimaryWithResponse call
+func ParseAnnouncePrimaryResponse(rsp *http.Response) (*AnnouncePrimaryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AnnouncePrimaryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShardFence
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AnnouncePrimaryResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers AnnouncePrimaryResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers AnnouncePrimaryResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResumeShardResponse parses an HTTP response from a ResumeShardWithResponse call
+func ParseResumeShardResponse(rsp *http.Response) (*ResumeShardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeShardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ShardOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ResumeShardResponse202Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ResumeShardResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ResumeShardResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSuspendShardResponse parses an HTTP response from a SuspendShardWithResponse call
+func ParseSuspendShardResponse(rsp *http.Response) (*SuspendShardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendShardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ShardOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers SuspendShardResponse202Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers SuspendShardResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers SuspendShardResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSwitchoverShardResponse parses an HTTP response from a SwitchoverShardWithResponse call
+func ParseSwitchoverShardResponse(rsp *http.Response) (*SwitchoverShardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SwitchoverShardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ShardOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers SwitchoverShardResponse202Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers SwitchoverShardResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers SwitchoverShardResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

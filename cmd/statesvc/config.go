@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,10 +43,15 @@ type config struct {
 	Pprof        string        `koanf:"pprof"`         // address of this machine for profiles; empty: none
 }
 
+// external is the failover of a shard that another tool fails over.
+const external = "external"
+
 type shardConfig struct {
 	Name string `koanf:"name"`
 	DSN  string `koanf:"dsn"`  // MariaDB: user:password@tcp(host:port)/schema
 	File string `koanf:"file"` // SQLite, for trying
+
+	Failover string `koanf:"failover"` // external: another tool fails the shard over; empty: the controllers do, if there are any
 }
 
 func defaults() config {
@@ -157,8 +163,8 @@ func loadFile(k *koanf.Koanf, path string, known map[string]bool) error {
 	}
 	for i, s := range of.Slices("shards") {
 		for _, name := range s.Keys() {
-			if name != "name" && name != "dsn" && name != "file" {
-				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, and a dsn or a file", path, i+1, name))
+			if !slices.Contains([]string{"name", "dsn", "file", "failover"}, name) {
+				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have failover", path, i+1, name))
 			}
 		}
 	}
@@ -205,6 +211,9 @@ func (c *config) validate() error {
 		named[s.Name] = true
 		if (s.DSN == "") == (s.File == "") {
 			errs = append(errs, fmt.Errorf("shard %d (%q) needs a dsn or a file, and not both", i+1, s.Name))
+		}
+		if s.Failover != "" && (s.Failover != external || s.DSN == "") {
+			errs = append(errs, fmt.Errorf("shard %d (%q): failover is %s, with a dsn, or left out", i+1, s.Name, external))
 		}
 	}
 	if len(c.Shards) == 0 {

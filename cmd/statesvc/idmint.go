@@ -1,24 +1,19 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/statesvc/statesvc/client"
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// mintPatience is how long `id mint` goes on when the service cannot answer: somebody waits for it.
-const mintPatience = 3 * time.Second
-
 // mintOptions say what to mint, and where.
 type mintOptions struct {
-	address, key, kind string
-	count              int
+	target
+
+	kind  string
+	count int
 }
 
 func (p *program) mint() *cobra.Command {
@@ -46,22 +41,16 @@ func (p *program) mint() *cobra.Command {
 }
 
 func (p *program) runMint(cmd *cobra.Command, o mintOptions, owner string) error {
-	if value := p.variable("ADDRESS"); value != "" && !cmd.Flags().Changed("address") {
-		o.address = value
-	}
-	if o.key == "" {
-		o.key = p.variable("KEY")
+	c, err := p.connect(cmd, &o.target)
+	if err != nil {
+		return err
 	}
 	if err := o.validate(); err != nil {
 		return err
 	}
-	c, err := client.New(client.Options{BaseURL: o.address, Token: o.key, Patience: mintPatience})
-	if err != nil {
-		return err
-	}
 	ids, err := c.MintIDs(cmd.Context(), owner, o.count)
 	if err != nil {
-		return fmt.Errorf("mint ids at %s: %w%s", o.address, err, advice(err))
+		return fmt.Errorf("mint ids at %s: %w%s", o.address, err, advice(err, "hold"))
 	}
 	for _, minted := range ids {
 		p.printf("%s\n", minted)
@@ -71,28 +60,11 @@ func (p *program) runMint(cmd *cobra.Command, o mintOptions, owner string) error
 
 // validate refuses what the service would not hear of, or could not say.
 func (o mintOptions) validate() error {
-	address, err := url.Parse(o.address)
 	switch {
-	case err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https":
-		return fmt.Errorf("--address: %q is no URL of a service; it begins with http:// or https://", o.address)
-	case o.key == "":
-		return errors.New("an API key is needed: --key or STATESVC_KEY; `statesvc dev` prints one, `statesvc keys create` makes others")
 	case o.kind != id.Hold.String():
 		return fmt.Errorf("--kind: there are no ids of kind %q in advance, only of %s", o.kind, id.Hold)
 	case o.count < 1:
 		return fmt.Errorf("--count: %d is less than 1", o.count)
 	}
 	return nil
-}
-
-// advice says which flag may be wrong.
-func advice(err error) string {
-	_, answered := errors.AsType[*client.Problem](err)
-	switch {
-	case errors.Is(err, client.ErrUnauthenticated), errors.Is(err, client.ErrForbidden):
-		return "; is --key a key of this cluster, and does it have the scope hold?"
-	case !answered:
-		return "; does the service run there? --address names it"
-	}
-	return ""
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,8 +11,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/spf13/cobra"
 
+	"github.com/statesvc/statesvc/failover"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/migrations"
+	"github.com/statesvc/statesvc/register"
 )
 
 func (p *program) migrate() *cobra.Command {
@@ -57,6 +60,9 @@ func (p *program) migrateUp(cmd *cobra.Command) error {
 	if err != nil {
 		return explain(err)
 	}
+	if err := p.markExternal(cmd.Context(), reg, cfg); err != nil {
+		return err
+	}
 	var options strings.Builder
 	for _, name := range []string{"config", "register"} {
 		if f := cmd.Flags().Lookup(name); f.Changed {
@@ -67,6 +73,21 @@ func (p *program) migrateUp(cmd *cobra.Command) error {
 		"  statesvc keys create%[1]s --name checkout --scopes read,hold\n"+
 		"  statesvc keys create%[1]s --name admin --scopes read,issue,admin\n"+
 		"  statesvc serve%[1]s\n", options.String())
+	return nil
+}
+
+// markExternal writes down which shards another tool fails over. What was written stays, also when the configuration says so no more.
+func (p *program) markExternal(ctx context.Context, reg register.Register, cfg config) error {
+	for i, s := range cfg.Shards {
+		if s.Failover != external {
+			continue
+		}
+		number := i + 1 // shards are numbered in their order
+		if err := failover.MarkExternal(ctx, reg, number); err != nil {
+			return err
+		}
+		p.printf("shard %d %s: failed over by another tool, which fences it and announces its primaries\n", number, s.Name)
+	}
 	return nil
 }
 

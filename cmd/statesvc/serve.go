@@ -20,6 +20,7 @@ import (
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/internal/instance"
+	"github.com/statesvc/statesvc/internal/operators"
 	"github.com/statesvc/statesvc/internal/telemetry"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
@@ -164,7 +165,8 @@ func (s *server) listen(ctx context.Context) error {
 		Ledger: s.instance.Ledger, Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
 		CursorKey: s.instance.CursorKey, Resolver: s.instance.Resolver, Routes: s.instance.Routes,
 		Ready: s.ready, Depth: s.instance.Store.Depth,
-		Metrics: s.telemetry.Handler, Meter: s.telemetry.Metrics.Meter("statesvc/api"), Tracer: s.telemetry.Traces.Tracer("statesvc/api"),
+		Failovers: operators.New(operators.Config{Register: s.instance.Register, DSN: s.dsn, Now: time.Now}),
+		Metrics:   s.telemetry.Handler, Meter: s.telemetry.Metrics.Meter("statesvc/api"), Tracer: s.telemetry.Traces.Tracer("statesvc/api"),
 		Log: s.log, LogOwners: s.cfg.LogOwners, LogRequests: s.cfg.LogRequests, Now: time.Now,
 	})
 	if err != nil {
@@ -179,6 +181,19 @@ func (s *server) listen(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	return nil
+}
+
+// dsn is how instances log in to a shard; "" for one that this instance does not know, or that is a file.
+func (s *server) dsn(number int) string {
+	m, _ := s.instance.Routes.Map()
+	for _, mapped := range m.Shards {
+		for _, configured := range s.cfg.Shards {
+			if mapped.Number == number && mapped.Name == configured.Name {
+				return configured.DSN
+			}
+		}
+	}
+	return ""
 }
 
 // ready says which shards take writes, and why the instance takes no requests, or nil.

@@ -92,7 +92,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "who-waits-is-handed-back", pkg: "./shard", tests: "TestCutFrees",
-		edits: in("shard/committer.go", "range l.queue.abandon() {", "range []*call(nil) {"),
+		edits: in("shard/committer.go", "if waiting.take() {", "if false {"),
 	},
 	{
 		name: "resolver-hears-of-routes", pkg: "./shard", tests: "TestUndecidedIsDecidedWhen",
@@ -112,7 +112,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
-		edits: in("ledger/history.go", "\t\tchain = newChain(owner)\n", "\t\tif chain.owner == \"\" {\n\t\t\tchain = newChain(owner)\n\t\t}\n"),
+		edits: in("ledger/read.go", "\t\tpage = Page[Lot]{[]Lot{}, next}\n", "\t\tpage.Next = next\n"),
 	},
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
@@ -485,5 +485,31 @@ var mutants = []mutant{
 	{
 		name: "unique-keys-of-the-schema", pkg: "./cmd/statesvc", tests: "TestSchemaRefuses",
 		edits: in("migrations/mariadb/0001_ledger.sql", "PRIMARY KEY (bucket, owner, op_key)", "KEY (bucket, owner, op_key)"),
+	},
+
+	// A node of a failing shard.
+	{
+		name: "node-is-drained-first", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_promote.go", "if applied.Compare(must) < 0 ||", "if false && applied.Compare(must) < 0 ||"),
+	},
+	{
+		name: "node-keeps-its-promise", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_session.go", "if promised > epoch || promised == epoch && row", "if false && promised == epoch && row"),
+	},
+	{
+		name: "node-is-fenced-before-it-is-promoted", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_promote.go", "err != nil || len(ids) > 0 {", "err != nil || len(ids) > 99 {"),
+	},
+	{
+		name: "node-releases-nobody-who-waits", pkg: "./failover", tests: "TestFenceOfHungPrimary",
+		edits: in("failover/node_promote.go", "if status.SemiSync.PrimaryEnabled {", "if false {"),
+	},
+	{
+		name: "node-waits-for-acknowledgements", pkg: "./failover", tests: "TestFactsOfSwitches|TestEstablish",
+		edits: in("failover/node_establish.go", "case !s.SemiSync.PrimaryEnabled || !s.SemiSync.PrimaryOn ||", "case"),
+	},
+	{
+		name: "node-opens-for-its-own-epoch", pkg: "./failover", tests: "TestEstablish|TestPromises",
+		edits: in("failover/node_establish.go", "if status.Epoch != epoch || status.PrimaryID", "if false && status.PrimaryID"),
 	},
 }

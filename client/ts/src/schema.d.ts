@@ -653,9 +653,165 @@ export interface paths {
         };
         /**
          * List the shards
-         * @description Returns the shards with their epochs and whether they take writes, as this instance sees them.
+         * @description Returns the shards with their epochs and whether they take writes, and for each node its part in a failover and what its
+         *     agent last said of it. Failovers are read from the register; while that does not answer within a second, the list has
+         *     only what this instance knows: number, name, phase, epoch, primary, and names and addresses of nodes. There are no GTID
+         *     positions and no replication lag: agents do not report them. `floor_gtid` is the exception, while a shard is promoting.
          */
         get: operations["listShards"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards/{shard}/switchover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make another node of a shard the primary
+         * @description Leaves an order for the leading controller: once a replica is ready it takes the primary's place, after the primary has
+         *     ended what it had begun, so callers wait a moment and see no error. While no replica is ready the order waits.
+         *     Once carried out it is forgotten, and asking again moves the shard again: `GET /v1/admin/failovers` has what happened.
+         *     A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+         *     same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+         */
+        post: operations["switchoverShard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards/{shard}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch off automatic failover of a shard
+         * @description Leaves an order for the leading controller: the shard is not failed over any more until it is resumed, whatever happens
+         *     to its primary. A failover that goes on is ended first.
+         *     A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+         *     same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+         */
+        post: operations["suspendShard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards/{shard}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch on automatic failover of a shard again
+         * @description Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
+         *     because writes were acknowledged without a replica, resume it only when the replicas have received them: otherwise a
+         *     failover could lose them. The controller does not check that.
+         *     A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+         *     same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+         */
+        post: operations["resumeShard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards/{shard}/fence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop the writes of a shard that another tool fails over
+         * @description For shards that are configured with `failover: external`, before the other tool promotes a server. Begins a new epoch, in
+         *     which nothing is written before a primary was announced; requests are answered with 503 `failover-in-progress`. Fencing the
+         *     old primary itself is the other tool's work. Asking again with the same key changes nothing and returns the same epoch until a
+         *     primary was announced, so it needs no `Idempotency-Key`; another key takes over, with an epoch of its own.
+         */
+        post: operations["fenceShard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/shards/{shard}/primary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Announce the new primary of a shard that another tool fails over
+         * @description For shards that are configured with `failover: external`, after the other tool has promoted a server. The service
+         *     connects there as it does to the old primary, sees that it takes writes (else 503 `failover-in-progress`), raises the
+         *     epoch in it, and lets the writes go on. Announcing the same address under the same epoch again changes nothing, so it
+         *     needs no `Idempotency-Key`; an epoch that is not the newest, or is served elsewhere, is refused with 409 `stale-epoch`.
+         */
+        post: operations["announcePrimary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/failovers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what failovers have done
+         * @description Lists the failovers that have ended, newest first, step by step. The register keeps the last hundred or so of each shard.
+         *     One that goes on is seen in the list of shards.
+         */
+        get: operations["listFailovers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1219,8 +1375,22 @@ export interface components {
              * @description One more with every failover.
              */
             epoch?: number;
-            /** @description Name of the node that takes writes. */
+            /** @description While FENCING: the primary lives and ends what it has begun. */
+            planned?: boolean;
+            /** @description Name of the node that takes writes; while FENCING still the old one's. */
             primary?: string;
+            /**
+             * @description automatic: a controller replaces a lost primary. suspended: it does not, see `suspended`. external: another tool does.
+             *     none: nobody does, since no node is in sync; so it is with a single node. Absent if the register does not answer.
+             */
+            failover?: string;
+            /** @description What the failover waits for; for people. */
+            stuck?: string;
+            /** @description Why automatic failover is off; for people. */
+            suspended?: string;
+            /** @description While PROMOTING: the position that whoever becomes the primary has at least. */
+            floor_gtid?: string;
+            order?: components["schemas"]["ShardOrder"];
             nodes?: components["schemas"]["Node"][];
             /**
              * Format: int64
@@ -1231,6 +1401,117 @@ export interface components {
         Node: {
             name: string;
             address: string;
+            /**
+             * @description in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
+             *     neither, so its data may be old. Absent if the register does not answer.
+             */
+            role?: string;
+            /** @description The start of the database with which it got its role. After another start it begins anew. */
+            start_id?: string;
+            host?: components["schemas"]["Host"];
+        };
+        /** @description What the agent on the node's machine last said. Absent if there is no agent, or it lost the register. */
+        Host: {
+            /** @description Whether the database runs. */
+            running: boolean;
+            /** @description The start that runs. */
+            start_id?: string;
+            /** @description Of the operating system: another one means that the machine has restarted. */
+            boot_id: string;
+            /** @description For people. */
+            doing?: string;
+            zone?: string;
+            /**
+             * Format: int64
+             * @description Free space for the data.
+             */
+            free_bytes: number;
+            /**
+             * Format: date-time
+             * @description By the clock of that machine.
+             */
+            reported_at: string;
+            /**
+             * Format: int64
+             * @description By the clocks of both machines, so it may be off; not below 0.
+             */
+            report_age_ms: number;
+        };
+        ReasonRequest: {
+            /** @description Why; for the history. */
+            reason: string;
+        };
+        /** @description What somebody wants done with the shard and no controller has done yet. */
+        ShardOrder: {
+            kind: string;
+            reason: string;
+            /** @description The API key that ordered it, id and name. */
+            by: string;
+            /** Format: date-time */
+            at: string;
+        };
+        PrimaryAnnouncement: {
+            /**
+             * Format: int64
+             * @description What fencing has returned.
+             */
+            epoch: number;
+            /** @description host:port */
+            address: string;
+        };
+        ShardFence: {
+            shard: number;
+            /** Format: int64 */
+            epoch: number;
+            phase: string;
+            /** @description Of the primary; while FENCING still the old one's. */
+            address: string;
+        };
+        Failover: {
+            shard: number;
+            /**
+             * Format: int64
+             * @description The one that it has begun.
+             */
+            epoch: number;
+            /** @description The old primary: its name, or its address if another tool did the failover. */
+            from: string;
+            /** @description The new one. */
+            to: string;
+            why: string;
+            /**
+             * Format: date-time
+             * @description When the primary first gave no answer; absent if its agent was quicker.
+             */
+            suspected_at?: string;
+            /** Format: date-time */
+            decided_at: string;
+            /** Format: date-time */
+            serving_at: string;
+            /**
+             * Format: double
+             * @description From suspected_at, or else from decided_at, to serving_at.
+             */
+            duration_ms: number;
+            /** @description At most 200, in the order in which they ended. Steps of different nodes run side by side. */
+            steps: components["schemas"]["FailoverStep"][];
+        };
+        FailoverStep: {
+            step: string;
+            node?: string;
+            /**
+             * Format: double
+             * @description When it began; since decided_at.
+             */
+            from_ms: number;
+            /** Format: double */
+            took_ms: number;
+            /** @description Why it did not succeed; it was tried again. */
+            error?: string;
+        };
+        FailoverList: {
+            failovers: components["schemas"]["Failover"][];
+            next_cursor?: components["schemas"]["NextCursor"];
         };
         ShardList: {
             shards: components["schemas"]["Shard"][];
@@ -1440,6 +1721,8 @@ export interface components {
         };
     };
     parameters: {
+        /** @description Number of the shard. */
+        ShardNumber: number;
         /**
          * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
          * @example 018bcfe5-6800-7000-8000-000000000001
@@ -2600,6 +2883,212 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ShardList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    switchoverShard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "the host of db-1 is replaced"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description The order stands until a controller has carried it out. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardOrder"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    suspendShard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "network maintenance until 18:00"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description The order stands until a controller has carried it out. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardOrder"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    resumeShard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "maintenance is over"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description The order stands until a controller has carried it out. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardOrder"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    fenceShard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "orchestrator: the primary is dead"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description The new epoch. Whoever announces a primary names it. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardFence"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    announcePrimary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "epoch": 7,
+                 *       "address": "db-2.example.com:3306"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PrimaryAnnouncement"];
+            };
+        };
+        responses: {
+            /** @description The shard takes writes. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardFence"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listFailovers: {
+        parameters: {
+            query?: {
+                /** @description Only failovers of this shard. */
+                shard?: number;
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The failovers. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailoverList"];
                 };
             };
             "4XX": components["responses"]["Refused"];

@@ -1,0 +1,265 @@
+package failover
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// after is a healthy shard, changed, some time later. Who is named in silent has not answered since.
+func after(d time.Duration, silent string, change func(*State)) *State {
+	s := serving()
+	s.Now = s.Now.Add(d)
+	for name, seen := range s.Seen {
+		if strings.Contains(silent, name) {
+			seen.FailingAt, seen.Misses = scriptStart.Add(10*time.Millisecond), missesMin
+		} else {
+			seen.AnsweredAt, seen.ReceivedAt = s.Now, s.Now
+		}
+		s.Seen[name] = seen
+	}
+	if change != nil {
+		change(&s)
+	}
+	return &s
+}
+
+func see(s *State, node string, change func(*Seen)) {
+	seen := s.Seen[node]
+	change(&seen)
+	s.Seen[node] = seen
+}
+
+// lose makes the replicas lose the primary, long ago.
+func lose(s *State, io string) {
+	for _, node := range []string{"b", "c"} {
+		see(s, node, func(seen *Seen) { seen.IORunning, seen.ReceivedAt = io, scriptStart })
+	}
+}
+
+func TestSuspicion(t *testing.T) {
+	long := 400 * time.Millisecond
+	refused := func(n int) func(*State) {
+		return func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.Refused = n })
+			lose(s, "Connecting")
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		state *State
+		want  string
+	}{
+		{"all is well", after(long, "", nil), ""},
+		{"the agent reports the death", after(0, "", func(s *State) { s.Dead["a#1"] = true }), "ended"},
+		{"it reports another", after(0, "", func(s *State) { s.Dead["a#0"] = true }), ""},
+		{"restarted", after(0, "", func(s *State) { see(s, "a", func(seen *Seen) { seen.StartID = "a#2" }) }), "restarted"},
+		{"refused twice", after(50*time.Millisecond, "a", refused(2)), "refused 2"},
+		{"refused once", after(50*time.Millisecond, "a", refused(1)), ""},
+		{"refused, but the replicas have it", after(50*time.Millisecond, "a", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.Refused = 5 })
+		}), ""},
+		{"refused, and nobody is in sync", after(2*time.Second, "a", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.Refused = 5 })
+			s.Record.InSync = nil
+		}), "is alone"},
+		{"refused for a moment, and nobody is in sync", after(long, "a", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.Refused = 5 })
+			s.Record.InSync = nil
+		}), ""},
+		{"hangs", after(long, "a", func(s *State) { lose(s, ioRunning) }), "no replica received"},
+		{"not for long enough", after(hangAfter, "a", func(s *State) { lose(s, ioRunning) }), ""},
+		{"two misses", after(long, "a", func(s *State) {
+			lose(s, ioRunning)
+			see(s, "a", func(seen *Seen) { seen.Misses = 2 })
+		}), ""},
+		{"one replica receives", after(long, "a", func(s *State) {
+			see(s, "b", func(seen *Seen) { seen.ReceivedAt = scriptStart })
+		}), ""},
+		{"nobody answers", after(long, "abc", nil), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tc.state.suspicion(); (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("suspicion %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// fencing is a shard whose primary is dead, and whose others have promised: b has received more, c has applied more.
+func fencing(change func(*State)) *State {
+	s := after(0, "", nil)
+	s.Dead["a#1"] = true
+	s.Record.decide("run", true)
+	s.Run = newRun("run", s.Now)
+	promised := Fenced{IOStopped: true, SQLRunning: true, ReadOnly: true}
+	s.Run.Fenced["b"], s.Run.Fenced["c"] = promised, promised
+	fenced(s, "b", func(f *Fenced) { f.StartID, f.Received, f.Executed = "b#1", GTID{1, 1, 12}, GTID{1, 1, 8} })
+	fenced(s, "c", func(f *Fenced) { f.StartID, f.Received, f.Executed = "c#1", GTID{1, 1, 10}, GTID{1, 1, 10} })
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+func fenced(s *State, node string, change func(*Fenced)) {
+	f := s.Run.Fenced[node]
+	change(&f)
+	s.Run.Fenced[node] = f
+}
+
+func TestElect(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		change    func(*State)
+		candidate string
+		waits     string
+	}{
+		{"who has received most, applied or not", nil, "b", ""},
+		{"the same, less to apply", func(s *State) { fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 1, 12} }) }, "c", ""},
+		{"one is not heard", func(s *State) { delete(s.Run.Fenced, "c") }, "", "not heard"},
+		{"one was restarted", func(s *State) { fenced(s, "c", func(f *Fenced) { f.StartID = "c#2" }) }, "", "not heard"},
+		{"one still receives", func(s *State) { fenced(s, "c", func(f *Fenced) { f.IOStopped = false }) }, "", "not heard"},
+		{"a joining one is not heard", func(s *State) { s.Record.Joining = map[string]string{"a": "a#9"} }, "", "not heard"},
+		{"the best is only joining", func(s *State) {
+			s.Record.Joining = map[string]string{"b": "b#1"}
+			delete(s.Record.InSync, "b")
+		}, "", "nobody who may be elected"},
+		{"nobody is in sync", func(s *State) { s.Record.InSync = nil }, "", "nobody"},
+		{"the best cannot apply", func(s *State) { fenced(s, "b", func(f *Fenced) { f.SQLRunning = false }) }, "", "nobody who may be elected"},
+		{"it cannot, and need not", func(s *State) {
+			fenced(s, "b", func(f *Fenced) { f.SQLRunning, f.Executed = false, GTID{1, 1, 12} })
+		}, "b", ""},
+		{"the best has died since", func(s *State) { s.Dead["b#1"] = true }, "", "nobody who may be elected"},
+		{"the other has died since", func(s *State) { s.Dead["c#1"] = true }, "b", ""},
+		{"two histories", func(s *State) { fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 3, 12} }) }, "", "split history"},
+		{"below the floor", func(s *State) { s.Record.Floor = GTID{1, 1, 13} }, "", "below the floor"},
+		{"the floor makes up for who is not heard, after a while", func(s *State) {
+			s.Record.Floor, s.Now = GTID{1, 1, 11}, s.Now.Add(stuckAfter)
+			delete(s.Run.Fenced, "c")
+		}, "b", ""},
+		{"not at once", func(s *State) {
+			s.Record.Floor = GTID{1, 1, 11}
+			delete(s.Run.Fenced, "c")
+		}, "", "not heard"},
+		{"not if it is the candidate of before", func(s *State) {
+			s.Record.Floor, s.Now = GTID{1, 1, 11}, s.Now.Add(stuckAfter)
+			s.Record.Primary, s.Record.PrimaryStart = "c", ""
+			delete(s.Run.Fenced, "c")
+		}, "", "not heard"},
+		{"the old primary, started by order", func(s *State) {
+			s.Record.Boot = map[string]Boot{"a": BootPrimary}
+			s.Run.Fenced["a"] = Fenced{StartID: "a#2", Executed: GTID{1, 1, 13}, ReadOnly: true}
+			delete(s.Run.Fenced, "c")
+		}, "a", ""},
+		{"not started again yet", func(s *State) {
+			s.Record.Boot = map[string]Boot{"a": BootPrimary}
+			s.Run.Fenced["a"] = Fenced{StartID: "a#1", Executed: GTID{1, 1, 13}, ReadOnly: true}
+			delete(s.Run.Fenced, "c")
+		}, "", "not heard"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := fencing(tc.change).elect()
+			if got.candidate != tc.candidate || !strings.Contains(got.waits, tc.waits) || (got.waits == "") != (tc.waits == "") {
+				t.Errorf("%+v, want %q %q", got, tc.candidate, tc.waits)
+			}
+		})
+	}
+}
+
+func TestHeal(t *testing.T) {
+	long := 2 * time.Second
+	refused := func(s *State, nodes ...string) {
+		for _, node := range nodes {
+			s.Run.Refused[node] = Refused{node + "#1", GTID{1, 1, 9}}
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		state *State
+		want  string
+	}{
+		{"all is well", after(long, "", nil), ""},
+		{"the primary is silent", after(long, "ab", nil), ""},
+		{"a member is silent", after(long, "b", nil), "refuse b"},
+		{"for a moment", after(dropAfter, "b", nil), ""},
+		{"a member has died", after(0, "", func(s *State) { s.Dead["b#1"] = true }), "refuse b"},
+		{"a member was restarted", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.StartID = "b#2" }) }), "refuse b"},
+		{"a member cannot apply", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.SQLErrno = 1032 }) }), "refuse b"},
+		{"a member has diverged", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.IOErrno = errDiverged }) }), "refuse b"},
+		{"locked out, the other has it all", after(long, "b", func(s *State) { refused(s, "b") }), "drop b"},
+		{"the other lacks something", after(long, "b", func(s *State) {
+			refused(s, "b")
+			see(s, "c", func(seen *Seen) { seen.Received.Seq = 8 })
+		}), ""},
+		{"the other is silent too", after(long, "bc", func(s *State) { refused(s, "b") }), "refuse c"},
+		{"both are locked out", after(long, "bc", func(s *State) { refused(s, "b", "c") }), "drop b"},
+		{"locked out, and back: no way back", after(0, "", func(s *State) { refused(s, "b") }), "drop b"},
+		{"not attached", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.IORunning = "No" }) }), "attach b"},
+		{"outside", after(0, "", func(s *State) { delete(s.Record.InSync, "b") }), "join b"},
+		{"outside and dead", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			s.Dead["b#1"] = true
+		}), ""},
+		{"outside and diverged", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			see(s, "b", func(seen *Seen) { seen.IOErrno = errDiverged })
+		}), ""},
+		{"joining, caught up", after(0, "", joining(9, 1)), "admit b"},
+		{"joining, something not received", after(0, "", joining(8, 8)), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got []string
+			for _, a := range tc.state.heal() {
+				got = append(got, string(a.Kind)+" "+a.Node)
+			}
+			if strings.Join(got, ", ") != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func joining(received, applied uint64) func(*State) {
+	return func(s *State) {
+		delete(s.Record.InSync, "b")
+		s.Record.Joining = map[string]string{"b": "b#1"}
+		see(s, "b", func(seen *Seen) { seen.Received.Seq, seen.Applied.Seq = received, applied })
+	}
+}
+
+// What a controller has not seen answered since it changed a node says nothing: a new primary has its semi-synchronous replication on,
+// whatever a probe from before its promotion says.
+func TestLateAnswer(t *testing.T) {
+	changed := scriptStart.Add(time.Second)
+	seen := Seen{FailingAt: scriptStart, Misses: 9}.changed(changed, true)
+	if seen.Misses != 0 || !seen.FailingAt.IsZero() {
+		t.Error("a node that does what it is told is not silent")
+	}
+	late := probed{began: changed.Add(-time.Millisecond), now: changed.Add(time.Millisecond), status: Status{StartID: "a#1"}}
+	if got := seen.noted(late); got != seen {
+		t.Errorf("an answer to an older question counts: %+v", got)
+	}
+	late.began = changed
+	if got := seen.noted(late); got.StartID != "a#1" || got.AnsweredAt != late.now {
+		t.Errorf("a new answer does not count: %+v", got)
+	}
+}
+
+// Who was not pointed at the new primary for certain may follow it all the same, so it stays among those who have to be heard.
+func TestServeKeepsPossibleAckers(t *testing.T) {
+	s := fencing(nil)
+	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
+	if r, err := s.change(Action{Kind: Serve}, ""); err != nil || r.Joining["c"] != "c#1" || len(r.InSync) > 0 {
+		t.Errorf("in sync %v, joining %v, error %v", r.InSync, r.Joining, err)
+	}
+}
+
+// What is between a node and its right to acknowledge is done one at a time.
+func TestKeys(t *testing.T) {
+	keys := []string{Action{Kind: Follow, Node: "b"}.key(), Action{Kind: Attach, Node: "b"}.key(), Action{Kind: Refuse, Node: "b"}.key()}
+	if len(slices.Compact(keys)) != 1 {
+		t.Error(keys)
+	}
+}
