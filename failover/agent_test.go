@@ -369,7 +369,8 @@ func TestDeviations(t *testing.T) {
 		"slave_parallel_mode": "optimistic",
 	}
 	errs := deviations([]string{
-		"slave_net_timeout=60", "slave_net_timeout=2", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00", "gtid_strict_mode=1", "max_statement_time=0",
+		"slave_net_timeout=60", "slave_net_timeout=2", "sync_binlog=1", "log_bin=binlog", "default_time_zone=+00:00",
+		"gtid_strict_mode=1", "max_statement_time=0",
 		"loose_innodb_snapshot_isolation=OFF", "relay_log=relay", "slave_parallel_mode=OPTIMISTIC", "no_such_thing=1",
 	}, has)
 	text := fmt.Sprint(errors.Join(errs...))
