@@ -75,9 +75,14 @@ func Drill(ctx context.Context, out io.Writer, target DrillTarget, options Drill
 	if err := history.place(ctx, target, kills); err != nil {
 		return DrillResult{}, err
 	}
-	if err := history.save(options.Folder, kills, watch.owners); err != nil {
+	journals, err := failover.Journals(ctx, target.Register, 0, journalsMax, 0)
+	if err != nil {
 		return DrillResult{}, err
 	}
+	if err := history.save(options.Folder, kills, watch.owners, journals); err != nil {
+		return DrillResult{}, err
+	}
+	printSteps(out, journals, kills)
 	result := analyse(history, kills, watch.owners)
 	if result.Gaps.N == 0 {
 		return result, fmt.Errorf("no client got an acknowledgement around a break; see %s", options.Folder)
@@ -107,6 +112,7 @@ const (
 	recoverPatience = time.Minute
 	joinPatience    = 2 * time.Minute
 	drillPoll       = 5 * time.Millisecond
+	journalsMax     = 100
 )
 
 func breakAll(ctx context.Context, out io.Writer, target DrillTarget, options DrillOptions) ([]kill, error) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/statesvc/statesvc/client"
+	"github.com/statesvc/statesvc/failover"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
@@ -139,7 +140,7 @@ func (l *drillLoad) history() drillHistory {
 }
 
 // save keeps the raw history, so that a result can be looked into later.
-func (h drillHistory) save(folder string, kills []kill, undecided map[string][]time.Time) error {
+func (h drillHistory) save(folder string, kills []kill, undecided map[string][]time.Time, journals []failover.Journal) error {
 	if folder == "" {
 		return nil
 	}
@@ -160,8 +161,12 @@ func (h drillHistory) save(folder string, kills []kill, undecided map[string][]t
 	for _, k := range kills {
 		killed = append(killed, k)
 	}
+	var told []any
+	for _, j := range journals {
+		told = append(told, j)
+	}
 	return errors.Join(saveLines(folder, "writes.jsonl", writes), saveLines(folder, "kills.jsonl", killed),
-		saveLines(folder, "undecided.jsonl", blocked))
+		saveLines(folder, "undecided.jsonl", blocked), saveLines(folder, "journals.jsonl", told))
 }
 
 func saveLines(folder, name string, lines []any) error {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -34,10 +35,10 @@ func (q Quantiles) String() string {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// window is how long after a kill a client's gap is looked for.
-const window = 10 * time.Second
+// window is how long after a break a client's gap is looked for.
+const window = 2 * time.Second
 
-// analyse finds, for every kill and every client of its shard, the longest time between two acknowledged writes around the kill.
+// analyse finds, for every kill and every client of its shard, how long the client had to wait for an acknowledgement around the kill.
 func analyse(h drillHistory, kills []kill, undecided map[string][]time.Time) DrillResult {
 	result := DrillResult{Kills: len(kills)}
 	var gaps, late []time.Duration
@@ -98,16 +99,13 @@ func (h drillHistory) around(k kill, undecided map[string][]time.Time) (others, 
 	return others, blocked
 }
 
+// longest is the longest write of a client that was under way between the break and a little after. A client writes again at once, or
+// after a pause of its own, which is not counted.
 func longest(writes []write, at time.Time) (longest gap, ok bool) {
-	var last time.Time
 	for _, w := range writes {
-		if w.Error != "" {
-			continue
+		if w.Error == "" && w.To.After(at) && w.From.Sub(at) < window && w.To.Sub(w.From) > longest.end.Sub(longest.begin) {
+			longest, ok = gap{w.From, w.To}, true
 		}
-		if !last.IsZero() && w.To.After(at) && last.Sub(at) < window && w.To.Sub(last) > longest.end.Sub(longest.begin) {
-			longest, ok = gap{last, w.To}, true
-		}
-		last = w.To
 	}
 	return longest, ok
 }
@@ -260,3 +258,34 @@ func each(ctx context.Context, db *sql.DB, query string, f func(a, b, c string))
 	}
 	return rows.Err()
 }
+
+// printSteps shows where the time of the failovers went: when each kind of step began and how long it took, in the median.
+func printSteps(out io.Writer, journals []failover.Journal, kills []kill) {
+	type times struct{ from, took []time.Duration }
+	steps := map[failover.Kind]*times{}
+	var order []failover.Kind
+	var decided, served []time.Duration
+	for _, j := range journals {
+		for _, k := range kills {
+			if k.Shard == j.Shard && k.Epoch == j.Epoch {
+				decided, served = append(decided, j.DecidedAt.Sub(k.At)), append(served, j.ServingAt.Sub(k.At))
+			}
+		}
+		for _, s := range j.Steps {
+			if steps[s.Kind] == nil {
+				steps[s.Kind] = &times{}
+				order = append(order, s.Kind)
+			}
+			steps[s.Kind].from = append(steps[s.Kind].from, milliseconds(s.FromMS))
+			steps[s.Kind].took = append(steps[s.Kind].took, milliseconds(s.TookMS))
+		}
+	}
+	fmt.Fprintf(out, "\nfrom the break to the decision: %s\nfrom the break to SERVING:      %s\n", quantiles(decided), quantiles(served))
+	fmt.Fprintf(out, "%-14s %5s %14s %14s %10s   ms\n", "step", "n", "begins, median", "takes, median", "takes, max")
+	for _, kind := range order {
+		from, took := quantiles(steps[kind].from), quantiles(steps[kind].took)
+		fmt.Fprintf(out, "%-14s %5d %14.1f %14.1f %10.1f\n", kind, took.N, ms(from.P50), ms(took.P50), ms(took.Max))
+	}
+}
+
+func milliseconds(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }

@@ -24,7 +24,7 @@ import (
 
 // The clocks of an agent.
 const (
-	agentRenewEvery   = 200 * time.Millisecond // the watch tells at once; this bounds what a lost watch costs
+	agentRenewEvery   = time.Second // the watch tells at once; this bounds what a lost watch costs
 	agentCallPatience = time.Second            // of one call of the register or of the database
 	agentRetryEvery   = 200 * time.Millisecond // while the register does not answer, or there is no order
 	agentPingEvery    = 20 * time.Millisecond  // while the database starts

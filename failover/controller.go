@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	mirrorRenew    = 100 * time.Millisecond
+	mirrorRenew    = time.Second // the watches tell at once; this bounds what a lost one costs
 	instanceMemory = time.Second // how long an instance counts after it has vanished from the register
 )
 

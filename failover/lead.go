@@ -15,6 +15,7 @@ import (
 const (
 	sessionTTL     = 2 * time.Second       // of a controller; a leader that is killed is found out sooner, see shadow
 	shadowEvery    = 50 * time.Millisecond // how often a waiting controller looks whether the leading one is there
+	lookEvery      = time.Second           // how often it asks the register who that is
 	shadowPatience = 200 * time.Millisecond
 	deposeEvery    = 5 * time.Second // a leader that comes and goes is not deposed more often
 	rejoinPause    = 100 * time.Millisecond
@@ -106,31 +107,31 @@ func (c *Candidate) await(ctx context.Context, session *register.Session) (*regi
 // shadow deposes a leader whose port refuses connections twice: its process is gone, and its session would last for seconds.
 // A mistake costs a change of leaders and nothing else, for the one who was deposed cannot write any more.
 func (c *Candidate) shadow(ctx context.Context) {
-	var gone register.Entry
+	for sleep(ctx, c.shadowOnce(ctx)) == nil {
+	}
+}
+
+// shadowOnce watches over one leader for a while, and returns how long to wait before looking who leads.
+func (c *Candidate) shadowOnce(ctx context.Context) time.Duration {
+	leader, err := c.Etcd.Leader(ctx, leaderName)
+	if err != nil || string(leader.Value) == c.Address {
+		return lookEvery
+	}
 	refused := 0
-	for {
-		leader, err := c.Etcd.Leader(ctx, leaderName)
-		switch {
-		case err != nil || string(leader.Value) == c.Address || !refusesConnections(ctx, string(leader.Value)):
+	for range lookEvery / shadowEvery {
+		if !refusesConnections(ctx, string(leader.Value)) {
 			refused = 0
-		case leader.Rev == gone.Rev:
-			refused++
-		default:
-			gone, refused = leader, 1
-		}
-		pause := shadowEvery
-		if refused >= refusedMin {
-			err := register.Delete(ctx, c.Etcd, gone.Key, gone.Rev)
-			c.Config.Log.WarnContext(ctx, "the leading controller refuses connections and was deposed", "address", string(gone.Value),
+		} else if refused++; refused >= refusedMin {
+			err := register.Delete(ctx, c.Etcd, leader.Key, leader.Rev)
+			c.Config.Log.WarnContext(ctx, "the leading controller refuses connections and was deposed", "address", string(leader.Value),
 				"error", err)
-			refused, pause = 0, deposeEvery
+			return deposeEvery
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
+		if sleep(ctx, shadowEvery) != nil {
+			break
 		}
 	}
+	return 0
 }
 
 func refusesConnections(ctx context.Context, address string) bool {

@@ -29,6 +29,7 @@ func (p *program) benchDrill() *cobra.Command {
 	var o bench.DrillOptions
 	var folder, how string
 	var shards, instances int
+	var keep bool
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Break primaries of a whole cluster under load, and compare what clients were told with what the nodes have",
@@ -37,21 +38,22 @@ func (p *program) benchDrill() *cobra.Command {
 			"and every row of all nodes is compared with what clients were told. The raw history is kept.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.drill(cmd.Context(), folder, how, shards, instances, o)
+			return p.drill(cmd.Context(), folder, how, keep, shards, instances, o)
 		},
 	}
 	cmd.Flags().StringVar(&how, "break", breakKill, "kill, hang or switchover")
 	cmd.Flags().StringVar(&folder, "data", filepath.Join("data", "drill"), "folder of the cluster, removed afterwards, and of the history")
 	cmd.Flags().IntVar(&o.Kills, "kills", 50, "how often")
 	cmd.Flags().IntVar(&o.Writers, "writers", 64, "clients, each with an owner of his own")
-	cmd.Flags().DurationVar(&o.Pause, "pause", 20*time.Millisecond, "of a client between two writes")
+	cmd.Flags().DurationVar(&o.Pause, "pause", 100*time.Millisecond, "of a client between two writes")
 	cmd.Flags().DurationVar(&o.Settle, "settle", 500*time.Millisecond, "of load before and after each break")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep the folder of the cluster, with its logs; it is kept after an error, too")
 	cmd.Flags().IntVar(&shards, "shards", 2, "shards of the cluster")
 	cmd.Flags().IntVar(&instances, "instances", 2, "instances of the cluster")
 	return cmd
 }
 
-func (p *program) drill(ctx context.Context, folder, how string, shards, instances int, o bench.DrillOptions) (err error) {
+func (p *program) drill(ctx context.Context, folder, how string, keep bool, shards, instances int, o bench.DrillOptions) (err error) {
 	home := filepath.Join(folder, "cluster")
 	o.Folder = filepath.Join(folder, how+"-"+time.Now().UTC().Format("20060102T150405"))
 	program, err := os.Executable()
@@ -61,7 +63,7 @@ func (p *program) drill(ctx context.Context, folder, how string, shards, instanc
 	state, err := cluster.Up(ctx, cluster.Options{
 		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Say: p.clusterSay(time.Now()),
 	})
-	defer func() { err = errors.Join(err, cluster.Down(home, err == nil, p.clusterSay(time.Now()))) }()
+	defer func() { err = errors.Join(err, cluster.Down(home, err == nil && !keep, p.clusterSay(time.Now()))) }()
 	if err != nil {
 		return err
 	}
