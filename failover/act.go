@@ -45,8 +45,15 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		step(drainPatience, func(ctx context.Context) error { return node.Drain(ctx, a.GTID) })
 	case Promote:
 		step(promotePatience, func(ctx context.Context) error { return l.promote(ctx, node, a, r) })
+	case Point:
+		err = bounded(ctx, drainPatience, func(ctx context.Context) error { return l.point(ctx, node, a.Node, r) })
 	case Follow:
-		err = bounded(ctx, promotePatience, func(ctx context.Context) error { return l.follow(ctx, node, a.Node, r) })
+		err = bounded(ctx, promotePatience, func(ctx context.Context) error {
+			if s.Run.Pointed[a.Node] && node.Start(ctx, r.Epoch) == nil {
+				return nil
+			}
+			return l.follow(ctx, node, a.Node, r)
+		})
 	case Establish:
 		step(ackPatience, func(ctx context.Context) error { return node.Establish(ctx, r.Epoch, s.Run.Fenced[a.Node].ServerID) })
 	case Open:
@@ -122,7 +129,7 @@ func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) er
 			return err
 		}
 	}
-	return l.point(ctx, node, name, r)
+	return l.lead(ctx, node, name, r)
 }
 
 // allow lets a node in at the primary. If the session with the primary is gone it is taken again, once: a lost answer must not keep
@@ -148,24 +155,46 @@ func (l *loop) attach(ctx context.Context, node *Node, name string, r Record) er
 	if err := primary.Allow(ctx, r.Epoch, name); err != nil {
 		return err
 	}
-	return l.point(ctx, node, name, r)
+	return l.lead(ctx, node, name, r)
 }
 
-// point makes a node follow the record's primary. To follow throws away what was received and not applied, which may be
-// all that is left of something acknowledged; while the shard serves, no floor tells what is missing then, so it is applied first.
+// point tells a sibling whom it will follow. It applies what it has before, because the candidate may still fail, and then it is the
+// sibling that has everything.
 func (l *loop) point(ctx context.Context, node *Node, name string, r Record) error {
-	fenced, err := l.speak(ctx, node, r, r.heard()[name])
+	fenced, err := l.applied(ctx, node, name, r)
 	if err != nil {
+		return fmt.Errorf("apply what it has received, %s: %w", fenced.Received, err)
+	}
+	o := followOptions(r)
+	o.Wait = true
+	return node.Follow(ctx, r.Epoch, o)
+}
+
+// lead makes a node follow the record's primary. To follow throws away what was received and not applied, which may be
+// all that is left of something acknowledged; while the shard serves, no floor tells what is missing then, so it is applied first.
+func (l *loop) lead(ctx context.Context, node *Node, name string, r Record) error {
+	o := followOptions(r)
+	if o.Discard = r.Phase == shard.PhasePromoting; o.Discard {
+		if _, err := l.speak(ctx, node, r, r.heard()[name]); err != nil {
+			return err
+		}
+	} else if _, err := l.applied(ctx, node, name, r); err != nil {
 		return err
 	}
-	if r.Phase == shard.PhaseServing && fenced.Received.Compare(fenced.Executed) > 0 {
-		if err := node.Drain(ctx, fenced.Received); err != nil {
-			return fmt.Errorf("apply what it has before it follows: %w", err)
-		}
+	return node.Follow(ctx, r.Epoch, o)
+}
+
+func followOptions(r Record) FollowOptions {
+	return FollowOptions{Address: r.Nodes[r.Primary].Address, SemiSync: true, Demote: true, Relax: true}
+}
+
+// applied waits until a node that receives nothing any more has applied what it has.
+func (l *loop) applied(ctx context.Context, node *Node, name string, r Record) (Fenced, error) {
+	fenced, err := l.speak(ctx, node, r, r.heard()[name])
+	if err != nil || fenced.Received.Compare(fenced.Executed) <= 0 {
+		return fenced, err
 	}
-	return node.Follow(ctx, r.Epoch, FollowOptions{
-		Address: r.Nodes[r.Primary].Address, SemiSync: true, Demote: true, Relax: true, Discard: r.Phase == shard.PhasePromoting,
-	})
+	return fenced, node.Drain(ctx, fenced.Received)
 }
 
 // speak takes the right to act on a node in the record's epoch, from an earlier self or an earlier leader. The process must be

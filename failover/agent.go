@@ -24,7 +24,8 @@ import (
 
 // The clocks of an agent.
 const (
-	agentRenewEvery   = time.Second // the watch tells at once; this bounds what a lost watch costs
+	restartPause      = 500 * time.Millisecond // after a death: a failover goes on meanwhile, and needs what a start takes from the machine
+	agentRenewEvery   = time.Second            // the watch tells at once; this bounds what a lost watch costs
 	agentCallPatience = time.Second            // of one call of the register or of the database
 	agentRetryEvery   = 200 * time.Millisecond // while the register does not answer, or there is no order
 	agentPingEvery    = 20 * time.Millisecond  // while the database starts
@@ -151,7 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return errors.Join(err, ctx.Err())
 		}
 		if pause = min(2*pause+agentRetryEvery, pauseMax); a.cfg.Now().Sub(began) > shortLife {
-			pause = 0
+			pause = restartPause
 		}
 	}
 }

@@ -127,6 +127,8 @@ func (a Action) fact(found result) func(*Run) {
 		return func(run *Run) { run.Quiesced = true }
 	case Promote:
 		return func(run *Run) { run.Promoted = true }
+	case Point:
+		return func(run *Run) { run.Pointed[a.Node] = true }
 	case Follow:
 		return func(run *Run) { run.Following[a.Node] = true }
 	case Establish:
@@ -153,7 +155,7 @@ func (s *State) startOf(node string) string {
 
 func newRun(id string, at time.Time) Run {
 	return Run{
-		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Following: map[string]bool{},
+		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]bool{}, Following: map[string]bool{},
 		Refused: map[string]Refused{},
 	}
 }
@@ -162,6 +164,6 @@ func (r *Run) clone() Run {
 	c := *r
 	c.Journal.Steps = slices.Clone(r.Journal.Steps)
 	c.Fenced, c.Drained = maps.Clone(r.Fenced), maps.Clone(r.Drained)
-	c.Following, c.Refused = maps.Clone(r.Following), maps.Clone(r.Refused)
+	c.Pointed, c.Following, c.Refused = maps.Clone(r.Pointed), maps.Clone(r.Following), maps.Clone(r.Refused)
 	return c
 }

@@ -128,6 +128,7 @@ type FollowOptions struct {
 	SemiSync bool   // it acknowledges; the record must name it as a possible acker first
 	Demote   bool   // it was a primary: what it has written itself counts as applied, and it waits for no acknowledgements any more
 	Relax    bool   // it need not sync: its host's crash then costs its data
+	Wait     bool   // it is started later, by Start
 	Discard  bool   // what it has received and not applied may go: the primary has it, and is not the only one
 }
 
@@ -135,7 +136,7 @@ type FollowOptions struct {
 const followSQL = `CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, MASTER_USE_GTID=slave_pos,
   MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=0.1`
 
-// Follow points a node at a primary and starts it. Starting purges the relay log, so a node that has not applied it is refused with
+// Follow points a node at a primary and starts it, unless it is to wait. Starting purges the relay log, so a node that has not applied it is refused with
 // ErrNotDrained unless Discard is set; a primary is refused with ErrWaiting while it takes writes or some wait for
 // acknowledgements, because it would answer them as acknowledged. Whether the other primary takes the node shows in Probe afterwards:
 // IOErrno 1236 means that the node has what the primary has not, and must be made anew.
@@ -157,8 +158,18 @@ func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error 
 		if err != nil {
 			return err
 		}
-		return run(ctx, conn, stopSQL, followSettings(&o), change, "START SLAVE")
+		if err := run(ctx, conn, stopSQL, followSettings(&o), change); err != nil || o.Wait {
+			return err
+		}
+		return run(ctx, conn, startSQL)
 	})
+}
+
+const startSQL = "START SLAVE"
+
+// Start starts a node that Follow has told to wait.
+func (n *Node) Start(ctx context.Context, epoch uint64) error {
+	return n.act(ctx, epoch, "start", func(ctx context.Context, conn *sql.Conn) error { return run(ctx, conn, startSQL) })
 }
 
 func (n *Node) mayFollow(ctx context.Context, conn *sql.Conn) error {

@@ -303,7 +303,18 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 		return []simStep{c.establish(n, r)}
 	case Open:
 		return []simStep{c.on(n, r, func() (bool, error) { n.readOnly, c.dirty = false, true; return false, nil })}
+	case Point:
+		var fenced Fenced
+		return []simStep{
+			c.speak(n, r, r.heard()[a.Node], nil),
+			c.on(n, r, func() (bool, error) { fenced = n.fenced(); return false, nil }),
+			c.on(n, r, func() (bool, error) { return uint64(len(n.log)) < fenced.Received.Seq, nil }),
+			c.on(n, r, func() (bool, error) { c.sim.point(n, primary); return false, nil }),
+		}
 	case Follow:
+		if s.Run.Pointed[a.Node] && n.session == (promise{r.Epoch, c.term, c}) {
+			return []simStep{c.on(n, r, func() (bool, error) { c.sim.begin(n); return false, nil })}
+		}
 		if _, joining := r.Joining[a.Node]; !joining {
 			return c.point(a.Node, r)
 		}

@@ -344,10 +344,19 @@ func (s *sim) kick(n *simNode, name string) {
 }
 
 func (s *sim) follow(f, src *simNode) {
+	s.point(f, src)
+	s.begin(f)
+}
+
+func (s *sim) point(f, src *simNode) {
 	s.dirty = true
 	f.stopIO()
 	f.relay, f.source, f.diverged = nil, src, false
-	f.awaits, f.readOnly, f.acks, f.io, f.sql = false, true, true, true, true
+	f.awaits, f.readOnly, f.acks, f.sql = false, true, true, false
+}
+
+func (s *sim) begin(f *simNode) {
+	f.io, f.sql = true, true
 	s.pull(f)
 }
 

@@ -44,7 +44,8 @@ type Run struct {
 	Drained   map[string]GTID   // how far a node has applied what it received
 	Quiesced  bool              // a planned failover: the old primary takes no writes, and the others have all it has
 	Promoted  bool
-	Following map[string]bool // nodes that were pointed at the new primary
+	Pointed   map[string]bool // nodes that know the new primary, and wait to be started
+	Following map[string]bool // nodes that follow it
 	Proved    bool            // the fence row is committed and acknowledged
 	Opened    bool
 	Refused   map[string]Refused // possible acknowledgers that the primary does not let in any more
@@ -114,7 +115,8 @@ const (
 	Drain       Kind = "drain"        // F5: apply what was received
 	Choose      Kind = "choose"       // F6: record: PROMOTING, candidate, floor
 	Promote     Kind = "promote"      // F6: the candidate becomes a primary, read only
-	Follow      Kind = "follow"       // F6: a sibling is pointed at it
+	Point       Kind = "point"        // F6: meanwhile a sibling applies what it has and is told whom to follow
+	Follow      Kind = "follow"       // F6: the sibling follows
 	Establish   Kind = "establish"    // F7: the fence row, acknowledged
 	Open        Kind = "open"         // F9: read_only off
 	Serve       Kind = "serve"        // F9: record: SERVING
@@ -147,7 +149,7 @@ func (a Action) key() string {
 	switch {
 	case a.writesRecord():
 		return "record"
-	case a.Kind == Follow || a.Kind == Attach || a.Kind == Refuse:
+	case a.Kind == Point || a.Kind == Follow || a.Kind == Attach || a.Kind == Refuse:
 		return "acker " + a.Node
 	}
 	return string(a.Kind) + " " + a.Node
@@ -157,7 +159,7 @@ func (a Action) key() string {
 // may have done so half-way.
 func (a Action) touches(r *Record, succeeded bool) []string {
 	switch a.Kind {
-	case Promote, Open:
+	case Promote, Open, Point:
 		return []string{a.Node}
 	case Follow, Attach:
 		return []string{a.Node, r.Primary}

@@ -116,7 +116,7 @@ func (s *State) nextPromoting() []Action {
 		return []Action{{Kind: Decide, Node: primary, Why: "the candidate is lost: " + why}}
 	}
 	if !s.Run.Promoted {
-		return []Action{{Kind: Promote, Node: primary, GTID: s.Record.Floor}}
+		return append([]Action{{Kind: Promote, Node: primary, GTID: s.Record.Floor}}, s.points()...)
 	}
 	actions := s.followers()
 	switch {
@@ -130,6 +130,17 @@ func (s *State) nextPromoting() []Action {
 		return append(actions, Action{Kind: Open, Node: primary})
 	}
 	return append(actions, Action{Kind: Serve, Node: primary})
+}
+
+// points prepares the siblings while the candidate becomes a primary: what they then have to do is quick.
+func (s *State) points() []Action {
+	var actions []Action
+	for _, node := range slices.Sorted(maps.Keys(s.Record.InSync)) {
+		if !s.Run.Pointed[node] && s.ended(node, s.Record.InSync[node]) == "" {
+			actions = append(actions, Action{Kind: Point, Node: node})
+		}
+	}
+	return actions
 }
 
 // followers brings nodes behind the candidate: its first commit needs one that acknowledges it. The candidate has acknowledged
