@@ -35,8 +35,8 @@ func (q Quantiles) String() string {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// window is how long after a break a client's gap is looked for.
-const window = 2 * time.Second
+// window is how long after a break an owner may become undecided by it.
+const window = 10 * time.Second
 
 // analyse finds, for every kill and every client of its shard, how long the client had to wait for an acknowledgement around the kill.
 func analyse(h drillHistory, kills []kill, undecided map[string][]time.Time) DrillResult {
@@ -85,7 +85,7 @@ func (h drillHistory) around(k kill, undecided map[string][]time.Time) (others, 
 		if k.owners != nil && !k.owners[owner] {
 			continue
 		}
-		g, ok := longest(writes, k.At)
+		g, ok := longest(writes, k)
 		if !ok {
 			continue
 		}
@@ -99,11 +99,10 @@ func (h drillHistory) around(k kill, undecided map[string][]time.Time) (others, 
 	return others, blocked
 }
 
-// longest is the longest write of a client that was under way between the break and a little after. A client writes again at once, or
-// after a pause of its own, which is not counted.
-func longest(writes []write, at time.Time) (longest gap, ok bool) {
+// longest is the longest write of a client that was under way in the outage. What a client pauses by himself is not counted.
+func longest(writes []write, k kill) (longest gap, ok bool) {
 	for _, w := range writes {
-		if w.Error == "" && w.To.After(at) && w.From.Sub(at) < window && w.To.Sub(w.From) > longest.end.Sub(longest.begin) {
+		if w.Error == "" && w.spans(k) && w.To.Sub(w.From) > longest.end.Sub(longest.begin) {
 			longest, ok = gap{w.From, w.To}, true
 		}
 	}
