@@ -31,6 +31,10 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 	node := l.node(a.Node)
 	var err error
 	found := result{startID: r.heard()[a.Node]}
+	if a.Kind == Promote || a.Kind == Point {
+		r = s.ahead()
+		found.startID = r.PrimaryStart
+	}
 	step := func(patience time.Duration, f func(context.Context) error) {
 		err = l.spoken(ctx, patience, node, r, s.startOf(a.Node), f)
 	}
@@ -49,7 +53,7 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		err = bounded(ctx, drainPatience, func(ctx context.Context) error { return l.point(ctx, node, a.Node, r) })
 	case Follow:
 		err = bounded(ctx, promotePatience, func(ctx context.Context) error {
-			if s.Run.Pointed[a.Node] && node.Start(ctx, r.Epoch) == nil {
+			if s.Run.Pointed[a.Node] == r.PrimaryStart && node.Start(ctx, r.Epoch) == nil {
 				return nil
 			}
 			return l.follow(ctx, node, a.Node, r)

@@ -113,7 +113,7 @@ func with(m map[string]string, key, value string) map[string]string {
 type result struct {
 	fenced   Fenced
 	position GTID
-	startID  string
+	startID  string // that the action was about: the node's, or the candidate's
 }
 
 // fact is what a run knows when an action has succeeded; nil if that is nothing.
@@ -126,9 +126,9 @@ func (a Action) fact(found result) func(*Run) {
 	case Quiesce:
 		return func(run *Run) { run.Quiesced = true }
 	case Promote:
-		return func(run *Run) { run.Promoted = true }
+		return func(run *Run) { run.Promoted = found.startID }
 	case Point:
-		return func(run *Run) { run.Pointed[a.Node] = true }
+		return func(run *Run) { run.Pointed[a.Node] = found.startID }
 	case Follow:
 		return func(run *Run) { run.Following[a.Node] = true }
 	case Establish:
@@ -155,7 +155,7 @@ func (s *State) startOf(node string) string {
 
 func newRun(id string, at time.Time) Run {
 	return Run{
-		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]bool{}, Following: map[string]bool{},
+		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]string{}, Following: map[string]bool{},
 		Refused: map[string]Refused{},
 	}
 }

@@ -193,6 +193,10 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 		StartID: seen.StartID, ServerID: seen.ServerID, Received: seen.Received, Applied: seen.Applied, Executed: seen.Executed,
 		IOStopped: true, SQLRunning: seen.SQLRunning, ReadOnly: seen.ReadOnly,
 	}
+	if kind == Promote || kind == Point {
+		ahead := s.ahead()
+		found.startID = ahead.PrimaryStart
+	}
 	a.fact(found)(&s.Run)
 	switch kind {
 	case Drain:

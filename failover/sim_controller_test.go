@@ -290,6 +290,10 @@ func (c *simController) speak(n *simNode, r *Record, startID string, found *Fenc
 // steps are those of act.go.
 func (c *simController) steps(a Action, s *State, found *result) []simStep {
 	r, n := &s.Record, c.node(a.Node)
+	if a.Kind == Promote || a.Kind == Point {
+		ahead := s.ahead()
+		r, found.startID = &ahead, ahead.PrimaryStart
+	}
 	primary := c.node(r.Primary)
 	allow := c.on(primary, r, func() (bool, error) { primary.allowed[a.Node] = true; return false, nil })
 	switch a.Kind {
@@ -312,7 +316,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 			c.on(n, r, func() (bool, error) { c.sim.point(n, primary); return false, nil }),
 		}
 	case Follow:
-		if s.Run.Pointed[a.Node] && n.session == (promise{r.Epoch, c.term, c}) {
+		if s.Run.Pointed[a.Node] == r.PrimaryStart && n.session == (promise{r.Epoch, c.term, c}) {
 			return []simStep{c.on(n, r, func() (bool, error) { c.sim.begin(n); return false, nil })}
 		}
 		if _, joining := r.Joining[a.Node]; !joining {

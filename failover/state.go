@@ -43,10 +43,10 @@ type Run struct {
 	Fenced    map[string]Fenced // nodes that have promised the epoch and stopped receiving
 	Drained   map[string]GTID   // how far a node has applied what it received
 	Quiesced  bool              // a planned failover: the old primary takes no writes, and the others have all it has
-	Promoted  bool
-	Pointed   map[string]bool // nodes that know the new primary, and wait to be started
-	Following map[string]bool // nodes that follow it
-	Proved    bool            // the fence row is committed and acknowledged
+	Promoted  string            // start id of the candidate that has become a primary
+	Pointed   map[string]string // nodes that know the new primary, and wait to be started; its start id
+	Following map[string]bool   // nodes that follow it
+	Proved    bool              // the fence row is committed and acknowledged
 	Opened    bool
 	Refused   map[string]Refused // possible acknowledgers that the primary does not let in any more
 	Journal   Journal

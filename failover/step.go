@@ -79,7 +79,39 @@ func (s *State) nextFencing() []Action {
 	if !s.drained(elected) {
 		return append(actions, Action{Kind: Drain, Node: elected.candidate, GTID: elected.position})
 	}
-	return []Action{{Kind: Choose, Node: elected.candidate, GTID: elected.position}}
+	return s.promotion(elected)
+}
+
+// promotion is F6 while the register is being told of it: the candidate becomes a primary and its siblings are prepared meanwhile, for
+// all of that can still be given up. What cannot, the first commit of the epoch, waits for the record.
+func (s *State) promotion(e election) []Action {
+	actions := []Action{{Kind: Choose, Node: e.candidate, GTID: e.position}}
+	ahead := *s
+	ahead.Record = s.chosen(e)
+	return append(actions, ahead.candidacy()...)
+}
+
+// ahead is the record with its candidate, which may not have been written yet.
+func (s *State) ahead() Record {
+	if s.Record.Phase == shard.PhasePromoting {
+		return s.Record
+	}
+	return s.chosen(s.elect())
+}
+
+// chosen is the record as Choose leaves it.
+func (s *State) chosen(e election) Record {
+	r := s.Record.Clone()
+	r.choose(e.candidate, e.position, &s.Run)
+	return r
+}
+
+// candidacy is what makes the record's primary one, if it is not yet.
+func (s *State) candidacy() []Action {
+	if s.Run.Promoted == s.Record.PrimaryStart {
+		return nil
+	}
+	return append([]Action{{Kind: Promote, Node: s.Record.Primary, GTID: s.Record.Floor}}, s.points()...)
 }
 
 // drained says that the candidate has applied everything up to its position.
@@ -115,8 +147,8 @@ func (s *State) nextPromoting() []Action {
 	if why := s.lost(primary, s.Record.PrimaryStart); why != "" {
 		return []Action{{Kind: Decide, Node: primary, Why: "the candidate is lost: " + why}}
 	}
-	if !s.Run.Promoted {
-		return append([]Action{{Kind: Promote, Node: primary, GTID: s.Record.Floor}}, s.points()...)
+	if actions := s.candidacy(); len(actions) > 0 {
+		return actions
 	}
 	actions := s.followers()
 	switch {
@@ -136,7 +168,7 @@ func (s *State) nextPromoting() []Action {
 func (s *State) points() []Action {
 	var actions []Action
 	for _, node := range slices.Sorted(maps.Keys(s.Record.InSync)) {
-		if !s.Run.Pointed[node] && s.ended(node, s.Record.InSync[node]) == "" {
+		if s.Run.Pointed[node] != s.Record.PrimaryStart && s.ended(node, s.Record.InSync[node]) == "" {
 			actions = append(actions, Action{Kind: Point, Node: node})
 		}
 	}
