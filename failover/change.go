@@ -155,7 +155,8 @@ func (s *State) startOf(node string) string {
 
 func newRun(id string, at time.Time) Run {
 	return Run{
-		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]string{}, Following: map[string]bool{},
+		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]string{},
+		Following: map[string]bool{},
 		Refused: map[string]Refused{},
 	}
 }

@@ -136,8 +136,8 @@ type FollowOptions struct {
 const followSQL = `CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, MASTER_USE_GTID=slave_pos,
   MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=0.1`
 
-// Follow points a node at a primary and starts it, unless it is to wait. Starting purges the relay log, so a node that has not applied it is refused with
-// ErrNotDrained unless Discard is set; a primary is refused with ErrWaiting while it takes writes or some wait for
+// Follow points a node at a primary and starts it, unless it is to wait. Starting purges the relay log, so a node that has not applied
+// it is refused with ErrNotDrained unless Discard is set; a primary is refused with ErrWaiting while it takes writes or some wait for
 // acknowledgements, because it would answer them as acknowledged. Whether the other primary takes the node shows in Probe afterwards:
 // IOErrno 1236 means that the node has what the primary has not, and must be made anew.
 //
