@@ -150,40 +150,45 @@ func TestPromises(t *testing.T) {
 	x := newTrio(t)
 	ctx := t.Context()
 	first, second := x.nodes[1], x.node(t, 1)
-	_, err := first.Fence(ctx, 5, "c1")
+	_, err := first.Fence(ctx, 5, "1 c1")
 	must(t, err)
-	_, err = first.Fence(ctx, 5, "c1")
+	_, err = first.Fence(ctx, 5, "1 c1")
 	must(t, err)
 
-	_, err = second.Fence(ctx, 5, "c2")
+	_, err = second.Fence(ctx, 5, "0 c2") // of an earlier leadership
 	wants(t, err, ErrPromised)
-	_, err = second.Fence(ctx, 4, "c2")
+	_, err = second.Fence(ctx, 4, "2 c2")
 	var promised *PromisedError
-	if !errors.As(err, &promised) || promised.Epoch != 5 || promised.Holder != "c1" {
+	if !errors.As(err, &promised) || promised.Epoch != 5 || promised.Holder != "1 c1" {
 		t.Errorf("an older epoch: %v", err)
 	}
-	must(t, first.Claim(ctx, 5, "c1"))
+	must(t, first.Claim(ctx, 5, "1 c1"))
 	must(t, first.Relax(ctx, 5)) // nobody has taken its session
 	wants(t, first.Relax(ctx, 4), ErrNotFenced)
 
-	_, err = second.Fence(ctx, 6, "c2")
+	_, err = second.Fence(ctx, 6, "2 c2")
 	must(t, err)
 	err = first.Promote(ctx, 5, PromoteOptions{})
 	wants(t, err, ErrNotFenced)
 	wants(t, first.Relax(ctx, 5), ErrNotFenced) // nor is the session opened again
-	_, err = first.Fence(ctx, 5, "c1")
+	_, err = first.Fence(ctx, 5, "1 c1")
 	wants(t, err, ErrPromised)
 	must(t, second.Strict(ctx, 6))
 
+	must(t, first.Claim(ctx, 6, "3 c1")) // of a later leadership, in the same epoch
+	wants(t, second.Strict(ctx, 6), ErrNotFenced)
+	wants(t, second.Claim(ctx, 6, "2 c2"), ErrPromised)
+
+	must(t, second.Claim(ctx, 6, "4 c2"))
 	must(t, second.Release(ctx))
 	wants(t, second.Strict(ctx, 6), ErrNotFenced)
-	must(t, second.Claim(ctx, 6, "c2"))
+	must(t, second.Claim(ctx, 6, "4 c2"))
 	must(t, second.Strict(ctx, 6))
 
 	// A restarted node keeps its promise, and has lost the session.
 	x.restart(t, 1, BootReplica)
 	wants(t, second.Strict(ctx, 6), ErrNotFenced)
-	_, err = first.Fence(ctx, 5, "c1")
+	_, err = first.Fence(ctx, 5, "1 c1")
 	wants(t, err, ErrPromised)
 	x.notApplied(t, second)
 }
@@ -193,7 +198,7 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	t.Helper()
 	ctx := t.Context()
 	follow := FollowOptions{Address: x.servers[0].Addr(), SemiSync: true}
-	_, err := n.Fence(ctx, 6, "c2")
+	_, err := n.Fence(ctx, 6, "4 c2")
 	must(t, err)
 	must(t, n.Follow(ctx, 6, follow))
 	x.eventually(t, 1, "following", func(s Status) bool { return s.IORunning == "Yes" })
@@ -203,7 +208,7 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	must(t, x.nodes[0].Beat(ctx, "c1"))
 	end := x.status(t, 0).Executed
 	x.eventually(t, 1, "received", func(s Status) bool { return s.Received == end })
-	fenced, err := n.Fence(ctx, 6, "c2")
+	fenced, err := n.Fence(ctx, 6, "4 c2")
 	must(t, err)
 	if fenced.Received != end || fenced.Applied == end || fenced.SQLRunning {
 		t.Errorf("fenced: %+v", fenced)

@@ -328,6 +328,11 @@ func testQuorumLost(t *testing.T, cluster *etcd.Cluster) {
 	rev, err := Put(t.Context(), e, "k", []byte("1"))
 	noError(t, err)
 	watch := e.Watch(t.Context(), "", rev)
+	rev, err = Put(t.Context(), e, "k", []byte("1"))
+	noError(t, err)
+	if batch := nextBatch(t, watch); len(batch) != 1 { // it has begun, and is not one that waits for a majority in silence
+		t.Fatalf("the watch delivers %v", batch)
+	}
 	killed := cluster.Members[1:]
 	for _, member := range killed {
 		noError(t, member.Kill())
