@@ -25,6 +25,7 @@ type operation struct {
 type transaction struct {
 	d        *Dialect
 	clock    string
+	tick     string // SQL that writes the time of the batch down; empty: none
 	epoch    uint64 // of the route; the fence row must agree
 	now      time.Time
 	calls    []*call
@@ -37,13 +38,13 @@ type transaction struct {
 	fence    uint64 // the shard's epoch; 0: it serves no bucket of the batch
 }
 
-func newTransaction(d *Dialect, clock string, epoch uint64, calls []*call, m Machine, collided bool) *transaction {
+func newTransaction(d *Dialect, clock, tick string, epoch uint64, calls []*call, m Machine, collided bool) *transaction {
 	ops := make([]*Op, len(calls))
 	for i, c := range calls {
 		ops[i] = c.op
 	}
 	return &transaction{
-		d: d, clock: clock, epoch: epoch, calls: calls, domain: m.NewBatch(ops, collided), collided: collided,
+		d: d, clock: clock, tick: tick, epoch: epoch, calls: calls, domain: m.NewBatch(ops, collided), collided: collided,
 		serving: make(map[Bucket]bool, len(calls)),
 		seen:    make(map[opKey]*operation, len(calls)),
 		replies: make([]Reply, len(calls)),
@@ -187,7 +188,13 @@ func (t *transaction) record(o *operation, op *Op, r Reply) {
 func (t *transaction) write(p *Packet) bool {
 	t.domain.Write(p)
 	t.writeOperations(p)
-	return !p.Empty()
+	if p.Empty() {
+		return false
+	}
+	if t.tick != "" {
+		p.exec(t.tick)
+	}
+	return true
 }
 
 func (t *transaction) writeOperations(p *Packet) {

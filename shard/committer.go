@@ -36,8 +36,11 @@ type Config struct {
 	DB      *DB
 	Machine Machine
 	Lanes   int
-	Queue   int // calls that may wait per lane
-	Batch   int // most operations in one transaction
+	// Source is whose time the batches write down, for shards that can fail over: the next primary decides nothing earlier. Empty:
+	// they write none.
+	Source string
+	Queue  int // calls that may wait per lane
+	Batch  int // most operations in one transaction
 
 	// Undecided is called by a lane with a batch whose COMMIT got no answer. It blocks until every operation with a key
 	// is decided or ctx ends, and returns their fates; the lane takes no other batch meanwhile. An operation that

@@ -72,6 +72,12 @@ var SQLite = &Dialect{
 // String returns the dialect's name.
 func (d *Dialect) String() string { return d.name }
 
+// tick is the SQL that writes down the time of a batch as that of a source. Each lane has a row of its own, so nobody waits for it.
+func (d *Dialect) tick(source string) string {
+	text := d.appendText([]byte("INSERT INTO clock (source, at) VALUES ("), source)
+	return string(text) + "," + d.batchNow + ") ON DUPLICATE KEY UPDATE at=VALUES(at)"
+}
+
 // appendText appends a quoted string literal. MariaDB reads backslash escapes (NO_BACKSLASH_ESCAPES is never set on our
 // connections), SQLite only doubled quotes.
 func (d *Dialect) appendText(b []byte, s string) []byte {

@@ -507,3 +507,61 @@ func TestReadsOutliveTheirEpoch(t *testing.T) {
 		t.Errorf("read %d %v in %d attempts", n, err, reads)
 	}
 }
+
+// The next primary must decide nothing earlier than the last batch of this one, whatever its clock says, so each batch writes its
+// time down where a controller finds it.
+func TestBatchesWriteTheirTimeDown(t *testing.T) {
+	p := newPair(t, shard.ReadLease, shard.Config{Source: "it's mine"})
+	if r := p.submit(op("a", "k1", 1)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	var written, decided int64
+	row := p.direct.SQL().QueryRow(`SELECT (SELECT MAX(at) FROM clock WHERE source LIKE 'it''s mine/%'), decided_at FROM operations`)
+	if err := row.Scan(&written, &decided); err != nil || written != decided {
+		t.Fatalf("the batch was decided at %d and has written %d: %v", decided, written, err)
+	}
+}
+
+// A primary that is replaced by plan lives: a batch whose COMMIT was sent gets its answer, nothing new is begun, and only then the
+// store says that it has let go.
+func TestPlannedReplacementAnswers(t *testing.T) {
+	p := newPair(t, shard.ReadLease, shard.Config{})
+	if r := p.submit(op("a", "k0", 1)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	before := p.settled.Load()
+	sent := make(chan struct{})
+	p.once(failpoint.BeforeCommit, func() { p.nodes["n1"].Delay(netfault.ToClient, 50*time.Millisecond); close(sent) })
+	replies := []<-chan shard.Reply{p.later(op("a", "k1", 1))}
+	<-sent
+	time.Sleep(10 * time.Millisecond) // the packet is on its way
+	for i := range 20 {
+		replies = append(replies, p.later(op("a", fmt.Sprint("behind", i), 1)))
+	}
+	p.planned("n1")
+	p.awaitClosed(p.epoch)
+	p.promote("n2")
+	for _, reply := range replies {
+		if r := <-reply; r.Err != nil {
+			t.Errorf("a planned replacement was noticed: %v", r.Err)
+		}
+	}
+	if p.settled.Load() != before {
+		t.Error("a batch became undecided although its primary lived")
+	}
+}
+
+// planned fences a primary that lives.
+func (p *pair) planned(primary string) {
+	p.t.Helper()
+	record := shard.Record{Epoch: p.epoch + 1, Phase: shard.PhaseFencing, Primary: primary, Planned: true, Nodes: map[string]shard.Node{}}
+	for name, proxy := range p.nodes {
+		record.Nodes[name] = shard.Node{Address: proxy.Addr()}
+	}
+	p.epoch++
+	text, err := record.Encode()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(shard.RecordKey(1), text)
+}

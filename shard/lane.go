@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/statesvc/statesvc/shard/failpoint"
@@ -19,6 +20,7 @@ type lane struct {
 	conn    *sql.Conn // nil until used, and after it broke
 	ready   prepared  // of conn
 	warned  time.Time // when the log last heard that the shard takes no writes
+	tick    string    // SQL that writes the batch's time down; empty: nobody needs it
 	caution int       // batches that look up their keys at once
 	packet  *Packet   // reused; a lane has one packet under way
 
@@ -26,7 +28,11 @@ type lane struct {
 }
 
 func newLane(c *Committer, number int) *lane {
-	return &lane{Committer: c, number: number, queue: newQueue(c.cfg.Queue), packet: newPacket(c.cfg.DB.Dialect)}
+	l := &lane{Committer: c, number: number, queue: newQueue(c.cfg.Queue), packet: newPacket(c.cfg.DB.Dialect)}
+	if c.cfg.Source != "" {
+		l.tick = c.cfg.DB.Dialect.tick(c.cfg.Source + "/" + strconv.Itoa(number))
+	}
+	return l
 }
 
 func (l *lane) run() {
@@ -185,7 +191,7 @@ func (l *lane) answer(t *transaction) (again []*call) {
 func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error) {
 	start := l.cfg.Now()
 	l.cfg.FailPoints.Hit(failpoint.BeforeBegin)
-	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.cfg.Epoch, calls, l.cfg.Machine, collided)
+	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.tick, l.cfg.Epoch, calls, l.cfg.Machine, collided)
 	if err := l.loadWithRetry(t); err != nil {
 		l.rollback(err)
 		return nil, fmt.Errorf("load a batch of %d: %w", len(calls), err)
@@ -216,7 +222,7 @@ func (l *lane) loadWithRetry(t *transaction) error {
 		return err
 	}
 	l.dropConn()
-	*t = *newTransaction(t.d, t.clock, t.epoch, t.calls, l.cfg.Machine, t.collided)
+	*t = *newTransaction(t.d, t.clock, t.tick, t.epoch, t.calls, l.cfg.Machine, t.collided)
 	return l.loadRounds(t)
 }
 

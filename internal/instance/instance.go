@@ -3,6 +3,8 @@ package instance
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +53,16 @@ type Config struct {
 	Tracer     trace.Tracer // nil: no spans
 	Meter      metric.Meter // of what is measured when somebody asks; nil: nothing
 	FailPoints failpoint.Points
+}
+
+// source is whose time the batches of this instance write down where shards can fail over. It is a checksum because a name may be
+// longer than the column, and two instances with one name would be no harm.
+func (c *Config) source() string {
+	if c.ReadLease == 0 {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.Name))
+	return "instance-" + hex.EncodeToString(sum[:8])
 }
 
 // Instance is a running instance without its HTTP side.
@@ -147,7 +159,7 @@ func (in *Instance) openStore() {
 		Committer: shard.Config{
 			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
 			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
-			Tracer: in.cfg.Tracer, FailPoints: in.cfg.FailPoints,
+			Tracer: in.cfg.Tracer, Source: in.cfg.source(), FailPoints: in.cfg.FailPoints,
 		},
 	}
 	if in.cfg.NewSession != nil {
