@@ -33,7 +33,7 @@ func (c *cluster) seed(ctx context.Context, coupons int64, file string) (token s
 		if err != nil {
 			return err
 		}
-		token, err = c.createKey(ctx, in)
+		token, err = createKey(ctx, in.Keys)
 		if err == nil {
 			err = creditOwners(ctx, in.Ledger)
 		}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,10 +164,24 @@ func (c *cluster) withRegister(f func(register.Register) error) error {
 const benchRate = 1_000_000
 
 // createKey makes a key that may do everything but administer.
-func (c *cluster) createKey(ctx context.Context, in *instance.Instance) (token string, err error) {
-	_, token, err = in.Keys.Create(ctx, access.Spec{
+func createKey(ctx context.Context, keys *access.Keys) (token string, err error) {
+	_, token, err = keys.Create(ctx, access.Spec{
 		Name: "bench", Scopes: access.ScopeRead | access.ScopeHold | access.ScopeIssue,
 		Rate: access.Rate{PerSecond: benchRate, Burst: benchRate},
+	})
+	return token, err
+}
+
+// firstKey makes a key while no instance runs.
+func (c *cluster) firstKey(ctx context.Context) (token string, err error) {
+	err = c.withRegister(func(reg register.Register) error {
+		keys, err := access.Open(ctx, reg, time.Now, rand.Reader)
+		if err != nil {
+			return err
+		}
+		defer keys.Close()
+		token, err = createKey(ctx, keys)
+		return err
 	})
 	return token, err
 }

@@ -144,7 +144,7 @@ func (c *cluster) newToken(ctx context.Context) (token string, err error) {
 		if err != nil {
 			return err
 		}
-		token, err = c.createKey(ctx, in)
+		token, err = createKey(ctx, in.Keys)
 		return errors.Join(err, in.Close(context.WithoutCancel(ctx)))
 	})
 	return token, err

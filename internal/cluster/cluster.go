@@ -243,7 +243,7 @@ func (u *up) shard(ctx context.Context, number int, run shard.Run) error {
 		})
 	}
 	return failover.Bootstrap(ctx, u.reg, number, list, func(ctx context.Context) error {
-		db, err := shard.OpenMariaDB(dsn("statesvc_migrate", u.state.Passwords.Migrate, list[0].Address), time.Now)
+		db, err := shard.OpenMariaDB(dsn(migrateUser, u.state.Passwords.Migrate, list[0].Address), time.Now)
 		if err != nil {
 			return err
 		}
