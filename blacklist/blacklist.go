@@ -82,6 +82,9 @@ func (e *BlockedError) Error() string {
 // Is makes errors.Is(err, ErrBlocked) true.
 func (e *BlockedError) Is(target error) bool { return target == ErrBlocked }
 
+// Mirrors are what the blacklist has in memory, for whoever renews them together with others.
+func (b *Blacklist) Mirrors() []*register.Mirror { return []*register.Mirror{b.blocks, b.undecided} }
+
 // Blacklist answers whether a target is blocked, and changes what is. Its methods may be called concurrently.
 type Blacklist struct {
 	reg       register.Register

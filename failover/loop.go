@@ -180,7 +180,7 @@ func (l *loop) probe(ctx context.Context, name string) {
 		}
 		refused := errors.Is(err, syscall.ECONNREFUSED)
 		l.note(name, began, status, err, refused)
-		pause := probeEvery - l.cfg.Now().Sub(began)
+		pause := l.probeEvery() - l.cfg.Now().Sub(began)
 		if refused {
 			pause = refusedGap
 		}
@@ -190,6 +190,20 @@ func (l *loop) probe(ctx context.Context, name string) {
 			return
 		}
 	}
+}
+
+// probeEvery is how often nodes are asked: seldom while all is well, for each answer costs the node something.
+func (l *loop) probeEvery() time.Duration {
+	r, _, err := l.record(l.number)
+	if err != nil || r.Phase != shard.PhaseServing {
+		return probeEvery
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if seen := l.seen[r.Primary]; seen.Misses > 0 || l.suspected(l.number, r.Epoch) {
+		return probeEvery
+	}
+	return calmEvery
 }
 
 // note takes an answer, or its absence, into what is seen.

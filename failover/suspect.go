@@ -11,7 +11,8 @@ import (
 const (
 	probeEvery   = 50 * time.Millisecond
 	probeTimeout = 100 * time.Millisecond
-	beatEvery    = 100 * time.Millisecond // the primary's clock row: replicas receive at least so often
+	calmEvery    = 100 * time.Millisecond // while nothing is wrong with the shard
+	beatEvery    = 500 * time.Millisecond // the primary's clock row; what tells that it lives are the heartbeats of replication
 	answerAgeMax = 350 * time.Millisecond // a node whose newest answer is older is not judged by it
 	hangAfter    = 300 * time.Millisecond // without an answer, and without anything received: three beats, six probes
 	missesMin    = 3

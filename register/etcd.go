@@ -164,7 +164,17 @@ func (e *Etcd) List(ctx context.Context, prefix string) (entries []Entry, rev in
 	return entries, rev, nil
 }
 
+func (e *Etcd) pagesAt(ctx context.Context, prefix string, rev int64) ([]Entry, error) {
+	entries, _, err := e.pages(ctx, prefix, rev)
+	return entries, err
+}
+
 func (e *Etcd) listOnce(ctx context.Context, prefix string) (entries []Entry, rev int64, err error) {
+	return e.pages(ctx, prefix, 0)
+}
+
+// pages reads a prefix at a revision; 0 is the newest one.
+func (e *Etcd) pages(ctx context.Context, prefix string, rev int64) (entries []Entry, _ int64, err error) {
 	from := e.prefix + prefix
 	end := clientv3.GetPrefixRangeEnd(from)
 	for {
@@ -183,6 +193,33 @@ func (e *Etcd) listOnce(ctx context.Context, prefix string) (entries []Entry, re
 		}
 		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00" // the next possible key
 	}
+}
+
+// Lists returns the entries below each prefix, all as of one revision, and asks the cluster once if they are few.
+func (e *Etcd) Lists(ctx context.Context, prefixes []string) (lists [][]Entry, rev int64, err error) {
+	ops := make([]clientv3.Op, len(prefixes))
+	for i, prefix := range prefixes {
+		ops[i] = clientv3.OpGet(e.prefix+prefix, clientv3.WithPrefix(), clientv3.WithLimit(listPage))
+	}
+	resp, err := read(ctx, e, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return e.client.Txn(ctx).Then(ops...).Commit()
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list %d prefixes: %w", len(prefixes), err)
+	}
+	lists = make([][]Entry, len(prefixes))
+	for i, one := range resp.Responses {
+		found := one.GetResponseRange()
+		for _, kv := range found.Kvs {
+			lists[i] = append(lists[i], e.entry(kv))
+		}
+		if found.More {
+			if lists[i], err = e.pagesAt(ctx, prefixes[i], resp.Header.Revision); err != nil {
+				return nil, 0, fmt.Errorf("list %q: %w", prefixes[i], err)
+			}
+		}
+	}
+	return lists, resp.Header.Revision, nil
 }
 
 // revision returns the current revision of the cluster.

@@ -93,6 +93,8 @@ func TestEtcd(t *testing.T) {
 		test func(t *testing.T, open func() *Etcd)
 	}{
 		{"LongList", testLongList},
+		{"Lists", testLists},
+		{"RenewedTogether", testRenewedTogether},
 		{"Prefixes", testPrefixes},
 		{"Compaction", testCompaction},
 		{"Closed", testEtcdClosed},
@@ -108,6 +110,67 @@ func TestEtcd(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			test.test(t, func() *Etcd { return openEtcd(t, cluster.Endpoints(), "/"+test.name+"/") })
 		})
+	}
+}
+
+// testLists lists prefixes together, a long one, a short one and an empty one, as of one revision.
+func testLists(t *testing.T, open func() *Etcd) {
+	e := open()
+	const long = listPage + 5
+	for from := 0; from < long; from += MaxOps {
+		var txn Txn
+		for i := from; i < min(long, from+MaxOps); i++ {
+			txn.Then = append(txn.Then, Op{Key: fmt.Sprintf("long/%05d", i)})
+		}
+		_, err := e.Txn(t.Context(), txn)
+		noError(t, err)
+	}
+	written, err := Put(t.Context(), e, "short/a", []byte("1"))
+	noError(t, err)
+	lists, rev, err := e.Lists(t.Context(), []string{"short/", "long/", "none/"})
+	noError(t, err)
+	if len(lists[0]) != 1 || lists[0][0].Rev != written || len(lists[1]) != long || len(lists[2]) != 0 || rev < written {
+		t.Errorf("%d, %d and %d entries at revision %d", len(lists[0]), len(lists[1]), len(lists[2]), rev)
+	}
+	if last := lists[1][long-1].Key; last != fmt.Sprintf("long/%05d", long-1) {
+		t.Errorf("the last one is %s", last)
+	}
+}
+
+// testRenewedTogether: mirrors that are renewed together are as fresh as others, see what their watches did not tell, and are not renewed
+// any more when that ends.
+func testRenewedTogether(t *testing.T, open func() *Etcd) {
+	e := open()
+	ctx, stop := context.WithCancel(t.Context())
+	var mirrors []*Mirror
+	for _, prefix := range []string{"a/", "b/"} {
+		m, err := OpenMirror(ctx, e, MirrorOptions{Prefix: prefix, Now: time.Now, RenewEvery: time.Hour, Changed: func([]Event) {}})
+		noError(t, err)
+		t.Cleanup(m.Close)
+		mirrors = append(mirrors, m)
+	}
+	var renewing sync.WaitGroup
+	renewing.Go(func() { RenewTogether(ctx, e, 5*time.Millisecond, mirrors...) })
+	for i, m := range mirrors {
+		opened := m.FreshAt()
+		_, err := Put(ctx, e, m.opts.Prefix+"k", []byte{byte(i)})
+		noError(t, err)
+		for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+			entry, found := m.Get(m.opts.Prefix + "k")
+			if m.FreshAt().After(opened) && found && entry.Value[0] == byte(i) {
+				break
+			}
+			if time.Since(begin) > etcdPatience {
+				t.Fatalf("%s is not renewed", m.opts.Prefix)
+			}
+		}
+	}
+	stop()
+	renewing.Wait()
+	at := mirrors[0].FreshAt()
+	time.Sleep(20 * time.Millisecond)
+	if mirrors[0].FreshAt() != at {
+		t.Error("somebody renews it after all")
 	}
 }
 

@@ -32,9 +32,12 @@ type MirrorOptions struct {
 // intervals. Own writes handed to Wrote are in it at once; others' writes arrive with the watch. While the register cannot
 // be reached the copy stays as it is and only gets older: FreshAt says how old, and the reader decides what that allows.
 type Mirror struct {
-	reg     Register
-	opts    MirrorOptions
-	stop    context.CancelFunc
+	reg  Register
+	opts MirrorOptions
+	stop context.CancelFunc
+
+	stopRenewing context.CancelFunc // of the own loop, when somebody else renews
+
 	loops   sync.WaitGroup
 	freshAt atomic.Pointer[time.Time]
 
@@ -53,7 +56,9 @@ func OpenMirror(ctx context.Context, reg Register, opts MirrorOptions) (*Mirror,
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stop = stop
 	m.loops.Go(func() { m.follow(following) })
-	m.loops.Go(func() { m.renewLoop(following) })
+	renewing, stopRenewing := context.WithCancel(following)
+	m.stopRenewing = stopRenewing
+	m.loops.Go(func() { m.renewLoop(renewing) })
 	return m, nil
 }
 

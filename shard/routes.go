@@ -99,6 +99,9 @@ func (r *Routes) Close() {
 	}
 }
 
+// Mirrors are what the routes have in memory, for whoever renews them together with others.
+func (r *Routes) Mirrors() []*register.Mirror { return r.mirrors }
+
 // FreshAt returns a time at which the routes were not older than the register.
 func (r *Routes) FreshAt() time.Time {
 	oldest := r.mirrors[0].FreshAt()

@@ -143,7 +143,7 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		return nil, err
 	}
 	cfg := instance.Config{
-		Name: s.cfg.Instance, Register: reg, Shards: s.cfg.shards(), Address: s.cfg.Listen,
+		Name: s.cfg.Instance, Register: reg.Register, Shards: s.cfg.shards(), Address: s.cfg.Listen,
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
 		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -200,6 +201,13 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	in.loops.Go(func() error { return in.Resolver.Run(ctx) })
 	if in.gauges != nil {
 		in.loops.Go(func() error { return in.gauges.run(ctx) })
+	}
+	if in.cfg.ReadLease > 0 {
+		mirrors := slices.Concat(in.Routes.Mirrors(), in.Blacklist.Mirrors())
+		in.loops.Go(func() error {
+			register.RenewTogether(ctx, in.Register, leaseRenew, mirrors...)
+			return nil
+		})
 	}
 	if in.announcer != nil {
 		in.loops.Go(func() error { return in.announcer.run(ctx) })
