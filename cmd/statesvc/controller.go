@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/file"
-	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -55,22 +52,21 @@ func (p *program) controller() *cobra.Command {
 	return cmd
 }
 
+// controllerNameMax bounds names: a node keeps the name beside the term of the leadership that it has promised itself to.
+const controllerNameMax = 40
+
 func loadControllerConfig(path string) (cfg controllerConfig, err error) {
-	k := koanf.New(".")
-	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-		return cfg, fmt.Errorf("read the configuration %s: %w", path, err)
-	}
-	if err := k.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{}); err != nil {
-		return cfg, fmt.Errorf("read the configuration %s: %w", path, err)
+	cfg = controllerConfig{LogLevel: "info", Database: failover.Databases{User: failover.HAUser, Schema: failover.DefaultSchema}}
+	if err := readStrictly(path, &cfg, cfg); err != nil {
+		return cfg, err
 	}
 	switch {
 	case cfg.Name == "" || cfg.Listen == "":
 		return cfg, fmt.Errorf("%s: name and listen are needed", path)
+	case len(cfg.Name) > controllerNameMax:
+		return cfg, fmt.Errorf("%s: name has %d characters, at most %d", path, len(cfg.Name), controllerNameMax)
 	case len(cfg.Register.Endpoints) == 0 || cfg.Register.Prefix == "":
 		return cfg, fmt.Errorf("%s: register.endpoints and register.prefix are needed", path)
-	}
-	if cfg.LogLevel == "" {
-		cfg.LogLevel = "info"
 	}
 	if err := cfg.Database.Check(); err != nil {
 		return cfg, fmt.Errorf("%s: %w", path, err)

@@ -242,8 +242,14 @@ func (u *up) shard(ctx context.Context, number int, run shard.Run) error {
 			Name: agent.Node, Address: agent.Address, Password: u.state.Passwords.HA, ReplPassword: u.state.Passwords.Repl,
 		})
 	}
-	return failover.Bootstrap(ctx, u.reg, number, list, func(ctx context.Context) error {
-		db, err := shard.OpenMariaDB(dsn(migrateUser, u.state.Passwords.Migrate, list[0].Address), time.Now)
+	return MakeShard(ctx, u.reg, number, run, list, dsn(MigrateUser, u.state.Passwords.Migrate, list[0].Address))
+}
+
+// MakeShard makes a shard of databases that have nothing but their accounts, with its schema and its buckets; the first node becomes the
+// primary. A shard that has a record is left alone.
+func MakeShard(ctx context.Context, reg register.Register, number int, run shard.Run, list []failover.BootstrapNode, migrateDSN string) error {
+	return failover.Bootstrap(ctx, reg, number, list, func(ctx context.Context) error {
+		db, err := shard.OpenMariaDB(migrateDSN, time.Now)
 		if err != nil {
 			return err
 		}

@@ -55,10 +55,11 @@ func (s *State) PIDs() map[string]int {
 func (s *State) MigrateDSN(node string) string {
 	for _, p := range s.of(KindAgent) {
 		if p.Node == node {
-			return dsn(migrateUser, s.Passwords.Migrate, p.Address)
+			return dsn(MigrateUser, s.Passwords.Migrate, p.Address)
 		}
 	}
 	return ""
 }
 
-const migrateUser = "statesvc_migrate"
+// MigrateUser is the account that changes schemas.
+const MigrateUser = "statesvc_migrate"
