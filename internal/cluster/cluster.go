@@ -247,7 +247,8 @@ func (u *up) shard(ctx context.Context, number int, run shard.Run) error {
 
 // MakeShard makes a shard of databases that have nothing but their accounts, with its schema and its buckets; the first node becomes the
 // primary. A shard that has a record is left alone.
-func MakeShard(ctx context.Context, reg register.Register, number int, run shard.Run, list []failover.BootstrapNode, migrateDSN string) error {
+func MakeShard(ctx context.Context, reg register.Register, number int, run shard.Run, list []failover.BootstrapNode, migrateDSN string,
+) error {
 	return failover.Bootstrap(ctx, reg, number, list, func(ctx context.Context) error {
 		db, err := shard.OpenMariaDB(migrateDSN, time.Now)
 		if err != nil {
