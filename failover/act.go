@@ -59,7 +59,10 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 			return l.follow(ctx, node, a.Node, r)
 		})
 	case Establish:
-		step(ackPatience, func(ctx context.Context) error { return node.Establish(ctx, r.Epoch, s.Run.Fenced[a.Node].ServerID) })
+		step(ackPatience, func(ctx context.Context) error {
+			found.noTx, err = establish(ctx, node, r.Epoch, s.Run.Fenced[a.Node].ServerID)
+			return err
+		})
 	case Open:
 		step(promotePatience, func(ctx context.Context) error { return node.Open(ctx, r.Epoch) })
 	case Attach:
@@ -124,6 +127,16 @@ func (l *loop) promote(ctx context.Context, node *Node, a Action, r Record) erro
 		}
 	}
 	return node.Promote(ctx, r.Epoch, options)
+}
+
+// establish is F7. What the primary has counted as unacknowledged so far, no client was told of: a wait that was killed, for one. An
+// older probe may not have seen it, and a tripwire would take it for news.
+func establish(ctx context.Context, node *Node, epoch uint64, serverID uint32) (noTx uint64, err error) {
+	if err := node.Establish(ctx, epoch, serverID); err != nil {
+		return 0, err
+	}
+	status, err := within(ctx, fencePatience, node.Probe)
+	return status.SemiSync.NoTx, err
 }
 
 // follow is the sibling's part of F6. A node that has joined meanwhile has to be let in first, and has made no promise yet.

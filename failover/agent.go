@@ -101,7 +101,8 @@ type life struct {
 	role      Boot
 	startedAt time.Time
 	process   *scratch.Process
-	opened    uint64 // epoch in which the record called this run the primary of a serving shard
+	named     uint64 // newest epoch in which the record called this run the primary
+	opened    uint64 // the same, of a shard that serves
 	fenced    uint64 // epoch for which it was killed
 }
 
@@ -232,6 +233,7 @@ func (a *Agent) judge(record *Record) {
 	if record.Primary != a.cfg.Node || record.PrimaryStart != one.startID {
 		return
 	}
+	one.named = max(one.named, record.Epoch)
 	switch {
 	case record.Phase == shard.PhaseServing:
 		one.opened = record.Epoch
@@ -448,16 +450,29 @@ func (a *Agent) noticeRecord() error {
 	return a.markServed()
 }
 
+// replaced says that another node has become the primary after this run was: the fencing between was missed, or planned.
+func (a *Agent) replaced(one *life) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return one.named > 0 && a.record != nil && a.record.Epoch > one.named && a.record.Primary != a.cfg.Node
+}
+
 // lookAfter kills a primary that hears neither the register nor a replica. It can acknowledge nothing, and others may have
-// taken its place; dead, it cannot answer reads with what is old. A database that does not answer is left alone: killing
-// needs evidence.
+// taken its place; dead, it cannot answer reads with what is old. It also kills one that was replaced and does not know it, which a
+// planned switchover leaves neither open nor waiting: nobody could make it a replica. A database that does not answer is left alone:
+// killing needs evidence.
 func (a *Agent) lookAfter(ctx context.Context, one *life) error {
+	replaced := a.replaced(one)
 	state, err := a.look(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // no evidence
 	}
 	if err := a.noteDurability(state); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "cannot remember that the database leaves files unsynced", "error", err)
+	}
+	if replaced && (!state.readOnly || state.waiting > 0) {
+		a.cfg.Log.ErrorContext(ctx, "killing a former primary that was not fenced", "start_id", one.startID, "waiting", state.waiting)
+		return one.process.Kill()
 	}
 	age := a.cfg.Now().Sub(a.mirror.FreshAt())
 	if age < isolationLimit || state.readOnly || state.clients > 0 {
@@ -487,6 +502,7 @@ type agentView struct {
 	relaxed      bool // it does not sync every commit
 	acknowledged bool // commits wait for an acknowledgement
 	clients      int  // replicas that may acknowledge
+	waiting      int  // commits that wait for one of them
 }
 
 func (a *Agent) look(ctx context.Context) (v agentView, err error) {
@@ -494,8 +510,9 @@ func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 	defer cancel()
 	err = a.db.QueryRowContext(ctx, `SELECT @@global.read_only,
 		@@global.sync_binlog<>1 OR @@global.innodb_flush_log_at_trx_commit<>1, @@global.rpl_semi_sync_master_enabled,
-		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS')`).
-		Scan(&v.readOnly, &v.relaxed, &v.acknowledged, &v.clients)
+		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS'),
+		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS')`).
+		Scan(&v.readOnly, &v.relaxed, &v.acknowledged, &v.clients, &v.waiting)
 	if err != nil {
 		return agentView{}, fmt.Errorf("look at the database: %w", err)
 	}

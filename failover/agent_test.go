@@ -240,7 +240,8 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	serving := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "n1"}, PrimaryStart: first.StartID}
 	a.write(t, serving)
 
-	// The fencing of another run, and of another node, is nothing to this one.
+	// The fencing of another run, and of another node, is nothing to this one, nor is a switchover, which has made it read-only.
+	a.exec(t, "SET GLOBAL read_only=1")
 	other := serving
 	other.Epoch, other.Phase, other.PrimaryStart = 2, shard.PhaseFencing, "another"
 	a.write(t, other)
@@ -248,7 +249,9 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	a.write(t, other)
 	other.Primary, other.Planned = "n1", true
 	a.write(t, other)
-	time.Sleep(300 * time.Millisecond)
+	other.Primary, other.Phase, other.Planned, other.PrimaryStart = "n2", shard.PhaseServing, false, "n2's"
+	a.write(t, other)
+	time.Sleep(2 * isolationEvery)
 	if death := decode[Death](t, a.reg.Register, deadKey(1, first.StartID)); death.Node != "" {
 		t.Fatalf("it was killed without a reason: %+v", death)
 	}
@@ -281,6 +284,25 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	}
 	if death := decode[Death](t, a.reg.Register, deadKey(1, second.StartID)); death.How != "exit status 0" {
 		t.Errorf("a replica should shut down, and ended by %q", death.How)
+	}
+}
+
+// TestAgentMissesTheFencing: when it hears of the register again another node serves already, and its own database is still open.
+// Nobody can make a replica of a primary that takes writes.
+func TestAgentMissesTheFencing(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, nil)
+	first := a.awaitRunning(t, "")
+	a.exec(t, "SET GLOBAL read_only=0")
+	record := Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "n1"}, PrimaryStart: first.StartID}
+	a.write(t, record)
+	record.Epoch, record.Primary, record.PrimaryStart = 2, "n2", "n2's"
+	a.write(t, record)
+	eventually(t, "the former primary is killed", func() bool {
+		return decode[Death](t, a.reg.Register, deadKey(1, first.StartID)).Node == "n1"
+	})
+	if again := a.awaitRunning(t, first.StartID); !strings.Contains(again.Doing, "SLAVE") || a.variable(t, "read_only") != "1" {
+		t.Errorf("it came back as %+v", again)
 	}
 }
 

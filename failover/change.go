@@ -28,7 +28,10 @@ func (s *State) change(a Action, run string) (Record, error) {
 	case Suspend:
 		r.Suspended = a.Why
 	case Resume:
-		r.Suspended, r.NoTx = "", s.Seen[r.Primary].SemiSync.NoTx
+		r.Suspended = ""
+		if s.answers(r.Primary, r.PrimaryStart) {
+			r.NoTx = s.Seen[r.Primary].SemiSync.NoTx
+		}
 	case SwitchOver:
 		r.switchOver(run)
 	case Join:
@@ -91,7 +94,7 @@ func (r *Record) serve(s *State) {
 	}
 	maps.DeleteFunc(r.InSync, func(node, _ string) bool { return !s.Run.Following[node] })
 	r.Phase, r.Floor, r.Stuck, r.Boot = shard.PhaseServing, GTID{}, "", nil
-	r.NoTx = s.Seen[r.Primary].SemiSync.NoTx
+	r.NoTx = s.Run.NoTx
 }
 
 // drop takes a node out of the possible ackers, and everybody else whom the primary does not let in any more.
@@ -114,6 +117,7 @@ type result struct {
 	fenced   Fenced
 	position GTID
 	startID  string // that the action was about: the node's, or the candidate's
+	noTx     uint64
 }
 
 // fact is what a run knows when an action has succeeded; nil if that is nothing.
@@ -132,7 +136,7 @@ func (a Action) fact(found result) func(*Run) {
 	case Follow:
 		return func(run *Run) { run.Following[a.Node] = true }
 	case Establish:
-		return func(run *Run) { run.Proved = true }
+		return func(run *Run) { run.Proved, run.NoTx = true, found.noTx }
 	case Open:
 		return func(run *Run) { run.Opened = true }
 	case Refuse:

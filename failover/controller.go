@@ -47,8 +47,9 @@ type Controller struct {
 	leadsAt time.Time
 }
 
-// holder is how nodes know the leadership that a promise was made to. Its order as text is the order of the terms.
-func (c ControllerConfig) holder() string { return fmt.Sprintf("%020d %s", c.Term, c.Name) }
+// holder is how nodes know the leadership that a promise was made to. Its order as text is the order of the terms. The name is for
+// people, and is cut off where the promise has no room for it.
+func (c ControllerConfig) holder() string { return fmt.Sprintf("%020d %.43s", c.Term, c.Name) }
 
 // NewController returns a controller. It does nothing before Lead.
 func NewController(cfg ControllerConfig) *Controller {

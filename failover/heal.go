@@ -79,8 +79,8 @@ func (s *State) recover(node string) (Action, bool) {
 		return Action{}, false
 	case (member || joining) && (s.refused(node) || s.unfit(node) != ""):
 		return Action{}, false
-	case !member && !joining && seen.IOErrno == errDiverged:
-		return Action{}, false // it has to be rebuilt
+	case !member && !joining && (seen.IOErrno == errDiverged || seen.SQLErrno != 0):
+		return Action{}, false // it has to be rebuilt, or looked at and started again; let in, it would be put out at once
 	case !member && !joining:
 		return Action{Kind: Join, Node: node}, true
 	case !s.attached(seen):

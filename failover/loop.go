@@ -16,6 +16,7 @@ const (
 	tick       = 10 * time.Millisecond // how often rules that depend on the time alone are looked at
 	retryAfter = 20 * time.Millisecond // between attempts of an action that fails
 	refusedGap = 20 * time.Millisecond // after a refused connection the node is asked again sooner
+	warnEvery  = time.Second           // between lines about the same step: one that cannot succeed is tried for hours
 )
 
 // loop takes care of one shard.
@@ -33,6 +34,7 @@ type loop struct {
 	endRun context.CancelFunc
 	busy   map[string]bool
 	failed map[string]time.Time
+	warned map[string]time.Time // when the log last heard of it
 	done   chan outcome
 	probed chan struct{}
 }
@@ -51,7 +53,8 @@ func newLoop(c *Controller, number int) *loop {
 	return &loop{
 		Controller: c, number: number, nodes: map[string]*Node{}, seen: map[string]Seen{},
 		run:  newRun("", time.Time{}),
-		busy: map[string]bool{}, failed: map[string]time.Time{}, done: make(chan outcome), probed: make(chan struct{}, 1),
+		busy: map[string]bool{}, failed: map[string]time.Time{}, warned: map[string]time.Time{},
+		done: make(chan outcome), probed: make(chan struct{}, 1),
 	}
 }
 
@@ -69,7 +72,7 @@ func (l *loop) keep(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		changed := l.changes()
-		if s, rev, ok := l.state(); ok {
+		if s, rev, ok := l.state(); ok && !s.Record.External {
 			added, err := l.open(&s.Record)
 			if err != nil {
 				l.cfg.Log.ErrorContext(ctx, "the record names a node that cannot be used", "shard", l.number, "error", err)
@@ -141,8 +144,11 @@ func (l *loop) finish(ctx context.Context, o outcome) {
 	l.run.Journal.add(o, now)
 	if o.err != nil {
 		l.failed[o.action.key()] = now
-		l.cfg.Log.WarnContext(ctx, "a step of a failover failed; it is tried again", "shard", l.number, "step", o.action.Kind,
-			"node", o.action.Node, "error", o.err)
+		if now.Sub(l.warned[o.action.key()]) >= warnEvery {
+			l.warned[o.action.key()] = now
+			l.cfg.Log.WarnContext(ctx, "a step of a failover failed; it is tried again", "shard", l.number, "step", o.action.Kind,
+				"node", o.action.Node, "error", o.err)
+		}
 		return
 	}
 	if o.fact != nil {
@@ -221,7 +227,7 @@ func (l *loop) note(name string, began time.Time, status Status, err error, refu
 // and so that the time of the shard is known when the primary is gone.
 func (l *loop) beat(ctx context.Context) {
 	for {
-		if r, _, err := l.record(l.number); err == nil && r.Phase == shard.PhaseServing {
+		if r, _, err := l.record(l.number); err == nil && r.Phase == shard.PhaseServing && !r.External {
 			beating, cancel := context.WithTimeout(ctx, time.Second)
 			if node := l.node(r.Primary); node != nil {
 				_ = node.Beat(beating, "controller") // its absence is what matters

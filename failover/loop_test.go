@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -33,6 +34,53 @@ func TestFinishOfAnOlderRun(t *testing.T) {
 	if !l.run.Proved || l.busy[establish.key()] {
 		t.Error("an action of this run leaves no fact")
 	}
+}
+
+// counted is a handler that counts lines.
+type counted struct {
+	slog.Handler
+
+	lines int
+}
+
+func (c *counted) Handle(context.Context, slog.Record) error { c.lines++; return nil }
+
+func (c *counted) Enabled(context.Context, slog.Level) bool { return true }
+
+// What cannot succeed is tried again and again, and said once in a while.
+func TestFailuresAreSaidSeldom(t *testing.T) {
+	now, log := scriptStart, &counted{}
+	l := newLoop(NewController(ControllerConfig{Now: func() time.Time { return now }, Log: slog.New(log)}), 1)
+	for range 100 {
+		l.finish(t.Context(), outcome{action: Action{Kind: Fence, Node: "b"}, err: errors.New("refused")})
+		l.finish(t.Context(), outcome{action: Action{Kind: Fence, Node: "c"}, err: errors.New("refused")})
+		now = now.Add(20 * time.Millisecond)
+	}
+	if log.lines != 4 {
+		t.Errorf("%d lines about two steps in two seconds", log.lines)
+	}
+}
+
+// A switchover makes the old primary read-only by the right that makes it a replica afterwards.
+func TestQuiescedPrimaryJoins(t *testing.T) {
+	x := newTrio(t)
+	l := testLoop(time.Now())
+	l.cfg.Term, l.cfg.Name = 5, strings.Repeat("a long name ", 9)
+	r := Record{PrimaryStart: x.status(t, 0).StartID, InSync: map[string]string{}}
+	r.Epoch, r.Primary, r.Run = 2, "n1", "ZZZZ"
+	for i, n := range x.nodes {
+		l.nodes[n.Name()] = n
+		if i > 0 {
+			r.InSync[n.Name()] = x.status(t, i).StartID
+			l.seen[n.Name()] = Seen{Status: Status{StartID: r.InSync[n.Name()], Received: GTID{Seq: 1 << 40}}}
+		}
+	}
+	must(t, l.quiesce(t.Context(), r))
+	if s := x.status(t, 0); !s.ReadOnly {
+		t.Errorf("it takes writes: %+v", s)
+	}
+	_, err := l.speak(t.Context(), x.nodes[0], r, r.PrimaryStart)
+	must(t, err)
 }
 
 // A new run ends what the old one has under way: an acknowledgement that an old candidate waits for would hold up the new one.

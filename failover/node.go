@@ -66,7 +66,8 @@ func (e *PromisedError) Unwrap() error { return ErrPromised }
 // Node is a database of a shard as a controller talks to it. Every method is a step that may be repeated; its ctx is its limit. An
 // error means that the step may have been done in part, and that doing it again is right.
 //
-// Probe, Beat and Drain run on connections of their own and change nothing that others rely on. All else runs on the session
+// Probe, Beat and Drain run on connections of their own and change nothing that others rely on; so do Allow and Refuse, which act for the
+// session and are as little possible without it. All else runs on the session
 // that Claim or Fence has opened, one step at a time. The server lets only one controller have that session; a controller of a newer
 // epoch takes it away, and it is never opened again silently, so what was once claimed cannot act after its successor has begun.
 //
@@ -77,6 +78,7 @@ type Node struct {
 	pool  *sql.DB // keeps no idle connections: a connection is somebody's
 	probe *line
 	drain *line
+	door  *line
 
 	life context.Context // of commits that go on when their caller has gone; ends with Close
 	end  context.CancelFunc
@@ -91,6 +93,7 @@ type Node struct {
 
 	mu      sync.Mutex
 	abandon context.CancelFunc // ends what the session is doing
+	claimed *session           // is held, for those who do not wait for their turn; they use its epoch and holder alone
 }
 
 // NewNode connects to nothing yet.
@@ -106,7 +109,8 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
-	n := &Node{cfg: cfg, pool: pool, probe: newLine(pool), drain: newLine(pool), beatLine: newLine(pool), turn: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, pool: pool, turn: make(chan struct{}, 1)}
+	n.probe, n.drain, n.door, n.beatLine = newLine(pool), newLine(pool), newLine(pool), newLine(pool)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.abandon = func() {}
 	return n, nil
@@ -143,7 +147,7 @@ func (n *Node) Close() {
 	n.end()
 	n.work.Wait()
 	_ = n.release(context.Background()) // nothing runs that it could wait for
-	for _, l := range []*line{n.probe, n.drain, n.beatLine} {
+	for _, l := range []*line{n.probe, n.drain, n.door, n.beatLine} {
 		l.close()
 	}
 	n.pool.Close()

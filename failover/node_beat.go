@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// beatSQL locks one row of clock. The row never goes back, even if the server's clock does.
-const beatSQL = `INSERT INTO {schema}.clock (source, at) VALUES (?, CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED))
-  ON DUPLICATE KEY UPDATE at=GREATEST(at+1, VALUES(at))`
+// beatSQL locks one row of clock. The row never goes back, even if the server's clock does. A server that is read-only writes nothing:
+// a heartbeat may arrive when its primary has become a replica, and controllers are not stopped by read_only.
+const beatSQL = `INSERT INTO {schema}.clock (source, at) SELECT ?, CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED) FROM DUAL
+  WHERE @@global.read_only=0 ON DUPLICATE KEY UPDATE at=GREATEST(at+1, VALUES(at))`
 
 // beatPatience is when a heartbeat that nobody acknowledges is left to the server: its connection may have died without a word. The one
 // after it fails on the row's lock until the first is acknowledged, so at most two sessions wait.

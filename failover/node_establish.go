@@ -11,7 +11,8 @@ import (
 const (
 	fenceSQL = `UPDATE {schema}.fence SET epoch=?, primary_id=?,
   floor_at=GREATEST(floor_at,(SELECT COALESCE(MAX(at)+1,0) FROM {schema}.clock)) WHERE id=1 AND (epoch<? OR epoch=? AND primary_id=0)`
-	proofSQL  = beatSQL
+	proofSQL = `INSERT INTO {schema}.clock (source, at) VALUES (?, CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED))
+  ON DUPLICATE KEY UPDATE at=GREATEST(at+1, VALUES(at))`
 	binlogSQL = "SET SESSION sql_log_bin="
 )
 

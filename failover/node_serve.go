@@ -6,46 +6,8 @@ import (
 	"fmt"
 )
 
-// Account locks stay on this node, and one statement takes one account.
-func allowSQL(node string) string {
-	return "ALTER USER " + account(ReplicaUser(node)) + " ACCOUNT UNLOCK"
-}
-
-func lockOutSQL(node string) string {
-	return "ALTER USER " + account(ReplicaUser(node)) + " ACCOUNT LOCK"
-}
-
-// sendersSQL finds the threads that send to a replica; idleSQL the sessions of instances that do nothing.
-const (
-	sendersSQL = "SELECT id FROM information_schema.processlist WHERE command='Binlog Dump' AND user=?"
-	idleSQL    = "SELECT id FROM information_schema.processlist WHERE command='Sleep' AND user=?"
-)
-
-// Allow lets a replica receive from this node. From then on it may acknowledge, so the record must name it first.
-func (n *Node) Allow(ctx context.Context, epoch uint64, replica string) error {
-	return n.act(ctx, epoch, "allow "+replica+" at", func(ctx context.Context, conn *sql.Conn) error {
-		return run(ctx, conn, allowSQL(replica))
-	})
-}
-
-// Refuse locks a replica out and disconnects it. What it has received it may still acknowledge for a moment, so its being gone
-// proves nothing about the past. Commits that wait for the last acker go on waiting.
-func (n *Node) Refuse(ctx context.Context, epoch uint64, replica string) error {
-	return n.act(ctx, epoch, "refuse "+replica+" at", func(ctx context.Context, conn *sql.Conn) error {
-		return refuse(ctx, conn, replica)
-	})
-}
-
-func refuse(ctx context.Context, conn *sql.Conn, replica string) error {
-	if err := run(ctx, conn, lockOutSQL(replica)); err != nil {
-		return err
-	}
-	ids, err := sessions(ctx, conn, sendersSQL, ReplicaUser(replica))
-	if err != nil {
-		return fmt.Errorf("find the connection of the replica: %w", err)
-	}
-	return killAll(ctx, conn, ids)
-}
+// idleSQL finds the sessions of instances that do nothing.
+const idleSQL = "SELECT id FROM information_schema.processlist WHERE command='Sleep' AND user=?"
 
 // Relax lets a replica apply without syncing. A crash of its process costs nothing; after one of its host it is made anew.
 func (n *Node) Relax(ctx context.Context, epoch uint64) error {

@@ -29,8 +29,8 @@ const (
 // given after the lock, so that from then on nothing of an older epoch can act. Each locks one row that nobody else uses.
 const (
 	promiseSQL = "SELECT epoch, holder FROM statesvc_local.promise WHERE server_id=@@server_id"
-	lockSQL    = "SELECT COALESCE(GET_LOCK('statesvc_ha',?),0)"
-	lockedSQL  = "SELECT COALESCE(IS_USED_LOCK('statesvc_ha'),0), CONNECTION_ID()"
+	lockSQL    = "SELECT COALESCE(GET_LOCK(?,?),0)"
+	lockedSQL  = "SELECT COALESCE(IS_USED_LOCK(?),0), CONNECTION_ID()"
 
 	prepareSQL = "SET SESSION sql_log_bin=0; INSERT IGNORE INTO statesvc_local.promise (server_id, epoch, holder) VALUES (@@server_id,0,'')"
 	giveSQL    = "UPDATE statesvc_local.promise SET epoch=?, holder=? WHERE server_id=@@server_id AND (epoch<? OR epoch=? AND holder<=?)"
@@ -69,7 +69,7 @@ func claim(ctx context.Context, conn *sql.Conn, epoch uint64, holder string) err
 	if err := refuseOld(ctx, conn, epoch, holder); err != nil {
 		return err
 	}
-	if err := takeLock(ctx, conn); err != nil {
+	if err := takeLock(ctx, conn, sessionLock); err != nil {
 		return err
 	}
 	if _, err := conn.ExecContext(ctx, prepareSQL); err != nil {
@@ -79,8 +79,10 @@ func claim(ctx context.Context, conn *sql.Conn, epoch uint64, holder string) err
 	if err != nil {
 		return fmt.Errorf("promise: %w", err)
 	}
-	if given, err := result.RowsAffected(); err != nil || given == 1 {
+	if given, err := result.RowsAffected(); err != nil {
 		return err
+	} else if given == 1 {
+		return shutOut(ctx, conn)
 	}
 	if err := refuseOld(ctx, conn, epoch, holder); err != nil {
 		return err
@@ -111,13 +113,13 @@ func refuseOld(ctx context.Context, conn *sql.Conn, epoch uint64, holder string)
 // takeLock kills the session that has the lock. It cannot act any more when the lock is ours: a server gives up the locks of a session
 // after its last statement. If that was the first commit of an epoch, which waited for an acknowledgement, the commit stays without
 // one; nobody but controllers has seen that server since it was promoted, and the next epoch asks it what it has.
-func takeLock(ctx context.Context, conn *sql.Conn) error {
+func takeLock(ctx context.Context, conn *sql.Conn, name string) error {
 	var got int
-	if err := conn.QueryRowContext(ctx, lockSQL, 0).Scan(&got); err != nil || got == 1 {
+	if err := conn.QueryRowContext(ctx, lockSQL, name, 0).Scan(&got); err != nil || got == 1 {
 		return err
 	}
 	var holder, self int64
-	if err := conn.QueryRowContext(ctx, lockedSQL).Scan(&holder, &self); err != nil {
+	if err := conn.QueryRowContext(ctx, lockedSQL, name).Scan(&holder, &self); err != nil {
 		return fmt.Errorf("find the session that has the lock: %w", err)
 	}
 	if holder != 0 {
@@ -125,7 +127,7 @@ func takeLock(ctx context.Context, conn *sql.Conn) error {
 			return err
 		}
 	}
-	if err := conn.QueryRowContext(ctx, lockSQL, evictWaitSeconds).Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, lockSQL, name, evictWaitSeconds).Scan(&got); err != nil {
 		return fmt.Errorf("take the lock: %w", err)
 	}
 	if got != 1 {
@@ -145,7 +147,7 @@ func kill(ctx context.Context, conn *sql.Conn, id int64) error {
 
 func hasLock(ctx context.Context, conn *sql.Conn) bool {
 	var holder, self int64
-	err := conn.QueryRowContext(ctx, lockedSQL).Scan(&holder, &self)
+	err := conn.QueryRowContext(ctx, lockedSQL, sessionLock).Scan(&holder, &self)
 	return err == nil && holder == self
 }
 
@@ -187,7 +189,7 @@ func (n *Node) hold(s *session) {
 	s.life, s.end = context.WithCancel(n.life)
 	n.held = s
 	n.mu.Lock()
-	n.abandon = s.end
+	n.abandon, n.claimed = s.end, s
 	n.mu.Unlock()
 }
 
@@ -195,6 +197,9 @@ func (n *Node) drop() {
 	if n.held == nil {
 		return
 	}
+	n.mu.Lock()
+	n.claimed = nil
+	n.mu.Unlock()
 	n.held.end()
 	n.held.conn.Close()
 	n.held = nil

@@ -170,7 +170,8 @@ func TestPromises(t *testing.T) {
 	must(t, err)
 	err = first.Promote(ctx, 5, PromoteOptions{})
 	wants(t, err, ErrNotFenced)
-	wants(t, first.Relax(ctx, 5), ErrNotFenced) // nor is the session opened again
+	wants(t, first.Allow(ctx, 5, "n3"), ErrPromised) // not even beside the session
+	wants(t, first.Relax(ctx, 5), ErrNotFenced)      // nor is the session opened again
 	_, err = first.Fence(ctx, 5, "1 c1")
 	wants(t, err, ErrPromised)
 	must(t, second.Strict(ctx, 6))
@@ -215,6 +216,10 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	}
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
+	must(t, n.Beat(ctx, "c1")) // a late one, to what was the primary once
+	if s := x.status(t, 1); s.Executed != fenced.Executed {
+		t.Errorf("a heartbeat was written on a replica: %s after %s", s.Executed, fenced.Executed)
+	}
 	wants(t, n.Drain(short, end), ErrNotDrained)
 	wants(t, n.Promote(ctx, 6, PromoteOptions{Applied: end}), ErrNotDrained)
 	wants(t, n.Promote(ctx, 6, PromoteOptions{}), ErrNotDrained) // whatever the caller believes
@@ -259,12 +264,17 @@ func TestEstablishWaitsForAnAcker(t *testing.T) {
 	must(t, err)
 	s := x.status(t, candidate)
 	t.Logf("after the wait was killed: epoch %d, no_tx %d → %d", s.Epoch, noTx, s.SemiSync.NoTx)
-	must(t, n.Promote(ctx, 2, PromoteOptions{Applied: all[candidate].Received}))
+	must(t, n.Promote(ctx, 2, PromoteOptions{Applied: all[candidate].Received, LockReplicas: []string{trioName(sibling)}}))
 	wait := make(chan error, 1)
 	go func() { wait <- n.Establish(ctx, 2, trioID(candidate)) }()
 	x.eventually(t, candidate, "waiting", func(s Status) bool { return s.SemiSync.WaitSessions == 1 })
 	must(t, x.nodes[sibling].Drain(ctx, all[sibling].Received))
 	must(t, x.nodes[sibling].Follow(ctx, 2, FollowOptions{Address: x.servers[candidate].Addr(), SemiSync: true}))
+	// Who is let in now ends the wait, so the wait must not be in the way.
+	short, cancel = context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	must(t, n.Refuse(short, 2, "n1"))
+	must(t, n.Allow(short, 2, trioName(sibling)))
 	must(t, <-wait)
 	must(t, n.Establish(ctx, 2, trioID(candidate))) // again: proved by another commit
 	must(t, n.Open(ctx, 2))

@@ -59,12 +59,19 @@ func (s *State) obey() []Action {
 	switch {
 	case s.Order.Kind == OrderSuspend:
 		return []Action{{Kind: Suspend, Why: why}}
-	case s.Order.Kind == OrderResume:
+	case s.Order.Kind == OrderResume && s.asked(r.Primary):
 		return []Action{{Kind: Resume, Why: why}}
 	case s.Order.Kind == OrderSwitchover && s.answers(r.Primary, r.PrimaryStart) && s.anyMember(s.isReady):
 		return []Action{{Kind: SwitchOver, Node: r.Primary, Why: why}}
 	}
 	return nil
+}
+
+// asked says that a probe of the node has ended, in whatever way: a controller that has just begun to lead does not know yet what the
+// primary has counted.
+func (s *State) asked(node string) bool {
+	seen := s.Seen[node]
+	return s.fresh(node) || !seen.FailingAt.IsZero()
 }
 
 // isReady says that a member could take over at once.
@@ -99,7 +106,7 @@ const planMax = 2 * time.Second
 // quiesce makes the old primary read-only and waits until the others have received everything it has.
 func (l *loop) quiesce(ctx context.Context, r Record) error {
 	primary := l.node(r.Primary)
-	if err := primary.Claim(ctx, r.Epoch, r.Run); err != nil {
+	if err := primary.Claim(ctx, r.Epoch, l.cfg.holder()); err != nil { // the same who will make it a replica
 		return err
 	}
 	if err := primary.ReadOnly(ctx, r.Epoch); err != nil {

@@ -64,7 +64,7 @@ func serving() State {
 		st := Status{StartID: name + "#1", ServerID: uint32(i + 1), Executed: nine, Applied: nine}
 		st.SemiSync.TimeoutMS, st.SemiSync.WaitPoint = waitTimeoutMinMS, waitPoint
 		if name == "a" {
-			st.SemiSync.PrimaryEnabled = true
+			st.SemiSync.PrimaryEnabled, st.SemiSync.PrimaryOn = true, true
 		} else {
 			st.Received, st.IORunning, st.SQLRunning, st.SemiSync.ReplicaOn, st.SourceAddr, st.ReadOnly = nine, ioRunning, true, true, "a", true
 		}
@@ -124,7 +124,7 @@ func (sc *script) line(t *testing.T, line string) (below []string) {
 		if seen.StartID != word[2] {
 			seen.Status = Status{StartID: word[2], ServerID: seen.ServerID, Executed: seen.Executed, Applied: seen.Executed, ReadOnly: true}
 			seen.IORunning = "No"
-			seen.SemiSync.PrimaryEnabled, seen.SemiSync.TimeoutMS, seen.SemiSync.WaitPoint = name == "a", waitTimeoutMinMS, waitPoint
+			seen.SemiSync = SemiSync{PrimaryEnabled: name == "a", PrimaryOn: name == "a", TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint}
 		}
 		s.Seen[name] = Seen{Status: seen.Status, AnsweredAt: s.Now}
 	case "cut":
@@ -202,7 +202,8 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 	case Drain:
 		seen.Executed, seen.Applied = a.GTID, a.GTID
 	case Promote:
-		seen.IORunning, seen.SemiSync.PrimaryEnabled, seen.SourceAddr, seen.Received = "", true, "", GTID{}
+		seen.IORunning, seen.SourceAddr, seen.Received = "", "", GTID{}
+		seen.SemiSync.PrimaryEnabled, seen.SemiSync.PrimaryOn = true, true
 	case Follow:
 		seen.IORunning, seen.SQLRunning, seen.SemiSync.ReplicaOn, seen.SourceAddr = ioRunning, true, true, s.Record.Primary
 		seen.Received, seen.Executed, seen.Applied = s.Record.Floor, s.Record.Floor, s.Record.Floor

@@ -56,8 +56,8 @@ var settings = []string{
 	"default_time_zone=+00:00",
 }
 
-// extraConnectionsMax is for two controllers, each with a probe, a heartbeat, a session and a drain.
-const extraConnectionsMax = 8
+// extraConnectionsMax is for two controllers, each with a probe, two heartbeats, a session, a drain and whoever is at the door.
+const extraConnectionsMax = 12
 
 // Settings are the options with which mariadbd is started as a node, as "name=value" and without dashes.
 func Settings(node NodeSettings) []string {

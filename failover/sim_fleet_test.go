@@ -103,8 +103,10 @@ func prefix(a, b []tx) bool { return len(a) == 0 || len(a) <= len(b) && a[len(a)
 func (n *simNode) status() Status {
 	st := Status{
 		StartID: n.startID(), ServerID: n.id, ReadOnly: n.readOnly, Executed: place(n.log), Applied: place(n.log), IORunning: "No",
-		SQLRunning: n.sql, SemiSync: SemiSync{PrimaryEnabled: n.awaits, ReplicaOn: n.acks, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint},
-		ReceivedMark: strconv.Itoa(n.marks),
+		SQLRunning: n.sql, ReceivedMark: strconv.Itoa(n.marks),
+		SemiSync: SemiSync{
+			PrimaryEnabled: n.awaits, PrimaryOn: n.awaits, ReplicaOn: n.acks, TimeoutMS: waitTimeoutMinMS, WaitPoint: waitPoint,
+		},
 	}
 	if n.source != nil {
 		st.SourceAddr = n.source.name

@@ -47,6 +47,7 @@ type Run struct {
 	Pointed   map[string]string // nodes that know the new primary, and wait to be started; its start id
 	Following map[string]bool   // nodes that follow it
 	Proved    bool              // the fence row is committed and acknowledged
+	NoTx      uint64            // the primary's count of unacknowledged commits when that was proved
 	Opened    bool
 	Refused   map[string]Refused // possible acknowledgers that the primary does not let in any more
 	Journal   Journal

@@ -205,8 +205,11 @@ func (s *State) acker() bool {
 	return len(s.Record.InSync) > 0
 }
 
-// idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again.
-func (s *State) idle(node string) bool { return s.fresh(node) && s.Seen[node].IORunning == "No" }
+// idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again. One that has diverged
+// would stop again, however often it is told.
+func (s *State) idle(node string) bool {
+	return s.fresh(node) && s.Seen[node].IORunning == "No" && s.Seen[node].IOErrno != errDiverged
+}
 
 // anybody lets all other nodes join a primary whose first commit nobody acknowledges.
 func (s *State) anybody() []Action {
@@ -237,6 +240,8 @@ func (s *State) tripwire() string {
 		return fmt.Sprintf("%d transactions were acknowledged without a replica", primary.SemiSync.NoTx-s.Record.NoTx)
 	case !primary.SemiSync.PrimaryEnabled:
 		return "semi-synchronous replication was switched off on the primary"
+	case !primary.SemiSync.PrimaryOn:
+		return "the primary has stopped waiting for replicas"
 	case primary.SemiSync.TimeoutMS < waitTimeoutMinMS:
 		return fmt.Sprintf("the primary waits %d ms for a replica and then goes on alone", primary.SemiSync.TimeoutMS)
 	case primary.SemiSync.WaitPoint != waitPoint:

@@ -206,6 +206,10 @@ func TestHeal(t *testing.T) {
 			delete(s.Record.InSync, "b")
 			see(s, "b", func(seen *Seen) { seen.IOErrno = errDiverged })
 		}), ""},
+		{"outside and cannot apply", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			see(s, "b", func(seen *Seen) { seen.SQLErrno = 1950 })
+		}), ""},
 		{"joining, caught up", after(0, "", joining(9, 1)), "admit b"},
 		{"joining, something not received", after(0, "", joining(8, 8)), ""},
 	} {
@@ -253,6 +257,61 @@ func TestServeKeepsPossibleAckers(t *testing.T) {
 	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
 	if r, err := s.change(Action{Kind: Serve}, ""); err != nil || r.Joining["c"] != "c#1" || len(r.InSync) > 0 {
 		t.Errorf("in sync %v, joining %v, error %v", r.InSync, r.Joining, err)
+	}
+}
+
+// tripped is a healthy shard on whose primary something was done by hand.
+func tripped(change func(*SemiSync)) *State {
+	return after(0, "", func(s *State) { see(s, "a", func(seen *Seen) { change(&seen.SemiSync) }) })
+}
+
+func TestTripwire(t *testing.T) {
+	for want, s := range map[string]*State{
+		"":                           after(0, "", nil),
+		"2 transactions were":        tripped(func(sync *SemiSync) { sync.NoTx = 2 }),
+		"was switched off":           tripped(func(sync *SemiSync) { sync.PrimaryEnabled = false }),
+		"has stopped waiting":        tripped(func(sync *SemiSync) { sync.PrimaryOn = false }),
+		"waits 100 ms for a replica": tripped(func(sync *SemiSync) { sync.TimeoutMS = 100 }),
+		"transactions before a rep":  tripped(func(sync *SemiSync) { sync.WaitPoint = "AFTER_COMMIT" }),
+	} {
+		actions := Next(*s)
+		if want == "" && len(actions) > 0 || want != "" && (len(actions) != 1 || !strings.Contains(actions[0].Why, want)) {
+			t.Errorf("%q: %v", want, actions)
+		}
+		if len(actions) > 0 && actions[0].Kind != Suspend {
+			t.Error(actions)
+		}
+	}
+}
+
+// A wait that was killed before the epoch was proved is counted as unacknowledged, and was told to nobody. A probe from before that
+// must not make it look like something new.
+func TestServeCountsFromTheProof(t *testing.T) {
+	s := fencing(nil)
+	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
+	Action{Kind: Establish, Node: "b"}.fact(result{noTx: 3})(&s.Run)
+	see(s, "b", func(seen *Seen) { seen.SemiSync.NoTx = 2 })
+	if r, err := s.change(Action{Kind: Serve}, ""); err != nil || r.NoTx != 3 {
+		t.Errorf("it counts from %d, error %v", r.NoTx, err)
+	}
+}
+
+// A controller that has just begun to lead has not asked the primary yet, and would resume from a count of nought.
+func TestResumeAsksFirst(t *testing.T) {
+	s := serving()
+	s.Record.Suspended, s.Order = "by hand", Order{Kind: OrderResume}
+	asked := s
+	asked.Seen = map[string]Seen{}
+	if actions := Next(asked); len(actions) > 0 {
+		t.Errorf("nobody has answered, and it does %v", actions)
+	}
+	see(&s, "a", func(seen *Seen) { seen.SemiSync.NoTx = 5 })
+	actions := Next(s)
+	if len(actions) != 1 || actions[0].Kind != Resume {
+		t.Fatal(actions)
+	}
+	if r, err := s.change(actions[0], ""); err != nil || r.NoTx != 5 || r.Suspended != "" {
+		t.Errorf("%+v, error %v", r, err)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	settlePatience  = 3 * time.Second      // bound of one attempt; above the shard's lock wait
 	settlePauseMin  = 5 * time.Millisecond // the first attempt mostly succeeds: the connection was lost, not the shard
 	settlePauseMax  = 500 * time.Millisecond
+	warnEvery       = time.Second // between lines of the log about the same operations
 	adoptAfter      = time.Second // age at which a record is taken over from whoever wrote it
 	adoptEvery      = time.Second
 	settleBatchSize = 200 // records settled in one transaction
@@ -174,7 +175,7 @@ func (r *Resolver) written(records, listed []blacklist.Undecided) []blacklist.Un
 // it has to ask. A shard that fails over is asked again as soon as the routes say so. Without the register the shard is asked all the
 // same: only if this instance dies before the answer is the outcome left to the clients' retries.
 func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []blacklist.Undecided) ([]shard.Settled, error) {
-	recorded := false
+	recorded, warned := false, time.Time{}
 	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {
 		changed := r.cfg.Changed()
 		recorded = recorded || r.record(ctx, records)
@@ -182,8 +183,11 @@ func (r *Resolver) settleUntilDone(ctx context.Context, number int, records []bl
 		if err == nil {
 			return settled, nil
 		}
-		r.cfg.Log.WarnContext(ctx, "the shard does not say yet what became of operations",
-			"shard", number, "operations", len(records), "error", err)
+		if now := r.cfg.Now(); now.Sub(warned) >= warnEvery {
+			warned = now
+			r.cfg.Log.WarnContext(ctx, "the shard does not say yet what became of operations",
+				"shard", number, "operations", len(records), "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("settle %d operations: %w", len(records), ctx.Err())

@@ -25,6 +25,48 @@ type world struct {
 	path string
 
 	changed chan struct{} // of the routes; nil: they never change
+	logs    slog.Handler  // nil: nobody reads them
+}
+
+func (w *world) log() slog.Handler {
+	if w.logs == nil {
+		return slog.DiscardHandler
+	}
+	return w.logs
+}
+
+// lineCount counts the lines of a log that say a certain thing.
+type lineCount struct {
+	slog.Handler
+
+	what  string
+	lines atomic.Int32
+}
+
+func (c *lineCount) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *lineCount) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, c.what) {
+		c.lines.Add(1)
+	}
+	return nil
+}
+
+// A shard that is away is asked many times a second, and spoken of once.
+func TestAnOutageIsSaidSeldom(t *testing.T) {
+	w, said, asked := newRegister(t), &lineCount{what: "does not say yet"}, atomic.Int32{}
+	w.logs = said
+	ctx, cancel := context.WithCancel(t.Context())
+	in := w.instance("i1", func() error {
+		if asked.Add(1) == 6 {
+			cancel()
+		}
+		return errAway
+	})
+	in.Undecided(ctx, operations("anna", "k1"))
+	if n := said.lines.Load(); n != 1 {
+		t.Errorf("%d lines about %d questions", n, asked.Load())
+	}
 }
 
 // newRegister is a world whose shard is never reached, which saves much of the time of a test.
@@ -90,7 +132,7 @@ func (w *world) instanceOn(name string, wrap func(register.Register) register.Re
 	})
 	in := &instance{blacklist: blocks, register: reg}
 	in.Resolver = pending.NewResolver(pending.ResolverConfig{
-		Instance: name, Blacklist: blocks, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Instance: name, Blacklist: blocks, Now: time.Now, Log: slog.New(w.log()),
 		Primary: func(number int) (*shard.DB, uint64, error) { return w.db, 1, primary(number) },
 		Changed: func() <-chan struct{} { return w.changed },
 	})
