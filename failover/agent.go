@@ -409,6 +409,11 @@ func (a *Agent) supervise(ctx context.Context, one *life) error {
 			if err := a.noticeRecord(); err != nil {
 				a.cfg.Log.ErrorContext(ctx, "cannot mark the folder", "error", err)
 			}
+			if a.leftOut(one) {
+				if err := a.lookAfter(ctx, one); err != nil {
+					return err
+				}
+			}
 		case <-look.C:
 			if err := a.lookAfter(ctx, one); err != nil {
 				return err
@@ -448,9 +453,21 @@ func (a *Agent) noticeRecord() error {
 	return a.markServed()
 }
 
-// lookAfter kills a primary that hears neither the register nor a replica. It can acknowledge nothing, and others may have
-// taken its place; dead, it cannot answer reads with what is old. A database that does not answer is left alone: killing
-// needs evidence.
+// leftOut says that the record names another primary, and not this run among those who may acknowledge.
+func (a *Agent) leftOut(one *life) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.record == nil || a.record.Primary == a.cfg.Node {
+		return false
+	}
+	_, startID := a.record.RoleOf(a.cfg.Node)
+	return startID != one.startID
+}
+
+// lookAfter kills a primary that has no business to be one any more: because another one has taken its place while this agent could
+// not hear of it, or because neither the register nor a replica has been heard, so that this may have happened. Such a primary can
+// acknowledge nothing; dead, it cannot answer reads with what is old, and started again it throws away what nobody has acknowledged. A
+// database that does not answer is left alone: killing needs evidence.
 func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	state, err := a.look(ctx)
 	if err != nil {
@@ -460,11 +477,15 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 		a.cfg.Log.ErrorContext(ctx, "cannot remember that the database leaves files unsynced", "error", err)
 	}
 	age := a.cfg.Now().Sub(a.mirror.FreshAt())
-	if age < isolationLimit || state.readOnly || state.clients > 0 {
+	switch {
+	case state.unsettled() && a.leftOut(one):
+		a.cfg.Log.ErrorContext(ctx, "killing a primary in whose place there is another one", "start_id", one.startID)
+	case age >= isolationLimit && !state.readOnly && state.clients == 0:
+		a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
+			"register_age_ms", age.Milliseconds())
+	default:
 		return nil
 	}
-	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
-		"register_age_ms", age.Milliseconds())
 	return one.process.Kill()
 }
 
@@ -485,17 +506,23 @@ func (a *Agent) end(ctx context.Context, one *life) error {
 type agentView struct {
 	readOnly     bool
 	relaxed      bool // it does not sync every commit
-	acknowledged bool // commits wait for an acknowledgement
+	acknowledged bool // it waits for acknowledgements, as a primary
 	clients      int  // replicas that may acknowledge
+	waiting      int  // commits that wait for one
 }
+
+// unsettled says that it takes writes as a primary, or has some left that nobody has acknowledged. A primary that was
+// replaced by order has neither.
+func (v agentView) unsettled() bool { return v.acknowledged && (!v.readOnly || v.waiting > 0) }
 
 func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)
 	defer cancel()
 	err = a.db.QueryRowContext(ctx, `SELECT @@global.read_only,
 		@@global.sync_binlog<>1 OR @@global.innodb_flush_log_at_trx_commit<>1, @@global.rpl_semi_sync_master_enabled,
-		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS')`).
-		Scan(&v.readOnly, &v.relaxed, &v.acknowledged, &v.clients)
+		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS'),
+		(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS')`).
+		Scan(&v.readOnly, &v.relaxed, &v.acknowledged, &v.clients, &v.waiting)
 	if err != nil {
 		return agentView{}, fmt.Errorf("look at the database: %w", err)
 	}
