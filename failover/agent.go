@@ -101,8 +101,7 @@ type life struct {
 	role      Boot
 	startedAt time.Time
 	process   *scratch.Process
-	named     uint64 // newest epoch in which the record called this run the primary
-	opened    uint64 // the same, of a shard that serves
+	opened    uint64 // epoch in which the record called this run the primary of a serving shard
 	fenced    uint64 // epoch for which it was killed
 }
 
@@ -233,7 +232,6 @@ func (a *Agent) judge(record *Record) {
 	if record.Primary != a.cfg.Node || record.PrimaryStart != one.startID {
 		return
 	}
-	one.named = max(one.named, record.Epoch)
 	switch {
 	case record.Phase == shard.PhaseServing:
 		one.opened = record.Epoch
@@ -411,6 +409,11 @@ func (a *Agent) supervise(ctx context.Context, one *life) error {
 			if err := a.noticeRecord(); err != nil {
 				a.cfg.Log.ErrorContext(ctx, "cannot mark the folder", "error", err)
 			}
+			if a.leftOut(one) {
+				if err := a.lookAfter(ctx, one); err != nil {
+					return err
+				}
+			}
 		case <-look.C:
 			if err := a.lookAfter(ctx, one); err != nil {
 				return err
@@ -450,19 +453,22 @@ func (a *Agent) noticeRecord() error {
 	return a.markServed()
 }
 
-// replaced says that another node has become the primary after this run was: the fencing between was missed, or planned.
-func (a *Agent) replaced(one *life) bool {
+// leftOut says that the record names another primary, and not this run among those who may acknowledge.
+func (a *Agent) leftOut(one *life) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return one.named > 0 && a.record != nil && a.record.Epoch > one.named && a.record.Primary != a.cfg.Node
+	if a.record == nil || a.record.Primary == a.cfg.Node {
+		return false
+	}
+	_, startID := a.record.RoleOf(a.cfg.Node)
+	return startID != one.startID
 }
 
-// lookAfter kills a primary that hears neither the register nor a replica. It can acknowledge nothing, and others may have
-// taken its place; dead, it cannot answer reads with what is old. It also kills one that was replaced and does not know it, which a
-// planned switchover leaves neither open nor waiting: nobody could make it a replica. A database that does not answer is left alone:
-// killing needs evidence.
+// lookAfter kills a primary that has no business to be one any more: because another one has taken its place while this agent could
+// not hear of it, or because neither the register nor a replica has been heard, so that this may have happened. Such a primary can
+// acknowledge nothing; dead, it cannot answer reads with what is old, and started again it throws away what nobody has acknowledged. A
+// database that does not answer is left alone: killing needs evidence.
 func (a *Agent) lookAfter(ctx context.Context, one *life) error {
-	replaced := a.replaced(one)
 	state, err := a.look(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // no evidence
@@ -470,16 +476,16 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	if err := a.noteDurability(state); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "cannot remember that the database leaves files unsynced", "error", err)
 	}
-	if replaced && (!state.readOnly || state.waiting > 0) {
-		a.cfg.Log.ErrorContext(ctx, "killing a former primary that was not fenced", "start_id", one.startID, "waiting", state.waiting)
-		return one.process.Kill()
-	}
 	age := a.cfg.Now().Sub(a.mirror.FreshAt())
-	if age < isolationLimit || state.readOnly || state.clients > 0 {
+	switch {
+	case state.unsettled() && a.leftOut(one):
+		a.cfg.Log.ErrorContext(ctx, "killing a primary in whose place there is another one", "start_id", one.startID)
+	case age >= isolationLimit && !state.readOnly && state.clients == 0:
+		a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
+			"register_age_ms", age.Milliseconds())
+	default:
 		return nil
 	}
-	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
-		"register_age_ms", age.Milliseconds())
 	return one.process.Kill()
 }
 
@@ -500,10 +506,14 @@ func (a *Agent) end(ctx context.Context, one *life) error {
 type agentView struct {
 	readOnly     bool
 	relaxed      bool // it does not sync every commit
-	acknowledged bool // commits wait for an acknowledgement
+	acknowledged bool // it waits for acknowledgements, as a primary
 	clients      int  // replicas that may acknowledge
-	waiting      int  // commits that wait for one of them
+	waiting      int  // commits that wait for one
 }
+
+// unsettled says that it takes writes as a primary, or has some left that nobody has acknowledged. A primary that was
+// replaced by order has neither.
+func (v agentView) unsettled() bool { return v.acknowledged && (!v.readOnly || v.waiting > 0) }
 
 func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)

@@ -79,8 +79,8 @@ func (s *State) recover(node string) (Action, bool) {
 		return Action{}, false
 	case (member || joining) && (s.refused(node) || s.unfit(node) != ""):
 		return Action{}, false
-	case !member && !joining && (seen.IOErrno == errDiverged || seen.SQLErrno != 0):
-		return Action{}, false // it has to be rebuilt, or looked at and started again; let in, it would be put out at once
+	case !member && !joining && !seen.mayJoin():
+		return Action{}, false
 	case !member && !joining:
 		return Action{Kind: Join, Node: node}, true
 	case !s.attached(seen):
@@ -89,6 +89,13 @@ func (s *State) recover(node string) (Action, bool) {
 		return Action{Kind: Admit, Node: node}, true
 	}
 	return Action{}, false
+}
+
+// mayJoin is false for a node whose history is another one, which has to be rebuilt; for one that cannot apply, which would be put out
+// at once; and for an old primary that does not know yet that
+// it is none: it has what nobody has acknowledged, and is not to follow before its agent has started it again.
+func (seen Seen) mayJoin() bool {
+	return seen.IOErrno != errDiverged && seen.SQLErrno == 0 && (!seen.SemiSync.PrimaryEnabled || seen.settled() == nil)
 }
 
 // attached says that a node replicates from the primary and acknowledges to it.

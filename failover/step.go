@@ -217,7 +217,7 @@ func (s *State) anybody() []Action {
 	heard := s.Record.heard()
 	for _, node := range s.Record.names() {
 		_, already := heard[node]
-		if node != s.Record.Primary && !already && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].IOErrno != errDiverged {
+		if node != s.Record.Primary && !already && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].mayJoin() {
 			actions = append(actions, Action{Kind: Join, Node: node})
 		}
 	}

@@ -55,7 +55,26 @@ func (p *program) cluster() *cobra.Command {
 			},
 		})
 	}
+	cmd.AddCommand(
+		clusterCut(&folder, "cut", "Cut a node off from all others: no data, no resets, nothing", (*cluster.State).Cut),
+		clusterCut(&folder, "heal", "Undo `cut`: what was held back passes", (*cluster.State).Heal),
+	)
 	return cmd
+}
+
+func clusterCut(folder *string, name, short string, act func(*cluster.State, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " NODE", Short: short, Args: cobra.ExactArgs(1),
+		Long: short + ".\n\nNODE is a database, such as s1n1; it is cut together with its agent. The cluster must have been made by\n" +
+			"`cluster up --relays`.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			state, err := cluster.Load(*folder)
+			if err != nil {
+				return err
+			}
+			return act(state, cmd.Context(), args[0])
+		},
+	}
 }
 
 func (p *program) clusterUp(folder *string) *cobra.Command {
@@ -85,6 +104,7 @@ func (p *program) clusterUp(folder *string) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&o.Shards, "shards", clusterShards, "shards of a new cluster, each three databases")
 	cmd.Flags().IntVar(&o.Instances, "instances", clusterServers, "instances of a new cluster")
+	cmd.Flags().BoolVar(&o.Relays, "relays", false, "put a relay before the databases of a new cluster, for `cut` and `heal`")
 	cmd.Flags().BoolVar(&o.Install, "install", false, "install the MariaDB server with apt if it is missing")
 	return cmd
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +23,8 @@ import (
 const (
 	breakKill       = "kill"
 	breakHang       = "hang"
+	breakHangAgent  = "hang-agent"
+	breakCut        = "cut"
 	breakSwitchover = "switchover"
 )
 
@@ -33,15 +38,16 @@ func (p *program) benchDrill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Break primaries of a whole cluster under load, and compare what clients were told with what the nodes have",
-		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9, SIGSTOP (hang) or an\n" +
-			"ordered switchover. For each client the longest time between two acknowledged writes counts. Afterwards every operation\n" +
+		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9, SIGSTOP (hang), SIGSTOP of its\n" +
+			"agent as well (hang-agent), a network in which nothing passes (cut), or an ordered switchover. The latter but one are undone\n" +
+			"when the shard serves again. For each client the longest time between two acknowledged writes counts. Afterwards every operation\n" +
 			"and every row of all nodes is compared with what clients were told. The raw history is kept.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.drill(cmd.Context(), folder, how, keep, shards, instances, o)
 		},
 	}
-	cmd.Flags().StringVar(&how, "break", breakKill, "kill, hang or switchover")
+	cmd.Flags().StringVar(&how, "break", breakKill, "kill, hang, hang-agent, cut or switchover")
 	cmd.Flags().StringVar(&folder, "data", filepath.Join("data", "drill"), "folder of the cluster, removed afterwards, and of the history")
 	cmd.Flags().IntVar(&o.Kills, "kills", 50, "how often")
 	cmd.Flags().IntVar(&o.Writers, "writers", 64, "clients, each with an owner of his own")
@@ -61,7 +67,8 @@ func (p *program) drill(ctx context.Context, folder, how string, keep bool, shar
 		return err
 	}
 	state, err := cluster.Up(ctx, cluster.Options{
-		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Say: p.clusterSay(time.Now()),
+		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Relays: how == breakCut,
+		Say: p.clusterSay(time.Now()),
 	})
 	defer func() { err = errors.Join(err, cluster.Down(home, err == nil && !keep, p.clusterSay(time.Now()))) }()
 	if err != nil {
@@ -94,19 +101,30 @@ func (p *program) drill(ctx context.Context, folder, how string, keep bool, shar
 	return nil
 }
 
+// breaker breaks a primary, and returns what repairs it.
+type breaker = func(ctx context.Context, number int, node string) (repair func() error, err error)
+
 // breakers returns what breaks a primary.
-func breakers(how string, state *cluster.State, reg register.Register) (func(context.Context, int, string) (func() error, error), error) {
-	switch how {
-	case breakKill:
-		return func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Kill(node) }, nil
-	case breakHang:
-		return func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Pause(node) }, nil
-	case breakSwitchover:
-		return func(ctx context.Context, number int, _ string) (func() error, error) {
+func breakers(how string, state *cluster.State, reg register.Register) (breaker, error) {
+	all := map[string]breaker{
+		breakKill: func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Kill(node) },
+		breakHang: func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Pause(node) },
+		breakHangAgent: func(_ context.Context, _ int, node string) (func() error, error) {
+			agent := cluster.AgentName(node)
+			return func() error { return errors.Join(state.Resume(node), state.Resume(agent)) },
+				errors.Join(state.Pause(agent), state.Pause(node))
+		},
+		breakCut: func(ctx context.Context, _ int, node string) (func() error, error) {
+			return func() error { return state.Heal(ctx, node) }, state.Cut(ctx, node)
+		},
+		breakSwitchover: func(ctx context.Context, number int, _ string) (func() error, error) {
 			return nil, failover.Give(ctx, reg, number, failover.Order{
 				Kind: failover.OrderSwitchover, Reason: "drill", By: "drill", At: time.Now().UTC(),
 			})
-		}, nil
+		},
 	}
-	return nil, fmt.Errorf("--break %q: use %s, %s or %s", how, breakKill, breakHang, breakSwitchover)
+	if b := all[how]; b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("--break %q: use one of %s", how, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 }

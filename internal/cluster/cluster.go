@@ -45,6 +45,7 @@ type Options struct {
 	Program           string
 	Env               []string
 	Install           bool // install what is missing
+	Relays            bool // of a new cluster: nodes are reached over a relay, and can be cut off
 	Controllers       bool // this program has them
 	Say               func(format string, args ...any)
 }
@@ -84,7 +85,7 @@ func (u *up) load() (err error) {
 			return failed
 		}
 		u.Say("a new cluster in %s: %d shards of %d databases, %d instances", folder, u.Shards, nodes, u.Instances)
-		u.state, err = plan(folder, u.Shards, u.Instances)
+		u.state, err = plan(folder, u.Shards, u.Instances, u.Relays)
 	}
 	if err != nil {
 		return err
@@ -100,8 +101,10 @@ func (u *up) run(ctx context.Context) error {
 		return err
 	}
 	defer u.reg.Close() //nolint:errcheck // nothing is lost
-	if err := u.startAll(KindAgent); err != nil {
-		return err
+	for _, kind := range []Kind{KindRelay, KindAgent} {
+		if err := u.startAll(kind); err != nil {
+			return err
+		}
 	}
 	if err := u.shards(ctx); err != nil {
 		return err
@@ -147,6 +150,8 @@ func (u *up) startAll(kind Kind) error {
 
 func (s *State) arguments(p *Process) []string {
 	switch p.Kind {
+	case KindRelay:
+		return []string{"relay", configFlagName, s.config(p)}
 	case KindAgent:
 		return []string{"agent", configFlagName, s.config(p)}
 	case KindController:
@@ -412,7 +417,7 @@ func Down(folder string, purge bool, say func(format string, args ...any)) error
 		return err
 	}
 	var errs []error
-	for _, kind := range []Kind{KindInstance, KindController, KindAgent, KindEtcd} {
+	for _, kind := range []Kind{KindInstance, KindController, KindAgent, KindRelay, KindEtcd} {
 		errs = append(errs, s.stop(kind, say))
 	}
 	if err := errors.Join(append(errs, s.save())...); err != nil || !purge {

@@ -12,7 +12,7 @@ import (
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	s, err := plan(t.TempDir(), 2, 1)
+	s, err := plan(t.TempDir(), 2, 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("the processes are\n%s\nand not\n%s", got, want)
 	}
 	for _, wrong := range [][2]int{{0, 1}, {1, 0}, {shardsMax + 1, 1}} {
-		if _, err := plan(t.TempDir(), wrong[0], wrong[1]); err == nil {
+		if _, err := plan(t.TempDir(), wrong[0], wrong[1], false); err == nil {
 			t.Errorf("%v is taken", wrong)
 		}
 	}
@@ -45,7 +45,7 @@ func TestStateFile(t *testing.T) {
 	if _, err := Load(folder); !errors.Is(err, ErrNoCluster) {
 		t.Errorf("an empty folder: %v", err)
 	}
-	s, err := plan(folder, 1, 2)
+	s, err := plan(folder, 1, 2, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ const (
 	shardsMax    = 8
 	instancesMax = 8
 
+	relayName = "relay"
 	stateFile = "cluster.json"
 	lockFile  = "cluster.lock"
 	version   = 1
@@ -54,6 +55,7 @@ type Kind string
 // The kinds, in the order in which they start.
 const (
 	KindEtcd       Kind = "etcd"
+	KindRelay      Kind = "relay"
 	KindAgent      Kind = "agent"
 	KindController Kind = "controller"
 	KindInstance   Kind = "instance"
@@ -61,13 +63,16 @@ const (
 
 // Process is one process of the cluster, whether or not it runs.
 type Process struct {
-	Name    string   `json:"name"`
-	Kind    Kind     `json:"kind"`
-	Shard   int      `json:"shard,omitempty"`  // of an agent
-	Node    string   `json:"node,omitempty"`   // of an agent: the name of its database
-	Address string   `json:"address"`          // of an agent: of its database
-	Peer    string   `json:"peer,omitempty"`   // of a member of etcd: for the others
-	Running Identity `json:"running,omitzero"` // the last one that was started
+	Name     string          `json:"name"`
+	Kind     Kind            `json:"kind"`
+	Shard    int             `json:"shard,omitempty"`   // of an agent
+	Node     string          `json:"node,omitempty"`    // of an agent: the name of its database
+	Address  string          `json:"address"`           // of an agent: at which others reach its database
+	Peer     string          `json:"peer,omitempty"`    // of a member of etcd: for the others
+	Listen   string          `json:"listen,omitempty"`  // of an agent, with a relay: of its database itself
+	Register [members]string `json:"register,omitzero"` // of an agent, with a relay: at which it reaches the members of etcd
+	Cut      bool            `json:"cut,omitempty"`     // of an agent: the relay passes nothing from and to its node
+	Running  Identity        `json:"running,omitzero"`  // the last one that was started
 }
 
 // ErrNoCluster says that the folder holds no cluster.
@@ -114,7 +119,7 @@ func (s *State) save() error {
 
 // plan decides on names, ports and passwords of a new cluster. The ports are free now, and are kept from then on: whoever takes one
 // while the cluster is down keeps it from starting.
-func plan(folder string, shards, instances int) (*State, error) {
+func plan(folder string, shards, instances int, relayed bool) (*State, error) {
 	if shards < 1 || shards > shardsMax || instances < 1 || instances > instancesMax {
 		return nil, fmt.Errorf("a cluster on one machine has 1 to %d shards and 1 to %d instances", shardsMax, instancesMax)
 	}
@@ -123,10 +128,13 @@ func plan(folder string, shards, instances int) (*State, error) {
 	for i := range members {
 		s.add(Process{Name: fmt.Sprintf("etcd-%d", i+1), Kind: KindEtcd})
 	}
+	if relayed {
+		s.add(Process{Name: relayName, Kind: KindRelay})
+	}
 	for number := 1; number <= shards; number++ {
 		for i := range nodes {
 			node := fmt.Sprintf("s%dn%d", number, i+1)
-			s.add(Process{Name: "agent-" + node, Kind: KindAgent, Shard: number, Node: node})
+			s.add(Process{Name: AgentName(node), Kind: KindAgent, Shard: number, Node: node})
 		}
 	}
 	for i := range controllers {
@@ -138,15 +146,15 @@ func plan(folder string, shards, instances int) (*State, error) {
 	return s, s.takePorts()
 }
 
+// AgentName is the name of the agent of a node.
+func AgentName(node string) string { return "agent-" + node }
+
 func (s *State) add(p Process) { s.Processes = append(s.Processes, &p) }
 
 // takePorts holds all ports until the last one is chosen, so that they differ.
 func (s *State) takePorts() error {
 	for _, p := range s.Processes {
-		for _, address := range []*string{&p.Address, &p.Peer} {
-			if address == &p.Peer && p.Kind != KindEtcd {
-				continue
-			}
+		for _, address := range s.addresses(p) {
 			port, err := scratch.NewPort()
 			if err != nil {
 				return err
@@ -156,6 +164,21 @@ func (s *State) takePorts() error {
 		}
 	}
 	return nil
+}
+
+// addresses are those that a process needs.
+func (s *State) addresses(p *Process) []*string {
+	list := []*string{&p.Address}
+	if p.Kind == KindEtcd {
+		list = append(list, &p.Peer)
+	}
+	if p.Kind == KindAgent && s.relay() != nil {
+		list = append(list, &p.Listen)
+		for i := range p.Register {
+			list = append(list, &p.Register[i])
+		}
+	}
+	return list
 }
 
 const secretBytes = 12
@@ -187,8 +210,18 @@ func (s *State) agents(number int) (list []*Process) {
 }
 
 // Register is the URL of the register.
-func (s *State) Register() string {
-	return "etcd://" + strings.Join(s.endpoints(), ",") + "/" + prefix
+func (s *State) Register() string { return registerAt(s.endpoints()) }
+
+// registerOf is the URL at which an agent reaches the register.
+func (s *State) registerOf(p *Process) string {
+	if s.relay() == nil {
+		return s.Register()
+	}
+	return registerAt(p.Register[:])
+}
+
+func registerAt(endpoints []string) string {
+	return "etcd://" + strings.Join(endpoints, ",") + "/" + prefix
 }
 
 func (s *State) endpoints() (list []string) {
@@ -225,10 +258,12 @@ func (s *State) configure() error {
 		}
 	}
 	for _, p := range s.Processes {
-		var content map[string]any
+		var content any
 		switch p.Kind {
 		case KindEtcd: // has flags only
 			continue
+		case KindRelay:
+			content = s.relayConfig(p)
 		case KindAgent:
 			content = s.agentConfig(p)
 		case KindController:
@@ -257,7 +292,7 @@ func (s *State) agentConfig(p *Process) map[string]any {
 	}
 	return map[string]any{
 		"node": p.Node, "shard": p.Shard, "zone": fmt.Sprintf("zone-%d", number), "address": p.Address, "server_id": 100*p.Shard + number,
-		"nodes": names, "folder": s.path(p.Node), "register": s.Register(), "settings": smallSettings,
+		"nodes": names, "folder": s.path(p.Node), "register": s.registerOf(p), "settings": smallSettings, "listen": p.Listen,
 		"database": map[string]any{
 			"schema": failover.DefaultSchema, "password": s.Passwords.HA, "app_password": s.Passwords.App,
 			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate,

@@ -157,6 +157,9 @@ func record(ctx context.Context, reg register.Register, number int) *failover.Re
 func (s *State) node(ctx context.Context, agent *Process, record *failover.Record, host failover.Host) NodeStatus {
 	status := NodeStatus{Name: agent.Node, Agent: processState(agent.Running), Role: none, StartID: none, GTID: none, InSync: none}
 	status.Doing = host.Doing
+	if agent.Cut {
+		status.Agent += ", CUT"
+	}
 	database, err := s.database(agent)
 	if err != nil || !database.Alive() {
 		status.Role = "down"
@@ -165,6 +168,10 @@ func (s *State) node(ctx context.Context, agent *Process, record *failover.Recor
 	status.PID = database.PID
 	if database.Paused() {
 		status.Role = "paused"
+		return status
+	}
+	if agent.Cut {
+		status.Role = "CUT"
 		return status
 	}
 	readOnly, err := s.ask(ctx, agent, &status)
