@@ -99,7 +99,7 @@ const planMax = 2 * time.Second
 // quiesce makes the old primary read-only and waits until the others have received everything it has.
 func (l *loop) quiesce(ctx context.Context, r Record) error {
 	primary := l.node(r.Primary)
-	if err := primary.Claim(ctx, r.Epoch, r.Run); err != nil {
+	if err := primary.Claim(ctx, r.Epoch, l.cfg.holder()); err != nil {
 		return err
 	}
 	if err := primary.ReadOnly(ctx, r.Epoch); err != nil {
