@@ -130,6 +130,7 @@ func wakeOldPrimary(ctx context.Context, w *world, number int) error {
 	if err := w.resume(r.Primary); err != nil {
 		return err
 	}
+	w.soilPrimary(ctx, r.Primary)
 	return pause(ctx, dirtyTime)
 }
 

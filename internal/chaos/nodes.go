@@ -174,7 +174,28 @@ func (w *world) checkNode(ctx context.Context, record failover.Record, name stri
 	if err == nil && (epoch != record.Epoch || readOnly == (name == record.Primary)) {
 		w.violate("%s has epoch %d and read_only %t; the record has epoch %d and primary %s", name, epoch, readOnly, record.Epoch, record.Primary)
 	}
-	return err
+	soiled := 0
+	soilErr := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM clock WHERE source='chaos'").Scan(&soiled)
+	if soiled > 0 {
+		w.soil("%s has what was written to a primary of an old epoch", name)
+	}
+	return errors.Join(err, soilErr)
+}
+
+// soilPrimary tries to write to a primary of an old epoch like an instance that has not heard of the new one. It must not be told that
+// this was done, and the row must be nowhere when the node is back.
+func (w *world) soilPrimary(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, dirtyTime)
+	defer cancel()
+	db, err := sql.Open("mysql", w.state.DSN(name))
+	if err != nil {
+		w.violate("%v", err)
+		return
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, "INSERT INTO clock (source, at) VALUES ('chaos', 1)"); err == nil {
+		w.soil("%s, which is a primary no more, has acknowledged a write", name)
+	}
 }
 
 func difference(got, want map[string]string) string {
