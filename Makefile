@@ -67,6 +67,10 @@ bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 soak: deps ## run under load for MINUTES=10, then check memory, goroutines and the books
 	go run ./cmd/statesvc bench soak --duration $(MINUTES)m $(ARGS)
 
+.PHONY: chaos
+chaos: deps ## break a whole cluster under load for MINUTES=10, then compare what clients were told (ARGS="--seed 1")
+	go run ./cmd/statesvc bench chaos --minutes $(MINUTES) $(ARGS)
+
 .PHONY: mutants
 mutants: deps ## switch off one protection at a time; some test must notice each
 	go run ./internal/mutants $(ARGS)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/statesvc/statesvc/failover"
+	whole "github.com/statesvc/statesvc/internal/cluster"
 	"github.com/statesvc/statesvc/shard"
 )
 
@@ -138,11 +139,6 @@ func readMap(ctx context.Context, target DrillTarget) (shard.Map, error) {
 	return shard.DecodeMap(entry.Value)
 }
 
-// tablesCompared are those of the ledger; every node must have the same rows in them.
-var tablesCompared = []string{
-	"operations", "owners", "coupons", "lots", "holds", "decided_holds", "orders", "entries", "bucket_owner", "fence",
-}
-
 func (r *DrillResult) compareShard(ctx context.Context, target DrillTarget, h drillHistory, owners []string, record failover.Record) error {
 	primary, err := readNode(ctx, target.DSN(record.Primary))
 	if err != nil {
@@ -226,14 +222,9 @@ func readNode(ctx context.Context, dsn string) (n node, err error) {
 		return n, err
 	}
 	defer db.Close()
-	n = node{operations: map[stored]string{}, lots: map[stored]int{}, checksums: map[string]string{}}
-	for _, table := range tablesCompared {
-		var name string
-		var sum sql.NullString
-		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
-			return n, fmt.Errorf("checksum of %s: %w", table, err)
-		}
-		n.checksums[table] = sum.String
+	n = node{operations: map[stored]string{}, lots: map[stored]int{}}
+	if n.checksums, err = whole.Checksums(ctx, db); err != nil {
+		return n, err
 	}
 	err = each(ctx, db, "SELECT owner, op_key, verdict FROM operations WHERE owner LIKE 'drill-%'", func(owner, key, verdict string) {
 		n.operations[stored{owner, key}] = verdict

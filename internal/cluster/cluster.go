@@ -323,25 +323,37 @@ func (u *up) awaitReady(ctx context.Context) error {
 
 // ready returns why an instance takes no requests, or nothing.
 func ready(ctx context.Context, address string) string {
+	text, err := fetch(ctx, "http://"+address+"/readyz")
+	switch {
+	case errors.Is(err, errStatus):
+		return strings.TrimSpace(text)
+	case err != nil:
+		return "it does not answer"
+	}
+	return ""
+}
+
+var errStatus = errors.New("the status is not 200")
+
+const pageMax = 4 << 20
+
+func fetch(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return "it does not answer"
+		return "", err
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusOK {
-		return ""
+	text, err := io.ReadAll(io.LimitReader(response.Body, pageMax))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errStatus
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(text))
+	return string(text), err
 }
 
 // target is a process that can be named: those of the state, and each agent's database.
@@ -389,6 +401,31 @@ func (s *State) Pause(name string) error { return s.send(name, syscall.SIGSTOP) 
 
 // Resume lets a paused process go on (SIGCONT).
 func (s *State) Resume(name string) error { return s.send(name, syscall.SIGCONT) }
+
+// Start starts a process again that has ended, as Up would. It does nothing if the process runs.
+func (s *State) Start(name, program string, env []string) error {
+	for _, p := range s.Processes {
+		if p.Name != name || p.Running.Alive() {
+			continue
+		}
+		id, err := launch(program, s.arguments(p), env, s.Log(p))
+		if err != nil {
+			return err
+		}
+		p.Running = id
+		return s.save()
+	}
+	return nil
+}
+
+// AwaitEnd waits until a process or a database that was killed is gone.
+func (s *State) AwaitEnd(name string, patience time.Duration) error {
+	id, err := s.target(name)
+	if err == nil && !id.awaitEnd(patience) {
+		err = fmt.Errorf("%s did not end in %s", name, patience)
+	}
+	return err
+}
 
 func (s *State) send(name string, signal syscall.Signal) error {
 	id, err := s.target(name)

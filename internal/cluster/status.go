@@ -139,6 +139,27 @@ func leader(ctx context.Context, reg *register.Etcd) string {
 	return string(entry.Value)
 }
 
+// LeadingController is the name of the controller that leads, or nothing.
+func (s *State) LeadingController(ctx context.Context, reg *register.Etcd) string {
+	address := leader(ctx, reg)
+	for _, p := range s.of(KindController) {
+		if address != "" && (strings.Contains(address, p.Name) || strings.Contains(address, p.Address)) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// LeadingMember is the name of the member of etcd that says that it leads, or nothing.
+func (s *State) LeadingMember(ctx context.Context) string {
+	for _, p := range s.of(KindEtcd) {
+		if text, err := fetch(ctx, "http://"+p.Address+"/metrics"); err == nil && strings.Contains(text, "\netcd_server_is_leader 1\n") {
+			return p.Name
+		}
+	}
+	return ""
+}
+
 func record(ctx context.Context, reg register.Register, number int) *failover.Record {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
