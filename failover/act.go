@@ -19,7 +19,6 @@ const (
 	promotePatience  = 5 * time.Second
 	ackPatience      = time.Minute // an acknowledgement that does not come is waited for, as nothing else can be done
 	refusePatience   = 2 * time.Second
-	allowPatience    = 500 * time.Millisecond // longer than a sibling that is there takes to acknowledge
 	journalsKept     = 100
 )
 
@@ -151,11 +150,11 @@ func (l *loop) follow(ctx context.Context, node *Node, name string, r Record) er
 }
 
 // allow lets a node in at the primary. If the session with the primary is gone it is taken again, once: a lost answer must not keep
-// everybody out. So it is if the session is busy: it waits for an acknowledgement then, which may be for this very node to give.
+// everybody out.
 func (l *loop) allow(ctx context.Context, name string, r Record) error {
 	primary := l.node(r.Primary)
-	err := bounded(ctx, allowPatience, func(ctx context.Context) error { return primary.Allow(ctx, r.Epoch, name) })
-	if ctx.Err() != nil || !errors.Is(err, ErrNotFenced) && !errors.Is(err, context.DeadlineExceeded) {
+	err := primary.Allow(ctx, r.Epoch, name)
+	if !errors.Is(err, ErrNotFenced) {
 		return err
 	}
 	if _, err := l.speak(ctx, primary, r, r.PrimaryStart); err != nil {

@@ -513,7 +513,7 @@ type agentView struct {
 
 // unsettled says that it takes writes as a primary, or has some left that nobody has acknowledged. A primary that was
 // replaced by order has neither.
-func (v agentView) unsettled() bool { return v.acknowledged && (!v.readOnly || v.waiting > 0) }
+func (v agentView) unsettled() bool { return !v.readOnly || v.acknowledged && v.waiting > 0 }
 
 func (a *Agent) look(ctx context.Context) (v agentView, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)
