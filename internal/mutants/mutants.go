@@ -83,6 +83,14 @@ var mutants = []mutant{
 		edits: in("shard/failover.go", "\tp.committer.Abandon()\n", ""),
 	},
 	{
+		name: "planned-fencing-lets-answers-arrive", pkg: "./shard", tests: "TestPlannedFencing",
+		edits: in("shard/failover.go", "\t\tif route.Planned {\n", "\t\tif false {\n"),
+	},
+	{
+		name: "closed-to-the-newest-epoch", pkg: "./shard", tests: "TestSwitchoverIsGivenUp",
+		edits: in("shard/failover.go", "s.report(number, max(epoch, newest.Epoch))", "_ = newest\n\t\t\ts.report(number, epoch)"),
+	},
+	{
 		name: "no-commit-after-the-epoch", pkg: "./shard", tests: "TestNoCommitIsSent",
 		edits: in("shard/lane.go", "\tif l.abandoned.Load() {\n\t\tl.rollback(nil)", "\tif false {\n\t\tl.rollback(nil)"),
 	},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -48,6 +49,11 @@ func (p *Proxy) CutAfter(d Direction, n int) {
 
 // Swallow lets nothing pass in the direction any more; the connections stay open, as with a dead router.
 func (p *Proxy) Swallow(d Direction) { p.add("timeout", d, `{"timeout":0}`) }
+
+// Delay lets everything pass in the direction, that much later.
+func (p *Proxy) Delay(d Direction, by time.Duration) {
+	p.add("latency", d, fmt.Sprintf(`{"latency":%d}`, by.Milliseconds()))
+}
 
 // Reset closes connections as soon as data moves in the direction, and swallows that data.
 func (p *Proxy) Reset(d Direction) { p.add("reset_peer", d, `{"timeout":0}`) }
