@@ -516,7 +516,10 @@ var mutants = []mutant{
 	},
 	{
 		name: "door-is-the-leaders", pkg: "./failover", tests: "TestPromises",
-		edits: in("failover/node_door.go", "\t\terr := refuseOld(ctx, conn, epoch, s.holder)\n", "\t\terr := error(nil)\n"),
+		edits: []edit{
+			{"failover/node_door.go", "if err := refuseOld(ctx, conn, epoch, s.holder); err != nil {", "if err := ctx.Err(); err != nil {"},
+			{"failover/node_door.go", "\t\terr := refuseOld(ctx, conn, epoch, s.holder)\n", "\t\terr := error(nil)\n"},
+		},
 	},
 	{
 		name: "door-is-beside-the-session", pkg: "./failover", tests: "TestEstablish",
@@ -613,6 +616,10 @@ var mutants = []mutant{
 	{
 		name: "facts-are-of-one-run", pkg: "./failover", tests: "TestFinishOf",
 		edits: in("failover/loop.go", "if o.run != l.run.ID {\n\t\treturn", "if false {\n\t\treturn"),
+	},
+	{
+		name: "suspicions-grow-old", pkg: "./failover", tests: "TestSuspicionsGrowOld",
+		edits: in("failover/controller.go", "now.Sub(c.suspect[e.Key].at) <= suspectMemory", "true"),
 	},
 	{
 		name: "tripwires", pkg: "./failover", tests: "TestTripwire",
