@@ -316,10 +316,11 @@ func TestJudge(t *testing.T) {
 		one := &life{startID: "mine", process: process, opened: 3, named: 3}
 		a := &Agent{cfg: AgentConfig{Node: "n1", Log: slog.New(slog.DiscardHandler)}, current: one}
 		a.fence(tc.record)
-		if killed := one.fenced > 0; killed != tc.killed {
+		killed := one.fenced > 0
+		if killed != tc.killed {
 			t.Errorf("%s: killed %t", tc.name, killed)
 		}
-		if tc.killed {
+		if killed {
 			<-process.Done()
 		}
 		must(t, process.Kill())

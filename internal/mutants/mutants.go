@@ -631,7 +631,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "the-others-have-what-it-acknowledged", pkg: "./failover", tests: "TestHeal",
-		edits: in("failover/heal.go", "|| s.Seen[node].Received.Compare(refused.Position) < 0", ""),
+		edits: in("failover/heal.go", "s.Seen[node].Received.Compare(refused.Position) < 0", "refused.StartID == \"\""),
 	},
 	{
 		name: "admitted-with-everything", pkg: "./failover", tests: "TestHeal",
