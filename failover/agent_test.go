@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -215,7 +216,12 @@ func (a *agentUnderTest) exec(t *testing.T, statement string) {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(agentTestPatience); !holds(); time.Sleep(5 * time.Millisecond) {
+	soon(t, agentTestPatience, what, holds)
+}
+
+func soon(t *testing.T, patience time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -287,6 +293,40 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	}
 }
 
+// TestJudge: which records are the end of a run that was open in epoch 3.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	record := func(epoch uint64, phase shard.Phase, primary, start string, planned bool) *Record {
+		return &Record{PrimaryStart: start, Record: shard.Record{Epoch: epoch, Phase: phase, Primary: primary, Planned: planned}}
+	}
+	for _, tc := range []struct {
+		name   string
+		record *Record
+		killed bool
+	}{
+		{"fenced", record(4, shard.PhaseFencing, "n1", "mine", false), true},
+		{"fenced by plan", record(4, shard.PhaseFencing, "n1", "mine", true), false},
+		{"fenced before", record(3, shard.PhaseFencing, "n1", "mine", false), false},
+		{"another run", record(4, shard.PhaseFencing, "n1", "another", false), false},
+		{"another node", record(4, shard.PhaseFencing, "n2", "mine", false), false},
+		{"serves", record(4, shard.PhaseServing, "n1", "mine", false), false},
+	} {
+		process, err := scratch.StartProcess(exec.Command("sleep", "60"))
+		must(t, err)
+		one := &life{startID: "mine", process: process, opened: 3, named: 3}
+		a := &Agent{cfg: AgentConfig{Node: "n1", Log: slog.New(slog.DiscardHandler)}, current: one}
+		a.fence(tc.record)
+		killed := one.fenced > 0
+		if killed != tc.killed {
+			t.Errorf("%s: killed %t", tc.name, killed)
+		}
+		if killed {
+			<-process.Done()
+		}
+		must(t, process.Kill())
+	}
+}
+
 // TestAgentMissesTheFencing: when it hears of the register again another node serves already, and its own database is still open.
 // Nobody can make a replica of a primary that takes writes.
 func TestAgentMissesTheFencing(t *testing.T) {
@@ -298,7 +338,7 @@ func TestAgentMissesTheFencing(t *testing.T) {
 	a.write(t, record)
 	record.Epoch, record.Primary, record.PrimaryStart = 2, "n2", "n2's"
 	a.write(t, record)
-	eventually(t, "the former primary is killed", func() bool {
+	soon(t, 10*time.Second, "the former primary is killed", func() bool {
 		return decode[Death](t, a.reg.Register, deadKey(1, first.StartID)).Node == "n1"
 	})
 	if again := a.awaitRunning(t, first.StartID); !strings.Contains(again.Doing, "SLAVE") || a.variable(t, "read_only") != "1" {

@@ -20,6 +20,7 @@ import (
 const (
 	mirrorRenew    = time.Second // the watches tell at once; this bounds what a lost one costs
 	instanceMemory = time.Second // how long an instance counts after it has vanished from the register
+	suspectMemory  = time.Second // how long a suspicion counts; who still has it says so several times a second
 )
 
 // ControllerConfig is what a controller needs.
@@ -44,7 +45,14 @@ type Controller struct {
 	mu      sync.Mutex
 	changed chan struct{}        // closed and replaced when a mirror changes
 	present map[string]time.Time // instances, when they were last seen
+	suspect map[string]suspect   // by key
 	leadsAt time.Time
+}
+
+// suspect is a suspicion as it came.
+type suspect struct {
+	rev int64
+	at  time.Time
 }
 
 // holder is how nodes know the leadership that a promise was made to. Its order as text is the order of the terms. The name is for
@@ -55,6 +63,7 @@ func (c ControllerConfig) holder() string { return fmt.Sprintf("%020d %.43s", c.
 func NewController(cfg ControllerConfig) *Controller {
 	return &Controller{
 		cfg: cfg, mirrors: map[string]*register.Mirror{}, changed: make(chan struct{}), present: map[string]time.Time{},
+		suspect: map[string]suspect{},
 	}
 }
 
@@ -155,10 +164,23 @@ func (c *Controller) order(number int) (o Order) {
 	return o
 }
 
-// suspected says whether an instance has lost the primary of an epoch.
+// suspected says whether an instance has lost the primary of an epoch just now. What it says stays in the register for as long as it
+// lives, and a connection that was lost an hour ago is no evidence.
 func (c *Controller) suspected(number int, epoch uint64) bool {
-	prefix := suspectsKeyPrefix(number, epoch)
-	return slices.ContainsFunc(c.mirrors[suspectsPrefix].Entries(), func(e register.Entry) bool { return strings.HasPrefix(e.Key, prefix) })
+	now, prefix, lately := c.cfg.Now(), suspectsKeyPrefix(number, epoch), false
+	entries := c.mirrors[suspectsPrefix].Entries()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Key, prefix) {
+			continue
+		}
+		if c.suspect[e.Key].rev != e.Rev {
+			c.suspect[e.Key] = suspect{e.Rev, now}
+		}
+		lately = lately || now.Sub(c.suspect[e.Key].at) <= suspectMemory
+	}
+	return lately
 }
 
 // dead are the start ids of a shard whose processes have ended.

@@ -1,7 +1,9 @@
 package failover_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -23,6 +25,34 @@ func TestNextLeavesExternalAlone(t *testing.T) {
 		if actions := failover.Next(state); len(actions) > 0 {
 			t.Errorf("%s: %+v", phase, actions)
 		}
+	}
+}
+
+// TestExternalIsNotTouched: its databases are another tool's, and may not even have the accounts that controllers use.
+func TestExternalIsNotTouched(t *testing.T) {
+	t.Parallel()
+	reg := openRegister(t)
+	record := failover.Record{External: true, Record: shard.Record{
+		Epoch: 1, Phase: shard.PhaseServing, Primary: "db", Nodes: map[string]shard.Node{"db": {Address: "127.0.0.1:1"}},
+	}}
+	value, err := record.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := register.Put(t.Context(), reg, shard.RecordKey(1), value); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	controller := failover.NewController(failover.ControllerConfig{
+		Register: reg, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Open: func(int, string, string) (*failover.Node, error) {
+			t.Error("it is opened")
+			return nil, errors.New("not ours")
+		},
+	})
+	if err := controller.Lead(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }
 

@@ -217,6 +217,19 @@ func TestFactsOfHungPrimaries(t *testing.T) {
 	x.fence(t, 2, "c1", 1, 2)
 }
 
+// A replica that has something of its own stops at the first transaction that has the same place, and does not go on with another history.
+func TestFactsOfStrictHistories(t *testing.T) {
+	x := newTrio(t)
+	x.exec(t, 1, "SET GLOBAL read_only=0; INSERT INTO statesvc.marks (writer, seq) VALUES (7,7)")
+	must(t, x.nodes[0].Beat(t.Context(), "c1"))
+	end := x.status(t, 0).Executed
+	x.eventually(t, 2, "applied "+end.String(), func(s Status) bool { return s.Applied == end })
+	x.eventually(t, 1, "decided", func(s Status) bool { return s.SQLErrno != 0 || s.Applied == end })
+	if s := x.status(t, 1); s.SQLErrno == 0 || s.SQLRunning {
+		t.Errorf("it goes on: %+v", s)
+	}
+}
+
 // Every setting is known to the server under its name and has the value that we gave, and the accounts can be made at its start.
 func TestSettingsAreInForce(t *testing.T) {
 	list := Settings(NodeSettings{ServerID: 5, Domain: 6, StartID: "a:b:c", Boot: BootReplica})

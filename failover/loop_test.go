@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/statesvc/statesvc/register"
 )
 
 func testLoop(now time.Time) *loop {
@@ -59,6 +62,41 @@ func TestFailuresAreSaidSeldom(t *testing.T) {
 	if log.lines != 4 {
 		t.Errorf("%d lines about two steps in two seconds", log.lines)
 	}
+}
+
+// An instance that has lost a connection says so once, and the register keeps it; it is no evidence of what happens an hour later.
+func TestSuspicionsGrowOld(t *testing.T) {
+	now := scriptStart
+	reg, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
+	must(t, err)
+	defer reg.Close()
+	c := NewController(ControllerConfig{Now: func() time.Time { return now }})
+	say := func() {
+		_, err := register.Put(t.Context(), reg, suspectsKeyPrefix(1, 2)+"i1", []byte("{}"))
+		must(t, err)
+		if mirror := c.mirrors[suspectsPrefix]; mirror != nil {
+			must(t, mirror.Renew(t.Context()))
+		}
+	}
+	say()
+	c.mirrors[suspectsPrefix], err = register.OpenMirror(t.Context(), reg, register.MirrorOptions{
+		Prefix: suspectsPrefix, Now: time.Now, RenewEvery: time.Hour, Changed: func([]register.Event) {},
+	})
+	must(t, err)
+	defer c.closeMirrors()
+	wantSuspected := func(want bool) {
+		t.Helper()
+		if c.suspected(1, 2) != want || c.suspected(1, 1) || c.suspected(2, 2) {
+			t.Errorf("suspected: %t, want %t", !want, want)
+		}
+	}
+	wantSuspected(true)
+	now = now.Add(suspectMemory)
+	wantSuspected(true)
+	now = now.Add(time.Millisecond)
+	wantSuspected(false)
+	say()
+	wantSuspected(true)
 }
 
 // A switchover makes the old primary read-only by the right that makes it a replica afterwards.

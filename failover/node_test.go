@@ -214,12 +214,12 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	if fenced.Received != end || fenced.Applied == end || fenced.SQLRunning {
 		t.Errorf("fenced: %+v", fenced)
 	}
-	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
 	must(t, n.Beat(ctx, "c1")) // a late one, to what was the primary once
 	if s := x.status(t, 1); s.Executed != fenced.Executed {
 		t.Errorf("a heartbeat was written on a replica: %s after %s", s.Executed, fenced.Executed)
 	}
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
 	wants(t, n.Drain(short, end), ErrNotDrained)
 	wants(t, n.Promote(ctx, 6, PromoteOptions{Applied: end}), ErrNotDrained)
 	wants(t, n.Promote(ctx, 6, PromoteOptions{}), ErrNotDrained) // whatever the caller believes

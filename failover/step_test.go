@@ -260,6 +260,26 @@ func TestServeKeepsPossibleAckers(t *testing.T) {
 	}
 }
 
+// A primary that has proved its epoch is not opened while an instance may still release a read of the old one.
+func TestReadLeasesAreWaitedFor(t *testing.T) {
+	s := fencing(nil)
+	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
+	s.Run.Promoted, s.Run.Proved, s.Run.Following["c"] = s.Record.PrimaryStart, true, true
+	s.Holding = []string{"i1"}
+	opens := func() bool {
+		return slices.ContainsFunc(Next(*s), func(a Action) bool { return a.Kind == Open })
+	}
+	if s.Now = s.Run.DecidedAt.Add(readLease); opens() {
+		t.Error("opened while i1 has a lease")
+	}
+	if s.Now = s.Run.DecidedAt.Add(leaseWait); !opens() {
+		t.Error("not opened when all leases have ended")
+	}
+	if s.Now, s.Holding = s.Run.DecidedAt, nil; !opens() {
+		t.Error("not opened although all have let go")
+	}
+}
+
 // tripped is a healthy shard on whose primary something was done by hand.
 func tripped(change func(*SemiSync)) *State {
 	return after(0, "", func(s *State) { see(s, "a", func(seen *Seen) { change(&seen.SemiSync) }) })

@@ -75,7 +75,8 @@ func (s *Store) retire(p *primary, epoch uint64) {
 		p.committer.Retire(s.ctx, retirePatience)
 		s.mu.Lock()
 		if s.retiring[number]--; s.retiring[number] == 0 {
-			s.report(number, epoch)
+			newest, _ := s.cfg.Routes.Shard(number) // the switchover may have been given up meanwhile, for another epoch
+			s.report(number, max(epoch, newest.Epoch))
 		}
 		s.mu.Unlock()
 		_ = p.committer.Close(s.ctx)

@@ -32,6 +32,7 @@ type pair struct {
 	nodes   map[string]*netfault.Proxy
 	routes  *shard.Routes
 	epoch   uint64
+	planned bool
 	skew    atomic.Int64 // of the store's clock
 	point   atomic.Value // func(string), at each fail point
 	closed  chan uint64
@@ -150,7 +151,7 @@ func (p *pair) put(key string, value []byte) {
 func (p *pair) record(epoch uint64, phase shard.Phase, primary string) {
 	p.t.Helper()
 	p.epoch = epoch
-	record := shard.Record{Epoch: epoch, Phase: phase, Primary: primary, Nodes: map[string]shard.Node{}}
+	record := shard.Record{Epoch: epoch, Phase: phase, Primary: primary, Planned: p.planned, Nodes: map[string]shard.Node{}}
 	for name, proxy := range p.nodes {
 		record.Nodes[name] = shard.Node{Address: proxy.Addr()}
 	}
@@ -382,6 +383,48 @@ func TestClosedIsSaidAfterTheCut(t *testing.T) {
 	}
 	p.promote("n2")
 	want(t, p.submit(o), shard.Done, "2")
+}
+
+// A primary that is replaced by plan lives, so what it was sent is answered before the store says that it is closed, and nothing is
+// undecided.
+func TestPlannedFencingLetsAnswersArrive(t *testing.T) {
+	p := newPair(t, shard.ReadLease, shard.Config{Lanes: 1})
+	want(t, p.submit(op("a", "k0", 1)), shard.Done, "1")
+	proxy, sent := p.nodes["n1"], make(chan struct{})
+	p.once(failpoint.BeforeCommit, func() { proxy.Delay(netfault.ToClient, 50*time.Millisecond); close(sent) })
+	reply := p.later(op("a", "k1", 1))
+	<-sent
+	time.Sleep(10 * time.Millisecond) // the packet is on its way
+	p.planned = true
+	p.fence("n1")
+	p.awaitClosed(2)
+	select {
+	case r := <-reply:
+		want(t, r, shard.Done, "2")
+	case <-time.After(5 * time.Second):
+		t.Fatal("no answer")
+	}
+	if n := p.settled.Load(); n > 0 {
+		t.Errorf("%d batches were undecided", n)
+	}
+}
+
+// A switchover that is given up has another epoch when the last answer is no longer waited for; that one is said to be closed.
+func TestSwitchoverIsGivenUp(t *testing.T) {
+	p := newPair(t, shard.ReadLease, shard.Config{Lanes: 1})
+	want(t, p.submit(op("a", "k0", 1)), shard.Done, "1")
+	sent := make(chan struct{})
+	p.once(failpoint.BeforeCommit, func() { p.nodes["n1"].Swallow(netfault.ToClient); close(sent) })
+	stuck := p.later(op("a", "k1", 1))
+	<-sent
+	time.Sleep(10 * time.Millisecond)
+	p.planned = true
+	p.fence("n1")
+	p.planned = false
+	p.fence("n1")
+	p.awaitClosed(3)
+	p.promote("n2")
+	want(t, <-stuck, shard.Done, "2")
 }
 
 // Nobody is promoted. Whoever waits hears so in time, and that nothing has happened.

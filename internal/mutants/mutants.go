@@ -83,6 +83,14 @@ var mutants = []mutant{
 		edits: in("shard/failover.go", "\tp.committer.Abandon()\n", ""),
 	},
 	{
+		name: "planned-fencing-lets-answers-arrive", pkg: "./shard", tests: "TestPlannedFencing",
+		edits: in("shard/failover.go", "\t\tif route.Planned {\n", "\t\tif false {\n"),
+	},
+	{
+		name: "closed-to-the-newest-epoch", pkg: "./shard", tests: "TestSwitchoverIsGivenUp",
+		edits: in("shard/failover.go", "s.report(number, max(epoch, newest.Epoch))", "_ = newest\n\t\t\ts.report(number, epoch)"),
+	},
+	{
 		name: "no-commit-after-the-epoch", pkg: "./shard", tests: "TestNoCommitIsSent",
 		edits: in("shard/lane.go", "\tif l.abandoned.Load() {\n\t\tl.rollback(nil)", "\tif false {\n\t\tl.rollback(nil)"),
 	},
@@ -494,7 +502,33 @@ var mutants = []mutant{
 	},
 	{
 		name: "node-keeps-its-promise", pkg: "./failover", tests: "TestPromises",
-		edits: in("failover/node_session.go", "if promised > epoch || promised == epoch && row", "if false && promised == epoch && row"),
+		edits: []edit{
+			{"failover/node_session.go", "if promised > epoch || promised == epoch && row", "if false && row"},
+			{"failover/node_session.go", " AND (epoch<? OR epoch=? AND holder<=?)", " AND (epoch<? OR epoch=? OR ''<=?)"},
+		},
+	},
+	{
+		name: "node-knows-earlier-leaders", pkg: "./failover", tests: "TestPromises",
+		edits: []edit{
+			{"failover/node_session.go", "|| promised == epoch && row[\"holder\"] > holder {", "{"},
+			{"failover/node_session.go", " AND (epoch<? OR epoch=? AND holder<=?)", " AND (epoch<? OR epoch=? AND ''<=?)"},
+		},
+	},
+	{
+		name: "door-is-the-leaders", pkg: "./failover", tests: "TestPromises",
+		edits: []edit{
+			{"failover/node_door.go", "if err := refuseOld(ctx, conn, epoch, s.holder); err != nil {", "if err := ctx.Err(); err != nil {"},
+			{"failover/node_door.go", "\t\terr := refuseOld(ctx, conn, epoch, s.holder)\n", "\t\terr := error(nil)\n"},
+		},
+	},
+	{
+		name: "door-is-beside-the-session", pkg: "./failover", tests: "TestEstablish",
+		edits: in("failover/node_door.go", "\treturn n.failed(step, n.door.use(", "\tif err := n.take(ctx); err != nil {\n\t\treturn err\n\t}\n"+
+			"\tdefer n.give()\n\treturn n.failed(step, n.door.use("),
+	},
+	{
+		name: "heartbeats-are-the-primarys", pkg: "./failover", tests: "TestPromises",
+		edits: in("failover/node_beat.go", "WHERE @@global.read_only=0", "WHERE 1=1"),
 	},
 	{
 		name: "node-is-fenced-before-it-is-promoted", pkg: "./failover", tests: "TestPromises",
@@ -511,5 +545,124 @@ var mutants = []mutant{
 	{
 		name: "node-opens-for-its-own-epoch", pkg: "./failover", tests: "TestEstablish|TestPromises",
 		edits: in("failover/node_establish.go", "if status.Epoch != epoch || status.PrimaryID", "if false && status.PrimaryID"),
+	},
+	{
+		name: "semi-sync-begins-with-the-promotion", pkg: "./failover", tests: "TestEstablish",
+		edits: []edit{
+			{"failover/node_promote.go", "rpl_semi_sync_slave_enabled=0, rpl_semi_sync_master_enabled=1\"", "rpl_semi_sync_slave_enabled=0\""},
+			{"failover/node_establish.go", "\tcase !s.SemiSync.PrimaryEnabled ||", "\tcase false &&"},
+			{"failover/node_establish.go", "case after.SemiSync.YesTx <= before.SemiSync.YesTx:", "case false:"},
+		},
+	},
+	{
+		name: "acknowledged-before-it-is-seen", pkg: "./failover", tests: "TestQuiesced",
+		edits: in("failover/settings.go", "wait_point=AFTER_SYNC", "wait_point=AFTER_COMMIT"),
+	},
+	{
+		name: "acknowledgements-are-waited-for", pkg: "./failover", tests: "TestFactsOfAcknowledgements",
+		edits: in("failover/settings.go", "timeout=31536000000", "timeout=100"),
+	},
+	{
+		name: "one-history", pkg: "./failover", tests: "TestFactsOfStrict",
+		edits: []edit{
+			{"failover/settings.go", "\"gtid_strict_mode=1\"", "\"gtid_strict_mode=0\""},
+			{"failover/node_promote.go", "SET GLOBAL gtid_strict_mode=1", "SET GLOBAL gtid_strict_mode=0"},
+		},
+	},
+
+	// A failover.
+	{
+		name: "all-ackers-are-heard", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "len(missing) > 0 && !s.floorSuffices()", "len(missing) > 1 && !s.floorSuffices()"),
+	},
+	{
+		name: "all-ackers-are-heard-in-the-simulator", pkg: "./failover", tests: "TestSimulator",
+		edits: []edit{
+			{"failover/elect.go", "len(missing) > 0 && !s.floorSuffices()", "len(missing) > 1 && !s.floorSuffices()"},
+			{"failover/sim_fleet_test.go", "n.io) {\n\t\t\ts.fail(\"H2", "n.io) && false {\n\t\t\ts.fail(\"H2"},
+		},
+	},
+	{
+		name: "candidate-is-drained", pkg: "./failover", tests: "TestScripts",
+		edits: in("failover/step.go", "if !s.drained(elected) {", "if false {"),
+	},
+	{
+		name: "received-counts-not-applied", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "\treturn f.Received\n", "\treturn f.Applied\n"),
+	},
+	{
+		name: "floor", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "if e.position.Compare(s.Record.Floor) < 0 {", "if false {"),
+	},
+	{
+		name: "start-ids-of-ackers", pkg: "./failover", tests: "TestElect$",
+		edits: []edit{
+			{"failover/elect.go", "if fenced, ok := s.Run.Fenced[node]; !ok || fenced.StartID != startID ||", "if fenced, ok := s.Run.Fenced[node]; !ok || startID == \"\" ||"},
+			{"failover/elect.go", "if !ok || fenced.StartID != s.Record.heard()[node] {", "if !ok {"},
+		},
+	},
+	{
+		name: "joining-is-not-elected", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "startID, member := s.Record.InSync[node]", "startID, member := s.Record.heard()[node]"),
+	},
+	{
+		name: "read-leases-are-waited-for", pkg: "./failover", tests: "TestReadLeases",
+		edits: in("failover/step.go", "return len(s.Holding) > 0 && s.waited() < leaseWait", "return false"),
+	},
+	{
+		name: "read-leases-in-the-simulator", pkg: "./failover", tests: "TestSimulator",
+		edits: in("failover/step.go", "return len(s.Holding) > 0 && s.waited() < leaseWait", "return false"),
+	},
+	{
+		name: "facts-are-of-one-run", pkg: "./failover", tests: "TestFinishOf",
+		edits: in("failover/loop.go", "if o.run != l.run.ID {\n\t\treturn", "if false {\n\t\treturn"),
+	},
+	{
+		name: "suspicions-grow-old", pkg: "./failover", tests: "TestSuspicionsGrowOld",
+		edits: in("failover/controller.go", "now.Sub(c.suspect[e.Key].at) <= suspectMemory", "true"),
+	},
+	{
+		name: "tripwires", pkg: "./failover", tests: "TestTripwire",
+		edits: in("failover/step.go", "if why := s.tripwire(); why != \"\" {", "if why := s.tripwire(); false {"),
+	},
+	{
+		name: "tripwires-count-from-the-proof", pkg: "./failover", tests: "TestServeCounts",
+		edits: in("failover/change.go", "r.NoTx = s.Run.NoTx", "r.NoTx = s.Seen[r.Primary].SemiSync.NoTx"),
+	},
+	{
+		name: "the-others-have-what-it-acknowledged", pkg: "./failover", tests: "TestHeal",
+		edits: in("failover/heal.go", "s.Seen[node].Received.Compare(refused.Position) < 0", "refused.StartID == \"\""),
+	},
+	{
+		name: "admitted-with-everything", pkg: "./failover", tests: "TestHeal",
+		edits: in("failover/heal.go", "return seen.Received.Compare(primary) >= 0 &&", "return"),
+	},
+	{
+		name: "broken-nodes-stay-out", pkg: "./failover", tests: "TestHeal",
+		edits: in("failover/heal.go", "(seen.IOErrno == errDiverged || seen.SQLErrno != 0)", "seen.IOErrno == errDiverged"),
+	},
+	{
+		name: "a-switchover-promises-by-leadership", pkg: "./failover", tests: "TestQuiesced",
+		edits: in("failover/order.go", "primary.Claim(ctx, r.Epoch, l.cfg.holder())", "primary.Claim(ctx, r.Epoch, r.Run)"),
+	},
+	{
+		name: "external-shards-are-left-alone", pkg: "./failover", tests: "TestExternalIsNot",
+		edits: in("failover/loop.go", "; ok && !s.Record.External {", "; ok {"),
+	},
+	{
+		name: "agent-kills", pkg: "./failover", tests: "TestJudge",
+		edits: in("failover/agent.go", "case record.Phase == shard.PhaseFencing && ", "case false && "),
+	},
+	{
+		name: "agent-knows-plans", pkg: "./failover", tests: "TestJudge",
+		edits: in("failover/agent.go", "record.Phase == shard.PhaseFencing && !record.Planned && ", "record.Phase == shard.PhaseFencing && "),
+	},
+	{
+		name: "agent-kills-what-was-replaced", pkg: "./failover", tests: "TestAgentMisses",
+		edits: in("failover/agent.go", "if replaced && (", "if false && ("),
+	},
+	{
+		name: "agent-starts-in-the-ordered-role", pkg: "./failover", tests: "TestAgentReportsACrash",
+		edits: in("failover/agent.go", "\tcase BootPrimary, BootReplica:\n\t\treturn role, \"\"", "\tcase BootPrimary, BootReplica:\n\t\treturn BootReplica, \"\""),
 	},
 }

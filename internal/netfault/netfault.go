@@ -50,7 +50,7 @@ func (p *Proxy) CutAfter(d Direction, n int) {
 // Swallow lets nothing pass in the direction any more; the connections stay open, as with a dead router.
 func (p *Proxy) Swallow(d Direction) { p.add("timeout", d, `{"timeout":0}`) }
 
-// Delay lets every byte in a direction arrive later.
+// Delay lets everything pass in the direction, that much later.
 func (p *Proxy) Delay(d Direction, by time.Duration) {
 	p.add("latency", d, fmt.Sprintf(`{"latency":%d}`, by.Milliseconds()))
 }
