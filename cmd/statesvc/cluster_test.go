@@ -94,7 +94,8 @@ func TestClusterUpAndDown(t *testing.T) {
 		}
 	}
 
-	if out, err := command(t, m.env, "cluster", "--data", m.folder, "cut", "s1n1"); err == nil || !strings.Contains(err.Error()+out, "without relays") {
+	out, err := command(t, m.env, "cluster", "--data", m.folder, "cut", "s1n1")
+	if err == nil || !strings.Contains(out+err.Error(), "without relays") {
 		t.Errorf("a node was cut off without a relay: %v\n%s", err, out)
 	}
 

@@ -38,10 +38,10 @@ func (p *program) benchDrill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Break primaries of a whole cluster under load, and compare what clients were told with what the nodes have",
-		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9, SIGSTOP (hang), SIGSTOP of its\n" +
-			"agent as well (hang-agent), a network in which nothing passes (cut), or an ordered switchover. The latter but one are undone\n" +
-			"when the shard serves again. For each client the longest time between two acknowledged writes counts. Afterwards every operation\n" +
-			"and every row of all nodes is compared with what clients were told. The raw history is kept.",
+		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9 (kill), SIGSTOP (hang),\n" +
+			"SIGSTOP of its agent as well (hang-agent), a network in which nothing reaches or leaves it (cut), or an ordered switchover.\n" +
+			"hang-agent and cut are undone when the shard serves again. For each client the longest time between two acknowledged writes\n" +
+			"counts. Afterwards every operation and every row of all nodes is compared with what clients were told. The raw history is kept.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.drill(cmd.Context(), folder, how, keep, shards, instances, o)

@@ -85,8 +85,8 @@ type port struct {
 	fillers map[string]net.Conn // by their own address; they keep others out
 }
 
-func listen(link Link) (*port, error) {
-	listener, err := net.Listen("tcp", link.Listen)
+func listen(ctx context.Context, link Link) (*port, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", link.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -104,18 +104,16 @@ func (p *port) close() {
 
 // block makes new connections hang: nobody accepts them, and with the queue of those that wait to be accepted full, the kernel drops
 // what asks for another one, and says nothing. Closing the port would refuse them, which is the opposite of silence.
-func (p *port) block() error {
+func (p *port) block(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := errors.Join(p.listener.SetDeadline(time.Unix(1, 0)), p.setBacklog(0)); err != nil {
 		return err
 	}
 	for range fillers {
-		conn, err := net.DialTimeout("tcp", p.link.Listen, fillTimeout)
-		if err != nil {
-			return nil //nolint:nilerr // it is full
+		if conn, err := (&net.Dialer{Timeout: fillTimeout}).DialContext(ctx, "tcp", p.link.Listen); err == nil { // else it is full
+			p.fillers[conn.LocalAddr().String()] = conn
 		}
-		p.fillers[conn.LocalAddr().String()] = conn
 	}
 	return nil
 }
