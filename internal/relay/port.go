@@ -81,6 +81,8 @@ type port struct {
 	link     Link
 	listener *net.TCPListener
 
+	accepting sync.Mutex // held while a connection is being accepted
+
 	mu      sync.Mutex
 	fillers map[string]net.Conn // by their own address; they keep others out
 }
@@ -110,6 +112,8 @@ func (p *port) block(ctx context.Context) error {
 	if err := errors.Join(p.listener.SetDeadline(time.Unix(1, 0)), p.setBacklog(0)); err != nil {
 		return err
 	}
+	p.accepting.Lock() // whoever has not seen the deadline yet would take a filler away
+	defer p.accepting.Unlock()
 	for range fillers {
 		if conn, err := (&net.Dialer{Timeout: fillTimeout}).DialContext(ctx, "tcp", p.link.Listen); err == nil { // else it is full
 			p.fillers[conn.LocalAddr().String()] = conn
@@ -147,10 +151,16 @@ func (p *port) isFiller(conn net.Conn) bool {
 	return ours
 }
 
+func (p *port) accept() (net.Conn, error) {
+	p.accepting.Lock()
+	defer p.accepting.Unlock()
+	return p.listener.Accept()
+}
+
 // serve accepts until the port is closed.
 func (p *port) serve(ctx context.Context, work *sync.WaitGroup, own *gate, logins map[string]*gate) {
 	for own.await(ctx) {
-		conn, err := p.listener.Accept()
+		conn, err := p.accept()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue // the gate is shut
