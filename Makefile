@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 MINUTES ?= 10
+KILLS ?= 50
 ARGS ?=
 
 .PHONY: help
@@ -70,6 +71,16 @@ soak: deps ## run under load for MINUTES=10, then check memory, goroutines and t
 .PHONY: chaos
 chaos: deps ## break a whole cluster under load for MINUTES=10, then compare what clients were told (ARGS="--seed 1")
 	go run ./cmd/statesvc bench chaos --minutes $(MINUTES) $(ARGS)
+
+.PHONY: drill
+drill: drill-kill ## kill KILLS=50 primaries under load, then compare what clients were told with what all nodes have
+
+.PHONY: drill-kill drill-hang drill-hang-agent drill-cut drill-switchover
+drill-hang: ## the same, with primaries that are paused (SIGSTOP); drill-hang-agent: their agents as well
+drill-cut: ## the same, with primaries that are cut off from all others
+drill-switchover: ## the same, with switchovers
+drill-kill drill-hang drill-hang-agent drill-cut drill-switchover: drill-%: deps
+	go run ./cmd/statesvc bench drill --break $* --kills $(KILLS) $(ARGS)
 
 .PHONY: mutants
 mutants: deps ## switch off one protection at a time; some test must notice each

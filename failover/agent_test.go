@@ -376,6 +376,36 @@ func TestAgentReportsACrash(t *testing.T) {
 	}
 }
 
+// TestAgentOfAReplacedPrimary: a primary whose agent was told nothing of its end, because it was cut off or stopped, is killed when the
+// record names another one; one that was demoted by order, and takes no writes any more, is left alone.
+func TestAgentOfAReplacedPrimary(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, nil)
+	first := a.awaitRunning(t, "")
+	a.exec(t, "SET GLOBAL rpl_semi_sync_master_enabled=1")
+	record := Record{Record: shard.Record{Epoch: 2, Phase: shard.PhaseServing, Primary: "n2"}}
+	a.write(t, record)
+	time.Sleep(2 * isolationEvery)
+	if got := a.variable(t, "report_user"); got != first.StartID {
+		t.Fatal("a primary that was demoted by order was ended")
+	}
+	record.InSync = map[string]string{"n1": first.StartID}
+	a.write(t, record)
+	a.exec(t, "SET GLOBAL read_only=0")
+	time.Sleep(2 * isolationEvery)
+	if got := a.variable(t, "report_user"); got != first.StartID {
+		t.Fatal("a member was ended")
+	}
+	record.Epoch, record.InSync = 3, nil
+	a.write(t, record)
+	eventually(t, "the replaced primary is killed", func() bool {
+		return decode[Death](t, a.reg.Register, deadKey(1, first.StartID)).Node == "n1"
+	})
+	if second := a.awaitRunning(t, first.StartID); !strings.Contains(second.Doing, "SLAVE") {
+		t.Errorf("it came back as %+v", second)
+	}
+}
+
 // TestAgentWithoutRegister: a primary that has neither register nor replica is killed, and one that lost its record stays down.
 func TestAgentWithoutRegister(t *testing.T) {
 	t.Parallel()

@@ -210,6 +210,9 @@ func TestHeal(t *testing.T) {
 			delete(s.Record.InSync, "b")
 			see(s, "b", func(seen *Seen) { seen.SQLErrno = 1950 })
 		}), ""},
+		{"outside, a primary that was replaced by order", after(0, "", outside(true, 0)), "join b"},
+		{"outside, an old primary that takes writes", after(0, "", outside(false, 0)), ""},
+		{"outside, an old primary with commits that wait", after(0, "", outside(true, 1)), ""},
 		{"joining, caught up", after(0, "", joining(9, 1)), "admit b"},
 		{"joining, something not received", after(0, "", joining(8, 8)), ""},
 	} {
@@ -221,6 +224,16 @@ func TestHeal(t *testing.T) {
 			if strings.Join(got, ", ") != tc.want {
 				t.Errorf("%q, want %q", got, tc.want)
 			}
+		})
+	}
+}
+
+// outside makes b a primary of an epoch that is over.
+func outside(readOnly bool, waiting int) func(*State) {
+	return func(s *State) {
+		delete(s.Record.InSync, "b")
+		see(s, "b", func(seen *Seen) {
+			seen.SemiSync.PrimaryEnabled, seen.ReadOnly, seen.SemiSync.WaitSessions = true, readOnly, waiting
 		})
 	}
 }

@@ -94,6 +94,11 @@ func TestClusterUpAndDown(t *testing.T) {
 		}
 	}
 
+	out, err := command(t, m.env, "cluster", "--data", m.folder, "cut", "s1n1")
+	if err == nil || !strings.Contains(out+err.Error(), "without relays") {
+		t.Errorf("a node was cut off without a relay: %v\n%s", err, out)
+	}
+
 	m.run(t, "kill", "s1n1")
 	eventually(t, "the shard takes writes again", func() bool {
 		r, err := c.send(t, "POST", "/v1/owners/user-1/lots", "credit-2", creditBody("r2", 100))
@@ -143,6 +148,31 @@ func TestClusterUpAndDown(t *testing.T) {
 	if _, err := os.Stat(m.folder); !os.IsNotExist(err) {
 		t.Errorf("the folder is still there: %v", err)
 	}
+}
+
+// TestClusterCut cuts a primary off in both directions. Another one takes its place, and it comes back when it is healed.
+func TestClusterCut(t *testing.T) {
+	m := newOneMachine(t)
+	m.run(t, "up", "--shards", "1", "--instances", "1", "--relays")
+	state := m.state(t)
+	c := caller{"http://" + m.process(t, state, "instance-1").Address, state.APIKey}
+	c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100))
+	m.run(t, "cut", "s1n1")
+	if text := m.run(t, "status"); !strings.Contains(text, "s1n1  CUT") {
+		t.Errorf("the status does not say that it is cut:\n%s", text)
+	}
+	eventually(t, "the shard takes writes without it", func() bool {
+		r, err := c.send(t, "POST", "/v1/owners/user-1/lots", "credit-2", creditBody("r2", 100))
+		return err == nil && r.status == http.StatusCreated
+	})
+	if r := c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100)); !r.replayed {
+		t.Errorf("the first credit is unknown: %s", r.body)
+	}
+	m.run(t, "heal", "s1n1")
+	eventually(t, "the old primary is back", func() bool {
+		text := m.run(t, "status")
+		return strings.Contains(text, "epoch 2, SERVING") && strings.Count(text, " yes ") == 2 && !strings.Contains(text, "CUT")
+	})
 }
 
 // databasesIn lists the processes whose command line names the folder.

@@ -38,10 +38,10 @@ func (p *program) benchDrill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Break primaries of a whole cluster under load, and compare what clients were told with what the nodes have",
-		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9, SIGSTOP (hang), SIGSTOP of its\n" +
-			"agent as well (hang-agent), a network in which nothing passes (cut), or an ordered switchover. The latter but one are undone\n" +
-			"when the shard serves again. For each client the longest time between two acknowledged writes counts. Afterwards every operation\n" +
-			"and every row of all nodes is compared with what clients were told. The raw history is kept.",
+		Long: "Start a cluster of its own, write to it, and break the primary of one shard after the other: kill -9 (kill), SIGSTOP (hang),\n" +
+			"SIGSTOP of its agent as well (hang-agent), a network in which nothing reaches or leaves it (cut), or an ordered switchover.\n" +
+			"hang-agent and cut are undone when the shard serves again. For each client the longest time between two acknowledged writes\n" +
+			"counts. Afterwards every operation and every row of all nodes is compared with what clients were told. The raw history is kept.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.drill(cmd.Context(), folder, how, keep, shards, instances, o)
@@ -59,34 +59,11 @@ func (p *program) benchDrill() *cobra.Command {
 	return cmd
 }
 
-func (p *program) drill(ctx context.Context, folder, how string, keep bool, shards, instances int, o bench.DrillOptions) (err error) {
-	home := filepath.Join(folder, "cluster")
+// drill ends with a line that programs can read, whatever the result is.
+func (p *program) drill(ctx context.Context, folder, how string, keep bool, shards, instances int, o bench.DrillOptions) error {
 	o.Folder = filepath.Join(folder, how+"-"+time.Now().UTC().Format("20060102T150405"))
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	state, err := cluster.Up(ctx, cluster.Options{
-		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Relays: how == breakCut,
-		Say: p.clusterSay(time.Now()),
-	})
-	defer func() { err = errors.Join(err, cluster.Down(home, err == nil && !keep, p.clusterSay(time.Now()))) }()
-	if err != nil {
-		return err
-	}
-	reg, err := state.OpenRegister(ctx, drillRegisterPatience)
-	if err != nil {
-		return err
-	}
-	defer reg.Close() //nolint:errcheck // nothing is lost
-	breaker, err := breakers(how, state, reg)
-	if err != nil {
-		return err
-	}
-	r, err := bench.Drill(ctx, p.out, bench.DrillTarget{
-		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN,
-	}, o)
-	if err != nil {
+	r, err := p.drillCluster(ctx, filepath.Join(folder, "cluster"), how, keep, shards, instances, o)
+	if r.Kills == 0 {
 		return err
 	}
 	p.printf("\nwrites %d\ngap of clients whose last write was decided: %s\n"+
@@ -95,10 +72,40 @@ func (p *program) drill(ctx context.Context, folder, how string, keep bool, shar
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	p.printf("kills=%d gap_p50_ms=%.0f gap_p99_ms=%.0f gap_max_ms=%.0f undecided_p99_ms=%.0f lost=%d duplicated=%d contradicted=%d dirty=%d\n",
 		r.Kills, ms(r.Gaps.P50), ms(r.Gaps.P99), ms(r.Gaps.Max), ms(r.Undecided.P99), r.Lost, r.Duplicated, r.Contradicts, r.Dirty)
-	if r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
-		return errors.New("what clients were told is not what the nodes have")
+	return err
+}
+
+// drillCluster makes a cluster, and removes it if nothing was found that has to be looked into.
+func (p *program) drillCluster(ctx context.Context, home, how string, keep bool, shards, instances int, o bench.DrillOptions,
+) (r bench.DrillResult, err error) {
+	program, err := os.Executable()
+	if err != nil {
+		return r, err
 	}
-	return nil
+	state, err := cluster.Up(ctx, cluster.Options{
+		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Relays: how == breakCut,
+		Say: p.clusterSay(time.Now()),
+	})
+	defer func() { err = errors.Join(err, cluster.Down(home, err == nil && !keep, p.clusterSay(time.Now()))) }()
+	if err != nil {
+		return r, err
+	}
+	reg, err := state.OpenRegister(ctx, drillRegisterPatience)
+	if err != nil {
+		return r, err
+	}
+	defer reg.Close() //nolint:errcheck // nothing is lost
+	breaker, err := breakers(how, state, reg)
+	if err != nil {
+		return r, err
+	}
+	r, err = bench.Drill(ctx, p.out, bench.DrillTarget{
+		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN,
+	}, o)
+	if err == nil && r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
+		err = errors.New("what clients were told is not what the nodes have")
+	}
+	return r, err
 }
 
 // breaker breaks a primary, and returns what repairs it.

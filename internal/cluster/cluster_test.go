@@ -38,6 +38,44 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestRelays: everybody else reaches a node over the relay, and a relay that is started again knows who is cut.
+func TestRelays(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s, err := plan(folder, 1, 1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.configure(), s.save(), s.Cut(t.Context(), "s1n2")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range again.relayConfig(again.relay()).Nodes {
+		agent := again.agents(1)[i]
+		config := again.agentConfig(agent)
+		if n.Cut != (n.Name == "s1n2") || n.Account != "repl_"+n.Name {
+			t.Errorf("the relay knows %+v", n)
+		}
+		if n.Database.Listen != config["address"] || n.Database.Server != config["listen"] || config["address"] == config["listen"] {
+			t.Errorf("the relay of %s passes %+v, its agent has %v at %v", n.Name, n.Database, config["listen"], config["address"])
+		}
+		for j, link := range n.Register {
+			if link.Server != again.of(KindEtcd)[j].Address || !strings.Contains(config["register"].(string), link.Listen) {
+				t.Errorf("the agent of %s reaches the register at %v, the relay passes %+v", n.Name, config["register"], link)
+			}
+		}
+	}
+	if err := again.Heal(t.Context(), "s1n9"); err == nil || !strings.Contains(err.Error(), "there are s1n1, s1n2, s1n3") {
+		t.Errorf("an unknown node: %v", err)
+	}
+	if without, err := plan(t.TempDir(), 1, 1, false); err != nil || !errors.Is(without.Cut(t.Context(), "s1n1"), ErrNoRelays) {
+		t.Errorf("a node was cut off without a relay, %v", err)
+	}
+}
+
 // TestStateFile: it survives, and nobody else reads what is in it, nor in the configurations.
 func TestStateFile(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNoRelays says that nothing can be cut.
-var ErrNoRelays = errors.New("this cluster was made without relays, so no node can be cut off; make one with `statesvc cluster up --relays`")
+var ErrNoRelays = errors.New("this cluster was made without relays, so nothing can be cut; make one with `statesvc cluster up --relays`")
 
 // relay is the process that all nodes are reached over; nil: there is none.
 func (s *State) relay() *Process {

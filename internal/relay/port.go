@@ -81,12 +81,14 @@ type port struct {
 	link     Link
 	listener *net.TCPListener
 
+	accepting sync.Mutex // held while a connection is being accepted
+
 	mu      sync.Mutex
 	fillers map[string]net.Conn // by their own address; they keep others out
 }
 
-func listen(link Link) (*port, error) {
-	listener, err := net.Listen("tcp", link.Listen)
+func listen(ctx context.Context, link Link) (*port, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", link.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -104,18 +106,18 @@ func (p *port) close() {
 
 // block makes new connections hang: nobody accepts them, and with the queue of those that wait to be accepted full, the kernel drops
 // what asks for another one, and says nothing. Closing the port would refuse them, which is the opposite of silence.
-func (p *port) block() error {
+func (p *port) block(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := errors.Join(p.listener.SetDeadline(time.Unix(1, 0)), p.setBacklog(0)); err != nil {
 		return err
 	}
+	p.accepting.Lock() // whoever has not seen the deadline yet would take a filler away
+	defer p.accepting.Unlock()
 	for range fillers {
-		conn, err := net.DialTimeout("tcp", p.link.Listen, fillTimeout)
-		if err != nil {
-			return nil //nolint:nilerr // it is full
+		if conn, err := (&net.Dialer{Timeout: fillTimeout}).DialContext(ctx, "tcp", p.link.Listen); err == nil { // else it is full
+			p.fillers[conn.LocalAddr().String()] = conn
 		}
-		p.fillers[conn.LocalAddr().String()] = conn
 	}
 	return nil
 }
@@ -149,10 +151,16 @@ func (p *port) isFiller(conn net.Conn) bool {
 	return ours
 }
 
+func (p *port) accept() (net.Conn, error) {
+	p.accepting.Lock()
+	defer p.accepting.Unlock()
+	return p.listener.Accept()
+}
+
 // serve accepts until the port is closed.
 func (p *port) serve(ctx context.Context, work *sync.WaitGroup, own *gate, logins map[string]*gate) {
 	for own.await(ctx) {
-		conn, err := p.listener.Accept()
+		conn, err := p.accept()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue // the gate is shut

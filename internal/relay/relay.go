@@ -69,7 +69,7 @@ func New(cfg Config) (*Relay, error) {
 func (r *Relay) open(n Node) error {
 	one := r.nodes[n.Name]
 	for _, link := range append([]Link{n.Database}, n.Register...) {
-		p, err := listen(link)
+		p, err := listen(r.life, link)
 		if err != nil {
 			return fmt.Errorf("relay of %s: %w", n.Name, err)
 		}
@@ -110,7 +110,7 @@ func (r *Relay) Cut(name string) error {
 		n.gate.shut()
 		var all errgroup.Group
 		for _, p := range n.ports {
-			all.Go(p.block)
+			all.Go(func() error { return p.block(r.life) })
 		}
 		return all.Wait()
 	})
