@@ -30,6 +30,7 @@ const (
 	agentRetryEvery   = 200 * time.Millisecond // while the register does not answer, or there is no order
 	agentPingEvery    = 20 * time.Millisecond  // while the database starts
 	isolationEvery    = 500 * time.Millisecond
+	deposedLimit      = time.Second      // longer than the record is old that an agent knows
 	isolationLimit    = 3 * time.Second  // without register, after which a primary without a replica is ended
 	shutdownPatience  = 20 * time.Second // of a clean end of a replica
 	deathPatience     = 2 * time.Second  // to report a death when the agent itself is told to end
@@ -103,6 +104,8 @@ type life struct {
 	process   *scratch.Process
 	opened    uint64 // epoch in which the record called this run the primary of a serving shard
 	fenced    uint64 // epoch for which it was killed
+
+	deposedAt time.Time // since when it takes writes although the record has another primary; zero: it does not
 }
 
 // NewAgent checks the configuration. Run does the work.
@@ -459,6 +462,10 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	if err := a.noteDurability(state); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "cannot remember that the database leaves files unsynced", "error", err)
 	}
+	if epoch := a.deposed(one, state); epoch > 0 {
+		a.cfg.Log.ErrorContext(ctx, "killing a primary whose epoch ended unseen", "start_id", one.startID, "epoch", epoch)
+		return one.process.Kill()
+	}
 	age := a.cfg.Now().Sub(a.mirror.FreshAt())
 	if age < isolationLimit || state.readOnly || state.clients > 0 {
 		return nil
@@ -466,6 +473,27 @@ func (a *Agent) lookAfter(ctx context.Context, one *life) error {
 	a.cfg.Log.ErrorContext(ctx, "killing a primary without register and replicas", "start_id", one.startID,
 		"register_age_ms", age.Milliseconds())
 	return one.process.Kill()
+}
+
+// deposed returns the epoch of another primary if the database has taken writes beside it for a while: an agent that was asleep sees the
+// record as it is now, and not that the epoch was ended. Such a database can neither be made a replica, because what waits in it would be
+// answered, nor come to its end by itself. A record that is a moment old may still have the former primary, hence the while.
+func (a *Agent) deposed(one *life, state agentView) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, now := a.record, a.cfg.Now()
+	if r == nil || r.Primary == a.cfg.Node || state.readOnly || r.External || r.Phase == shard.PhaseFencing {
+		one.deposedAt = time.Time{}
+		return 0
+	}
+	if one.deposedAt.IsZero() {
+		one.deposedAt = now
+	}
+	if now.Sub(one.deposedAt) < deposedLimit {
+		return 0
+	}
+	one.fenced = r.Epoch
+	return r.Epoch
 }
 
 // end stops the database because the agent is told to stop. A replica shuts down; a primary is killed, because a shutdown would

@@ -284,6 +284,28 @@ func TestAgentKeepsItsRole(t *testing.T) {
 	}
 }
 
+// TestAgentMissesTheFencing: an agent that was asleep while its primary was deposed kills it all the same, as long as it takes writes.
+// What is read-only may be on its way to become a replica.
+func TestAgentMissesTheFencing(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, nil)
+	first := a.awaitRunning(t, "")
+	a.write(t, Record{Record: shard.Record{Epoch: 1, Phase: shard.PhaseServing, Primary: "n1"}, PrimaryStart: first.StartID})
+	a.write(t, Record{
+		Record: shard.Record{Epoch: 2, Phase: shard.PhaseServing, Primary: "n2"}, PrimaryStart: "another",
+		Joining: map[string]string{"n1": first.StartID},
+	})
+	time.Sleep(deposedLimit + 2*isolationEvery)
+	if death := decode[Death](t, a.reg.Register, deadKey(1, first.StartID)); death.Node != "" {
+		t.Fatalf("a replica was killed: %+v", death)
+	}
+	a.exec(t, "SET GLOBAL read_only=0")
+	eventually(t, "the deposed primary is killed", func() bool {
+		death := decode[Death](t, a.reg.Register, deadKey(1, first.StartID))
+		return death.Node == "n1" && strings.Contains(death.How, "epoch 2")
+	})
+}
+
 // TestAgentReportsACrash: a primary that dies by itself is reported within moments, waits, and comes back as what the order says.
 func TestAgentReportsACrash(t *testing.T) {
 	t.Parallel()

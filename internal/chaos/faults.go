@@ -208,7 +208,9 @@ var controlFaults = []fault{
 		w.kill(w.state.LeadingController(ctx, w.reg))
 		return pause(ctx, w.some(nap))
 	}},
-	{"kill-controller-and-primary", true, onLeaders(func(w *world, r failover.Record, controller, _ string) { w.kill(controller, r.Primary) })},
+	{"kill-controller-and-primary", true, onLeaders(func(w *world, r failover.Record, controller, _ string) {
+		w.kill(controller, r.Primary)
+	})},
 	{"pause-controller", false, onLeaders(func(w *world, _ failover.Record, controller, _ string) {
 		w.pause(controller)
 		time.Sleep(nap)
