@@ -157,7 +157,7 @@ func newRun(id string, at time.Time) Run {
 	return Run{
 		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]string{},
 		Following: map[string]bool{},
-		Refused: map[string]Refused{},
+		Refused:   map[string]Refused{},
 	}
 }
 

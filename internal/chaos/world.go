@@ -227,9 +227,9 @@ func (w *world) named(kind cluster.Kind) (names []string) {
 	return names
 }
 
-// other is a random process of a kind that is not the given one.
-func (w *world) other(kind cluster.Kind, not string) string {
-	names := slices.DeleteFunc(w.named(kind), func(name string) bool { return name == not })
+// instance is one of them.
+func (w *world) instance() string {
+	names := w.named(cluster.KindInstance)
 	return names[w.dice.IntN(len(names))]
 }
 
