@@ -313,7 +313,7 @@ func TestJudge(t *testing.T) {
 	} {
 		process, err := scratch.StartProcess(exec.Command("sleep", "60"))
 		must(t, err)
-		one := &life{startID: "mine", process: process, opened: 3, named: 3}
+		one := &life{startID: "mine", process: process, opened: 3}
 		a := &Agent{cfg: AgentConfig{Node: "n1", Log: slog.New(slog.DiscardHandler)}, current: one}
 		a.fence(tc.record)
 		killed := one.fenced > 0

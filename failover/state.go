@@ -33,6 +33,7 @@ type Seen struct {
 	Misses     int       // probes that got no answer since then
 	Refused    int       // of these, connections that were refused
 	ReceivedAt time.Time // when a replica was last seen to have received anything
+	StallsAt   time.Time // since when commits wait and none was acknowledged; zero: none waits, or they go on
 }
 
 // Run is what this controller has done since it decided on the record's epoch. It is not stored: a controller that takes over
@@ -77,7 +78,9 @@ func (seen Seen) noted(p probed) Seen {
 		if p.status.ReceivedMark != seen.ReceivedMark {
 			received = p.now
 		}
-		return Seen{Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt}
+		return Seen{
+			Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt, StallsAt: seen.stalls(p),
+		}
 	}
 	if seen.Misses++; seen.FailingAt.IsZero() {
 		seen.FailingAt = p.began
@@ -86,6 +89,18 @@ func (seen Seen) noted(p probed) Seen {
 		seen.Refused++
 	}
 	return seen
+}
+
+// stalls returns since when commits of the node wait without any being acknowledged.
+func (seen Seen) stalls(p probed) time.Time {
+	before, now := seen.SemiSync, p.status.SemiSync
+	switch {
+	case now.WaitSessions == 0 || before.WaitSessions == 0 || now.YesTx != before.YesTx || p.status.StartID != seen.StartID:
+		return time.Time{}
+	case seen.StallsAt.IsZero():
+		return p.now
+	}
+	return seen.StallsAt
 }
 
 // probed is how a probe went.

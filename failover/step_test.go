@@ -38,6 +38,41 @@ func lose(s *State, io string) {
 	}
 }
 
+// TestStalls: only a primary on which commits wait, and none goes on, from one answer to the next.
+func TestStalls(t *testing.T) {
+	t.Parallel()
+	answer := func(startID string, waits int, acknowledged uint64) (s Status) {
+		s.StartID, s.SemiSync.WaitSessions, s.SemiSync.YesTx = startID, waits, acknowledged
+		return s
+	}
+	var seen Seen
+	for i, step := range []struct {
+		status Status
+		want   int // the step since which it stalls; 0: it does not
+	}{
+		{answer("a#1", 0, 5), 0},
+		{answer("a#1", 1, 5), 0},
+		{answer("a#1", 1, 5), 2},
+		{answer("a#1", 2, 5), 2},
+		{answer("a#1", 2, 6), 0},
+		{answer("a#1", 1, 6), 5},
+		{answer("a#1", 0, 6), 0},
+		{answer("a#1", 1, 6), 0},
+		{answer("a#1", 1, 6), 8},
+		{answer("a#2", 1, 6), 0},
+	} {
+		now := scriptStart.Add(time.Duration(i) * time.Second)
+		seen = seen.noted(probed{began: now, now: now, status: step.status})
+		want := time.Time{}
+		if step.want > 0 {
+			want = scriptStart.Add(time.Duration(step.want) * time.Second)
+		}
+		if !seen.StallsAt.Equal(want) {
+			t.Errorf("step %d: it stalls since %v, want %v", i, seen.StallsAt, want)
+		}
+	}
+}
+
 func TestSuspicion(t *testing.T) {
 	long := 400 * time.Millisecond
 	refused := func(n int) func(*State) {
@@ -78,6 +113,15 @@ func TestSuspicion(t *testing.T) {
 			see(s, "b", func(seen *Seen) { seen.ReceivedAt = scriptStart })
 		}), ""},
 		{"nobody answers", after(long, "abc", nil), ""},
+		{"an acknowledgement was lost", after(stallAfter, "", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.StallsAt = scriptStart })
+		}), "was lost"},
+		{"an acknowledgement is late", after(stallAfter-1, "", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.StallsAt = scriptStart })
+		}), ""},
+		{"an acknowledgement has yet to be given", after(stallAfter, "", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.StallsAt, seen.Executed.Seq = scriptStart, seen.Executed.Seq+1 })
+		}), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := tc.state.suspicion(); (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {

@@ -16,7 +16,8 @@ const (
 	answerAgeMax = 350 * time.Millisecond // a node whose newest answer is older is not judged by it
 	hangAfter    = 300 * time.Millisecond // without an answer, and without anything received: three beats, six probes
 	missesMin    = 3
-	refusedMin   = 2 // one refusal may be a full backlog, unless an instance has met another
+	stallAfter   = 2 * time.Second // an acknowledgement that a replica can still give comes in milliseconds
+	refusedMin   = 2               // one refusal may be a full backlog, unless an instance has met another
 
 	ioRunning = "Yes" // of Slave_IO_Running; "Connecting" and "No" mean that nothing arrives
 )
@@ -37,8 +38,18 @@ func (s *State) suspicion() string {
 		return fmt.Sprintf("it refused %d connections and is alone: it has to be started again", seen.Refused)
 	case s.hangs(seen):
 		return fmt.Sprintf("%d probes got no answer and no replica received anything for %s", seen.Misses, hangAfter)
+	case s.stalls(seen):
+		return fmt.Sprintf("commits wait for an acknowledgement that was lost, as a replica has had everything for %s", stallAfter)
 	}
 	return ""
+}
+
+// stalls says that commits of the primary wait for ever. A replica whose connection ends after it has received a transaction and before
+// its acknowledgement has arrived asks for what comes next when it is back, and acknowledges only that; but nothing comes next, because
+// all other commits wait behind that one. The replica has it, so a failover finds it done.
+func (s *State) stalls(seen Seen) bool {
+	return s.answers(s.Record.Primary, s.Record.PrimaryStart) && !seen.StallsAt.IsZero() && s.Now.Sub(seen.StallsAt) >= stallAfter &&
+		s.anyMember(s.isReady)
 }
 
 // refuses says that the primary refuses connections, and not only one that may have found its backlog full.

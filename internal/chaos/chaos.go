@@ -77,7 +77,8 @@ type world struct {
 	transport *http.Transport
 	dice      *rand.Rand // of the schedule
 	paused    map[string]bool
-	round     string // for messages
+	killed    map[string]bool // in this round
+	round     string          // for messages
 
 	mu     sync.Mutex
 	epochs map[string]uint64
@@ -90,7 +91,7 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		return Result{}, err
 	}
 	w := &world{
-		Options: o, dice: rand.New(rand.NewPCG(o.Seed, 1)), paused: map[string]bool{}, epochs: map[string]uint64{},
+		Options: o, dice: rand.New(rand.NewPCG(o.Seed, 1)), paused: map[string]bool{}, killed: map[string]bool{}, epochs: map[string]uint64{},
 		transport: &http.Transport{MaxIdleConnsPerHost: 2 * o.Owners * callersPerOwner},
 	}
 	defer w.transport.CloseIdleConnections()

@@ -3,8 +3,8 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -109,20 +109,15 @@ func (w *world) replay(ctx context.Context, h *history, broken, whole time.Time)
 }
 
 func (w *world) linearize(h *history) {
-	for _, op := range h.ops {
-		if op.Output.(linear.Outcome).Unknown {
-			op.Return = math.MaxInt64
-		}
-	}
 	result := porcupine.CheckOperationsTimeout(linear.Model, h.ops, searchPatience)
 	if result == porcupine.Ok {
 		return
 	}
 	slices.SortFunc(h.ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-	lines := ""
+	var lines strings.Builder
 	for _, op := range h.ops {
-		lines += fmt.Sprintf("%12d %20d  %+v → %+v\n", op.Call, op.Return, op.Input, op.Output)
+		fmt.Fprintf(&lines, "%12d %20d  %+v → %+v\n", op.Call, op.Return, op.Input, op.Output)
 	}
-	w.keep(h.owner+".history", lines)
+	w.keep(h.owner+".history", lines.String())
 	w.contradict("no order explains the replies to %s (%s); see %s.history", h.owner, result, h.owner)
 }

@@ -177,7 +177,7 @@ var stepFaults = []fault{
 		time.Sleep(w.some(nap))
 	})},
 	{"kill-instance-in-fencing", true, atPhase(shard.PhaseFencing, func(_ context.Context, w *world, _ failover.Record) {
-		w.kill(w.other(cluster.KindInstance, ""))
+		w.kill(w.instance())
 	})},
 	{"kill-member-in-fencing", true, atPhase(shard.PhaseFencing, func(ctx context.Context, w *world, _ failover.Record) {
 		w.kill(w.state.LeadingMember(ctx))
@@ -208,7 +208,9 @@ var controlFaults = []fault{
 		w.kill(w.state.LeadingController(ctx, w.reg))
 		return pause(ctx, w.some(nap))
 	}},
-	{"kill-controller-and-primary", true, onLeaders(func(w *world, r failover.Record, controller, _ string) { w.kill(controller, r.Primary) })},
+	{"kill-controller-and-primary", true, onLeaders(func(w *world, r failover.Record, controller, _ string) {
+		w.kill(controller, r.Primary)
+	})},
 	{"pause-controller", false, onLeaders(func(w *world, _ failover.Record, controller, _ string) {
 		w.pause(controller)
 		time.Sleep(nap)
@@ -241,17 +243,17 @@ var controlFaults = []fault{
 		time.Sleep(w.some(nap))
 	})},
 	{"kill-instance", false, func(_ context.Context, w *world, _ int) error {
-		w.kill(w.other(cluster.KindInstance, ""))
+		w.kill(w.instance())
 		time.Sleep(w.some(nap))
 		return nil
 	}},
 	{"pause-instance", false, func(_ context.Context, w *world, _ int) error {
-		w.pause(w.other(cluster.KindInstance, ""))
+		w.pause(w.instance())
 		time.Sleep(nap)
 		return nil
 	}},
 	{"pause-instance-kill-primary", true, onRecord(func(w *world, r failover.Record) {
-		w.pause(w.other(cluster.KindInstance, ""))
+		w.pause(w.instance())
 		time.Sleep(w.some(blink))
 		w.kill(r.Primary)
 		time.Sleep(nap)

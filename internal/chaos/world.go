@@ -170,14 +170,22 @@ func (w *world) repair() error {
 		_ = w.resume(name) // it may have been killed meanwhile
 	}
 	for _, p := range w.state.Processes {
+		if w.killed[p.Name] {
+			errs = append(errs, w.state.AwaitEnd(p.Name, endPatience))
+		}
 		errs = append(errs, w.state.Start(p.Name, w.Program, w.Env))
 	}
+	clear(w.killed)
 	return errors.Join(errs...)
 }
+
+// endPatience is for a process that was killed with a lot of memory on a busy machine.
+const endPatience = 10 * time.Second
 
 // kill ends processes at the same time, as nearly as that can be done. One that has ended by itself needs no end.
 func (w *world) kill(names ...string) {
 	for _, name := range names {
+		w.killed[name] = true
 		_ = w.state.Kill(name)
 	}
 }
@@ -219,9 +227,9 @@ func (w *world) named(kind cluster.Kind) (names []string) {
 	return names
 }
 
-// other is a random process of a kind that is not the given one.
-func (w *world) other(kind cluster.Kind, not string) string {
-	names := slices.DeleteFunc(w.named(kind), func(name string) bool { return name == not })
+// instance is one of them.
+func (w *world) instance() string {
+	names := w.named(cluster.KindInstance)
 	return names[w.dice.IntN(len(names))]
 }
 

@@ -46,7 +46,7 @@ type holdOf struct {
 }
 
 // step is the sequential model: what an owner's next reply is if nobody else is there.
-func (o owner) step(a Action) (Outcome, owner) {
+func step(o owner, a Action) (Outcome, owner) {
 	if answer, seen := o.answers[a.Key]; seen {
 		return answer, o
 	}
@@ -109,7 +109,7 @@ func (o *owner) done(balance bool) Outcome {
 var Model = porcupine.Model{
 	Init: func() any { return owner{holds: map[string]holdOf{}, answers: map[string]Outcome{}} },
 	Step: func(state, input, output any) (bool, any) {
-		answer, next := state.(owner).step(input.(Action))
+		answer, next := step(state.(owner), input.(Action))
 		heard := output.(Outcome)
 		return heard.Unknown || heard == answer, next
 	},

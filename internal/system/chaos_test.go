@@ -84,10 +84,16 @@ func TestC22AnswersSurviveFailovers(t *testing.T) {
 		"kill-controller-in-fencing",     // the next one goes on in the middle
 		"switchover",                     // ordered, so nobody is killed
 	}})
+	if result.Longest() > recoveryMax {
+		t.Errorf("a recovery took %s", result.Longest())
+	}
 	if result.Failovers < result.Faults {
 		t.Errorf("%d failovers in %d rounds", result.Failovers, result.Faults)
 	}
 }
+
+// recoveryMax is far more than a busy machine needs, and less than what a step that waits for its own patience takes.
+const recoveryMax = 40 * time.Second
 
 // A name that is not one of a fault is refused before anything is started.
 func TestChaosKnowsItsFaults(t *testing.T) {
