@@ -559,7 +559,7 @@ var mutants = []mutant{
 		edits: in("failover/settings.go", "wait_point=AFTER_SYNC", "wait_point=AFTER_COMMIT"),
 	},
 	{
-		name: "acknowledgements-are-waited-for", pkg: "./failover", tests: "TestFactsOfAcknowledgements",
+		name: "acknowledgements-are-waited-for", pkg: "./failover", tests: "TestFactsOfWaiting",
 		edits: in("failover/settings.go", "timeout=31536000000", "timeout=100"),
 	},
 	{
@@ -659,7 +659,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "agent-kills-what-was-replaced", pkg: "./failover", tests: "TestAgentMisses",
-		edits: in("failover/agent.go", "if replaced && (", "if false && ("),
+		edits: in("failover/agent.go", "if replaced && (", "if replaced && false && ("),
 	},
 	{
 		name: "agent-starts-in-the-ordered-role", pkg: "./failover", tests: "TestAgentReportsACrash",
