@@ -33,6 +33,7 @@ type Seen struct {
 	Misses     int       // probes that got no answer since then
 	Refused    int       // of these, connections that were refused
 	ReceivedAt time.Time // when a replica was last seen to have received anything
+	AnswersAt  time.Time // since when it answers every probe
 	StallsAt   time.Time // since when commits wait and none was acknowledged; zero: none waits, or they go on
 }
 
@@ -78,8 +79,13 @@ func (seen Seen) noted(p probed) Seen {
 		if p.status.ReceivedMark != seen.ReceivedMark {
 			received = p.now
 		}
+		answers := seen.AnswersAt
+		if seen.AnsweredAt.IsZero() || !seen.FailingAt.IsZero() {
+			answers = p.now
+		}
 		return Seen{
-			Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt, StallsAt: seen.stalls(p),
+			Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt, AnswersAt: answers,
+			StallsAt: seen.stalls(p),
 		}
 	}
 	if seen.Misses++; seen.FailingAt.IsZero() {

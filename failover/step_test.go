@@ -38,6 +38,22 @@ func lose(s *State, io string) {
 	}
 }
 
+// TestAnswers: who was silent answers anew.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	var seen Seen
+	for i, step := range []struct {
+		err  error
+		want int // the step since which it answers
+	}{{nil, 0}, {nil, 0}, {errAnswer, 0}, {nil, 3}, {nil, 3}} {
+		now := scriptStart.Add(time.Duration(i) * time.Second)
+		seen = seen.noted(probed{began: now, now: now, err: step.err})
+		if want := scriptStart.Add(time.Duration(step.want) * time.Second); !seen.AnswersAt.Equal(want) {
+			t.Errorf("step %d: it answers since %v, want %v", i, seen.AnswersAt, want)
+		}
+	}
+}
+
 // TestStalls: only a primary on which commits wait, and none goes on, from one answer to the next.
 func TestStalls(t *testing.T) {
 	t.Parallel()
@@ -116,6 +132,12 @@ func TestSuspicion(t *testing.T) {
 		{"an acknowledgement was lost", after(stallAfter, "", func(s *State) {
 			see(s, "a", func(seen *Seen) { seen.StallsAt = scriptStart })
 		}), "was lost"},
+		{"an acknowledgement comes when the replica wakes", after(stallAfter, "", func(s *State) {
+			see(s, "a", func(seen *Seen) { seen.StallsAt = scriptStart })
+			for _, node := range []string{"b", "c"} {
+				see(s, node, func(seen *Seen) { seen.AnswersAt = scriptStart.Add(time.Second) })
+			}
+		}), ""},
 		{"an acknowledgement is late", after(stallAfter-1, "", func(s *State) {
 			see(s, "a", func(seen *Seen) { seen.StallsAt = scriptStart })
 		}), ""},

@@ -46,10 +46,11 @@ func (s *State) suspicion() string {
 
 // stalls says that commits of the primary wait for ever. A replica whose connection ends after it has received a transaction and before
 // its acknowledgement has arrived asks for what comes next when it is back, and acknowledges only that; but nothing comes next, because
-// all other commits wait behind that one. The replica has it, so a failover finds it done.
+// all other commits wait behind that one. The replica has it, so a failover finds it done. One that was paused has just come back, and is
+// about to acknowledge, so it must have answered for as long.
 func (s *State) stalls(seen Seen) bool {
 	return s.answers(s.Record.Primary, s.Record.PrimaryStart) && !seen.StallsAt.IsZero() && s.Now.Sub(seen.StallsAt) >= stallAfter &&
-		s.anyMember(s.isReady)
+		s.anyMember(func(n string) bool { return s.isReady(n) && s.Now.Sub(s.Seen[n].AnswersAt) >= stallAfter })
 }
 
 // refuses says that the primary refuses connections, and not only one that may have found its backlog full.
