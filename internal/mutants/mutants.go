@@ -639,7 +639,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "broken-nodes-stay-out", pkg: "./failover", tests: "TestHeal",
-		edits: in("failover/heal.go", "(seen.IOErrno == errDiverged || seen.SQLErrno != 0)", "seen.IOErrno == errDiverged"),
+		edits: in("failover/heal.go", "seen.IOErrno != errDiverged && seen.SQLErrno == 0 && (", "seen.IOErrno != errDiverged && ("),
 	},
 	{
 		name: "a-switchover-promises-by-leadership", pkg: "./failover", tests: "TestQuiesced",
@@ -659,7 +659,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "agent-kills-what-was-replaced", pkg: "./failover", tests: "TestAgentMisses",
-		edits: in("failover/agent.go", "if replaced && (", "if replaced && false && ("),
+		edits: in("failover/agent.go", "case state.unsettled() && a.leftOut(one):", "case false:"),
 	},
 	{
 		name: "agent-starts-in-the-ordered-role", pkg: "./failover", tests: "TestAgentReportsACrash",
