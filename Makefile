@@ -64,6 +64,10 @@ bench-committer: deps ## measure the committer on a real MariaDB (ARGS="--flag .
 bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 	go run ./cmd/statesvc bench http $(ARGS)
 
+.PHONY: bench-machinery
+bench-machinery: deps ## measure what etcd, controllers and leases cost when nothing fails (ARGS="--flag ...")
+	go run ./cmd/statesvc bench machinery $(ARGS)
+
 .PHONY: soak
 soak: deps ## run under load for MINUTES=10, then check memory, goroutines and the books
 	go run ./cmd/statesvc bench soak --duration $(MINUTES)m $(ARGS)
