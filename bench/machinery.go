@@ -62,7 +62,11 @@ func Machinery(ctx context.Context, out io.Writer, t MachineryTarget, o Machiner
 
 func median(list []float64) float64 {
 	slices.Sort(list)
-	return list[len(list)/2]
+	middle := len(list) / 2
+	if len(list)%2 == 0 {
+		return (list[middle-1] + list[middle]) / 2
+	}
+	return list[middle]
 }
 
 // startPlain starts as many instances as the cluster has, with a register in a file.

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/statesvc/statesvc/internal/mariadb"
 	"github.com/statesvc/statesvc/internal/scratch"
+	"github.com/statesvc/statesvc/internal/testdb"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
@@ -82,9 +82,7 @@ func (f *flakyRegister) List(ctx context.Context, prefix string) ([]register.Ent
 
 func startAgent(t *testing.T, change func(*AgentConfig)) *agentUnderTest {
 	t.Helper()
-	if err := mariadb.Installed(); err != nil {
-		t.Skipf("NOT TESTED: %v", err)
-	}
+	testdb.NeedMariaDB(t)
 	file, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
 	if err != nil {
 		t.Fatal(err)

@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/statesvc/statesvc/internal/cluster"
-	"github.com/statesvc/statesvc/internal/mariadb"
+	"github.com/statesvc/statesvc/internal/testdb"
 )
 
 // oneMachine is a cluster of this binary. A shell takes it down when the test ends, however that happens.
@@ -22,30 +20,13 @@ type oneMachine struct {
 
 func newOneMachine(t *testing.T) *oneMachine {
 	t.Helper()
-	if err := mariadb.Installed(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("NOT TESTED, and CI=true: %v", err)
-		}
-		t.Skipf("NOT TESTED: %v", err)
-	}
+	testdb.NeedMariaDB(t)
 	m := &oneMachine{env: append(os.Environ(), asProgram+"=1"), folder: filepath.Join(t.TempDir(), "cluster")}
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := exec.Command("/bin/sh", "-c", `cat >/dev/null; exec "$1" cluster down --purge --data "$2"`, "sh", program, m.folder)
-	guard.Env, guard.SysProcAttr = m.env, &syscall.SysProcAttr{Setsid: true}
-	alive, err := guard.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := guard.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = alive.Close()
-		_ = guard.Wait() // an error says that there was nothing left to stop
-	})
+	testdb.TakeDown(t, program, m.env, m.folder)
 	return m
 }
 

@@ -2,46 +2,27 @@ package system_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/statesvc/statesvc/internal/chaos"
-	"github.com/statesvc/statesvc/internal/mariadb"
+	"github.com/statesvc/statesvc/internal/testdb"
 )
 
 // breakCluster plays rounds of chaos on a cluster of its own, and fails if a promise was not kept. A shell takes the cluster down when the
 // test is killed.
 func breakCluster(t *testing.T, o chaos.Options) chaos.Result {
 	t.Helper()
-	if err := mariadb.Installed(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("NOT TESTED, and CI=true: %v", err)
-		}
-		t.Skipf("NOT TESTED: %v", err)
-	}
+	testdb.NeedMariaDB(t)
 	path, err := plain()
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.Program, o.Folder, o.Env, o.Print = path, filepath.Join(t.TempDir(), "cluster"), os.Environ(), t.Logf
 	o.Shards, o.Instances, o.Owners = 2, 2, 12
-	guard := exec.Command("/bin/sh", "-c", `cat >/dev/null; exec "$1" cluster down --purge --data "$2"`, "sh", path, o.Folder)
-	guard.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	alive, err := guard.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := guard.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = alive.Close()
-		_ = guard.Wait() // an error says that there was nothing left to stop
-	})
+	testdb.TakeDown(t, path, o.Env, o.Folder)
 	result, err := chaos.Run(t.Context(), o)
 	if err != nil {
 		showLogs(t, o.Folder)

@@ -35,7 +35,7 @@ type Server struct {
 // killed, paused or restarted: other tests are using it.
 func MariaDB(t testing.TB) *Server {
 	t.Helper()
-	require(t, mariadb.Installed())
+	NeedMariaDB(t)
 	server, err := shared()
 	if err != nil {
 		t.Fatalf("start the shared mariadb server: %v", err)
@@ -46,7 +46,7 @@ func MariaDB(t testing.TB) *Server {
 // Start starts a server for this test alone and stops it at the end.
 func Start(t testing.TB, options mariadb.Options) *Server {
 	t.Helper()
-	require(t, mariadb.Installed())
+	NeedMariaDB(t)
 	server, err := mariadb.Start(t.Context(), options)
 	if err != nil {
 		t.Fatalf("start a mariadb server: %v", err)
