@@ -30,11 +30,10 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 	}
 	node := l.node(a.Node)
 	var err error
-	found := result{startID: r.heard()[a.Node]}
 	if a.Kind == Promote || a.Kind == Point {
 		r = s.ahead()
-		found.startID = r.PrimaryStart
 	}
+	found := result{link: r.link(a.Node)}
 	step := func(patience time.Duration, f func(context.Context) error) {
 		err = l.spoken(ctx, patience, node, r, s.startOf(a.Node), f)
 	}
@@ -53,7 +52,7 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		err = bounded(ctx, drainPatience, func(ctx context.Context) error { return l.point(ctx, node, a.Node, r) })
 	case Follow:
 		err = bounded(ctx, promotePatience, func(ctx context.Context) error {
-			if s.Run.Pointed[a.Node] == r.PrimaryStart && node.Start(ctx, r.Epoch) == nil {
+			if s.Run.Pointed[a.Node] == r.link(a.Node) && node.Start(ctx, r.Epoch, r.heard()[a.Node]) == nil {
 				return nil
 			}
 			return l.follow(ctx, node, a.Node, r)
@@ -67,6 +66,8 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		step(promotePatience, func(ctx context.Context) error { return node.Open(ctx, r.Epoch) })
 	case Attach:
 		err = bounded(ctx, promotePatience, func(ctx context.Context) error { return l.attach(ctx, node, a.Node, r) })
+	case Renew:
+		err = bounded(ctx, promotePatience, func(ctx context.Context) error { return l.renew(ctx, node, r, s.Seen[a.Node].StartID) })
 	case Refuse:
 		found.position, err = within(ctx, refusePatience, func(ctx context.Context) (GTID, error) { return l.refuse(ctx, a.Node, r) })
 	default:
@@ -173,6 +174,14 @@ func (l *loop) attach(ctx context.Context, node *Node, name string, r Record) er
 		return err
 	}
 	return l.lead(ctx, node, name, r)
+}
+
+// renew makes the appliers of a node that nobody counts on begin again, at what they have applied.
+func (l *loop) renew(ctx context.Context, node *Node, r Record, startID string) error {
+	if _, err := l.speak(ctx, node, r, startID); err != nil {
+		return err
+	}
+	return node.Renew(ctx, r.Epoch)
 }
 
 // point tells a sibling whom it will follow. It applies what it has before, because the candidate may still fail, and then it is the

@@ -88,11 +88,11 @@ func (r *Record) choose(candidate string, position GTID, run *Run) {
 // acknowledge all the same, if only the answer was lost, so it has to be heard until it has been locked out.
 func (r *Record) serve(s *State) {
 	for node, startID := range r.InSync {
-		if !s.Run.Following[node] {
+		if !s.follows(node) {
 			r.Joining = with(r.Joining, node, startID)
 		}
 	}
-	maps.DeleteFunc(r.InSync, func(node, _ string) bool { return !s.Run.Following[node] })
+	maps.DeleteFunc(r.InSync, func(node, _ string) bool { return !s.follows(node) })
 	r.Phase, r.Floor, r.Stuck, r.Boot = shard.PhaseServing, GTID{}, "", nil
 	r.NoTx = s.Run.NoTx
 }
@@ -116,8 +116,15 @@ func with(m map[string]string, key, value string) map[string]string {
 type result struct {
 	fenced   Fenced
 	position GTID
-	startID  string // that the action was about: the node's, or the candidate's
+	link     // that the action was about
 	noTx     uint64
+}
+
+// begun is what a run knows as soon as an action is under way.
+func (a Action) begun(run *Run) {
+	if a.Kind == Choose || a.Kind == Promote {
+		run.Chosen = election{candidate: a.Node, position: a.GTID}
+	}
 }
 
 // fact is what a run knows when an action has succeeded; nil if that is nothing.
@@ -130,17 +137,17 @@ func (a Action) fact(found result) func(*Run) {
 	case Quiesce:
 		return func(run *Run) { run.Quiesced = true }
 	case Promote:
-		return func(run *Run) { run.Promoted = found.startID }
+		return func(run *Run) { run.Promoted = found.primary }
 	case Point:
-		return func(run *Run) { run.Pointed[a.Node] = found.startID }
+		return func(run *Run) { run.Pointed[a.Node] = found.link }
 	case Follow:
-		return func(run *Run) { run.Following[a.Node] = true }
+		return func(run *Run) { run.Following[a.Node] = found.link }
 	case Establish:
 		return func(run *Run) { run.Proved, run.NoTx = true, found.noTx }
 	case Open:
 		return func(run *Run) { run.Opened = true }
 	case Refuse:
-		return func(run *Run) { run.Refused[a.Node] = Refused{found.startID, found.position} }
+		return func(run *Run) { run.Refused[a.Node] = Refused{found.replica, found.position} }
 	default:
 		return nil
 	}
@@ -159,9 +166,8 @@ func (s *State) startOf(node string) string {
 
 func newRun(id string, at time.Time) Run {
 	return Run{
-		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{}, Pointed: map[string]string{},
-		Following: map[string]bool{},
-		Refused:   map[string]Refused{},
+		ID: id, DecidedAt: at, Fenced: map[string]Fenced{}, Drained: map[string]GTID{},
+		Pointed: map[string]link{}, Following: map[string]link{}, Refused: map[string]Refused{},
 	}
 }
 

@@ -14,6 +14,14 @@ type election struct {
 	waits     string // why there is no candidate yet; for people
 }
 
+// election is the choice that this run has made, or would make now.
+func (s *State) election() election {
+	if s.Run.Chosen.candidate != "" {
+		return s.Run.Chosen
+	}
+	return s.elect()
+}
+
 // elect names the node that has everything that was acknowledged. It is the one that has received most of all possible
 // ackers, each of which must have been heard under the start id that the record has: one that was restarted may have lost what it had
 // acknowledged. The old primary, started again by order, has everything by itself.
@@ -30,6 +38,9 @@ func (s *State) elect() election {
 		fenced, ok := s.Run.Fenced[node]
 		if !ok || fenced.StartID != s.Record.heard()[node] {
 			continue // the floor suffices without it
+		}
+		if _, joining := s.Record.Joining[node]; joining && fenced.IOErrno == errDiverged {
+			continue // the primary did not let it in, so it has acknowledged nothing
 		}
 		if position := fenced.position(); best.position.diverged(position) {
 			return election{waits: fmt.Sprintf("split history: %s and %s at the same place", best.position, position)}
@@ -77,11 +88,13 @@ func (s *State) floorSuffices() bool {
 }
 
 // electable says that a node has everything up to the position and can be made to apply it. One that was lost after it had been
-// heard still counts for the position, but it would be waited for in vain.
+// heard, or whose appliers have stopped since, still counts for the position, but it would be waited for in vain.
 func (s *State) electable(node string, position GTID) bool {
 	fenced, heard := s.Run.Fenced[node]
 	startID, member := s.Record.InSync[node]
-	ready := fenced.SQLRunning || fenced.Executed.Compare(position) >= 0
+	seen := s.Seen[node]
+	applies := fenced.SQLRunning && (!s.fresh(node) || !seen.cannotApply())
+	ready := applies || fenced.Executed.Compare(position) >= 0 || s.Run.Drained[node].Compare(position) >= 0
 	return heard && member && fenced.StartID == startID && ready && fenced.position().Compare(position) >= 0 && s.lost(node, startID) == ""
 }
 

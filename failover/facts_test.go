@@ -230,6 +230,71 @@ func TestFactsOfStrictHistories(t *testing.T) {
 	}
 }
 
+// A replica whose appliers have waited for a lock in vain stops, and its fencing starts it again, with all that it has received. It does
+// so as well when the primary is dead.
+func TestFenceStartsStalledAppliers(t *testing.T) {
+	x := newTrio(t)
+	end := x.stall(t, 1, 1)
+	if fenced := x.fence(t, 2, "c1", 1)[1]; !fenced.SQLRunning || fenced.SQLErrno != 0 || fenced.Received != end {
+		t.Errorf("fenced: %+v, must have %s", fenced, end)
+	}
+	must(t, x.nodes[1].Drain(t.Context(), end))
+
+	x.exec(t, 1, "START SLAVE IO_THREAD")
+	x.eventually(t, 0, "n2 acknowledges", func(s Status) bool { return s.SemiSync.Clients == 2 })
+	end = x.stall(t, 1, 2)
+	x.servers[0].Kill(t)
+	x.eventually(t, 1, "it has lost the primary", func(s Status) bool { return s.IORunning != ioRunning })
+	if fenced := x.fence(t, 3, "c1", 1)[1]; !fenced.SQLRunning || fenced.Received != end {
+		t.Errorf("fenced: %+v, must have %s", fenced, end)
+	}
+	must(t, x.nodes[1].Drain(t.Context(), end))
+}
+
+// Appliers that are started while nothing is received begin a new relay log. So a fencing leaves them stopped, and only Renew starts them.
+func TestRenewForgetsWhatWasReceived(t *testing.T) {
+	x := newTrio(t)
+	end := x.stall(t, 1, 1)
+	x.exec(t, 1, "STOP SLAVE IO_THREAD")
+	if fenced := x.fence(t, 2, "c1", 1)[1]; fenced.SQLRunning || fenced.Received != end {
+		t.Errorf("fenced: %+v, must have %s", fenced, end)
+	}
+	must(t, x.nodes[1].Renew(t.Context(), 2))
+	if s := x.status(t, 1); !s.SQLRunning || s.Received == end {
+		t.Errorf("renewed: running %t, received %s", s.SQLRunning, s.Received)
+	}
+}
+
+// stall makes the appliers of a replica give up waiting for a lock, which is gone then. It returns what the replica has received.
+func (x *trio) stall(t *testing.T, i, seq int) GTID {
+	t.Helper()
+	ctx := t.Context()
+	x.exec(t, i, "SET GLOBAL slave_transaction_retries=0")
+	app := x.app(t, 0)
+	if _, err := app.ExecContext(ctx, markSQL, 1, seq); err != nil {
+		t.Fatal(err)
+	}
+	end := x.status(t, 0).Executed
+	x.eventually(t, i, "applied "+end.String(), func(s Status) bool { return s.Applied == end })
+	lock, err := x.roots[i].BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.ExecContext(ctx, "SELECT * FROM statesvc.marks FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.ExecContext(ctx, "DELETE FROM statesvc.marks"); err != nil {
+		t.Fatal(err)
+	}
+	end = x.status(t, 0).Executed
+	s := x.eventually(t, i, "stopped", func(s Status) bool { return !s.SQLRunning && s.Received == end })
+	if !s.stalled() || s.cannotApply() {
+		t.Errorf("stopped: %d %s", s.SQLErrno, s.SQLError)
+	}
+	must(t, lock.Rollback())
+	return end
+}
+
 // Every setting is known to the server under its name and has the value that we gave, and the accounts can be made at its start.
 func TestSettingsAreInForce(t *testing.T) {
 	list := Settings(NodeSettings{ServerID: 5, Domain: 6, StartID: "a:b:c", Boot: BootReplica})

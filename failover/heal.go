@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/statesvc/statesvc/shard"
 )
 
 // heal keeps the in-sync set true and as large as it can be while the shard serves: one change of the record at a time.
@@ -61,7 +63,7 @@ func (s *State) unfit(node string) string {
 	}
 	seen := s.Seen[node]
 	switch {
-	case s.fresh(node) && seen.SQLErrno != 0:
+	case s.fresh(node) && seen.cannotApply():
 		return fmt.Sprintf("it cannot apply: %d %s", seen.SQLErrno, seen.SQLError)
 	case s.fresh(node) && seen.IOErrno == errDiverged:
 		return "its history is not a part of the primary's: " + seen.IOError
@@ -79,10 +81,8 @@ func (s *State) recover(node string) (Action, bool) {
 		return Action{}, false
 	case (member || joining) && (s.refused(node) || s.unfit(node) != ""):
 		return Action{}, false
-	case !member && !joining && !seen.mayJoin():
-		return Action{}, false
 	case !member && !joining:
-		return Action{Kind: Join, Node: node}, true
+		return s.comeIn(node)
 	case !s.attached(seen):
 		return Action{Kind: Attach, Node: node}, true
 	case joining && s.caughtUp(seen):
@@ -91,11 +91,43 @@ func (s *State) recover(node string) (Action, bool) {
 	return Action{}, false
 }
 
-// mayJoin is false for a node whose history is another one, which has to be rebuilt; for one that cannot apply, which would be put out
-// at once; and for an old primary that does not know yet that
-// it is none: it has what nobody has acknowledged, and is not to follow before its agent has started it again.
-func (seen Seen) mayJoin() bool {
-	return seen.IOErrno != errDiverged && seen.SQLErrno == 0 && (!seen.SemiSync.PrimaryEnabled || seen.settled() == nil)
+// comeIn is the next step of a node outside of the set into it.
+func (s *State) comeIn(node string) (Action, bool) {
+	seen := s.Seen[node]
+	switch {
+	case seen.stalled() && seen.IOErrno != errDiverged:
+		return Action{Kind: Renew, Node: node}, true
+	case s.mayJoin(node):
+		return Action{Kind: Join, Node: node}, true
+	}
+	return Action{}, false
+}
+
+// mayJoin is false for a node whose history is another one, or may turn out to be, which has to be rebuilt; for one that cannot apply,
+// which would be put out at once; and for an old primary that does not know yet that it is none: it has what nobody has acknowledged,
+// and is not to follow before its agent has started it again.
+func (s *State) mayJoin(node string) bool {
+	seen, shared := s.Seen[node], s.shared()
+	other := seen.IOErrno == errDiverged || seen.Executed.Compare(shared) > 0 || seen.Executed.diverged(shared)
+	return !other && seen.SQLErrno == 0 && (!seen.SemiSync.PrimaryEnabled || seen.settled() == nil)
+}
+
+// shared is how far the history of the shard is known to more than one node, so that it stays the shard's if the primary is lost. A node
+// that has more, because it was started as a primary with what nobody has acknowledged, must not be one that has to be heard.
+func (s *State) shared() GTID {
+	if s.Record.Phase != shard.PhaseServing {
+		return s.Record.Floor
+	}
+	if len(s.Record.InSync) == 0 {
+		return s.Seen[s.Record.Primary].Executed
+	}
+	var best GTID
+	for node, startID := range s.Record.InSync {
+		if received := s.Seen[node].Received; s.answers(node, startID) && received.Compare(best) > 0 {
+			best = received
+		}
+	}
+	return best
 }
 
 // attached says that a node replicates from the primary and acknowledges to it.

@@ -120,6 +120,7 @@ func (l *loop) start(work *sync.WaitGroup, a Action, s State, rev int64) {
 		return
 	}
 	l.busy[a.key()] = true
+	a.begun(&l.run)
 	ctx := l.runCtx
 	work.Go(func() {
 		o := outcome{action: a, run: s.Run.ID, began: l.cfg.Now()}

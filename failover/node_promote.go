@@ -167,9 +167,20 @@ func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error 
 
 const startSQL = "START SLAVE"
 
-// Start starts a node that Follow has told to wait.
-func (n *Node) Start(ctx context.Context, epoch uint64) error {
-	return n.act(ctx, epoch, "start", func(ctx context.Context, conn *sql.Conn) error { return run(ctx, conn, startSQL) })
+// Renew starts the appliers of a node that was fenced and has stopped for a lock. The server begins a new relay log then, so it is for
+// nodes that have nothing that others might lack: those outside of the set.
+func (n *Node) Renew(ctx context.Context, epoch uint64) error {
+	return n.act(ctx, epoch, "renew", func(ctx context.Context, conn *sql.Conn) error { return run(ctx, conn, startAppliersSQL) })
+}
+
+// Start starts a node that Follow has told to wait. A process after that one, which acknowledges nothing, is refused with ErrNotFenced.
+func (n *Node) Start(ctx context.Context, epoch uint64, startID string) error {
+	return n.act(ctx, epoch, "start", func(ctx context.Context, conn *sql.Conn) error {
+		if n.held.startID != startID {
+			return fmt.Errorf("it was fenced as %q, not %q: %w", n.held.startID, startID, ErrNotFenced)
+		}
+		return run(ctx, conn, startSQL)
+	})
 }
 
 func (n *Node) mayFollow(ctx context.Context, conn *sql.Conn) error {

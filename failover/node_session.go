@@ -11,9 +11,10 @@ import (
 // session is the connection on which a controller acts on a node. It holds the server's lock, which is how a successor finds and kills
 // it, and writes nothing to the binary log unless it says so.
 type session struct {
-	conn   *sql.Conn
-	epoch  uint64
-	holder string
+	conn    *sql.Conn
+	epoch   uint64
+	holder  string
+	startID string // of the process at the other end; empty before it was fenced
 
 	life context.Context // ends when the session is taken away from what it is doing
 	end  context.CancelFunc
@@ -244,11 +245,13 @@ type Fenced struct {
 
 	IOStopped  bool
 	SQLRunning bool
+	IOErrno    int
 	SQLErrno   int
 	SQLError   string
 }
 
-// Fence claims the node and stops it from receiving, and thereby from acknowledging, while it goes on applying what it has. When all
+// Fence claims the node and stops it from receiving, and thereby from acknowledging, while it goes on applying what it has, or begins
+// to again if it had to stop for a lock. When all
 // possible ackers have been fenced, the old primary can acknowledge nothing: dead, hung or merely out of sight.
 func (n *Node) Fence(ctx context.Context, epoch uint64, holder string) (Fenced, error) {
 	if err := n.claim(ctx, epoch, holder); err != nil {
@@ -256,11 +259,15 @@ func (n *Node) Fence(ctx context.Context, epoch uint64, holder string) (Fenced, 
 	}
 	var fenced Fenced
 	err := n.act(ctx, epoch, "fence", func(ctx context.Context, conn *sql.Conn) error {
+		if err := n.applyAgain(ctx, conn); err != nil {
+			return err
+		}
 		if err := stopReceiving(ctx, conn); err != nil {
 			return err
 		}
 		status, err := n.ask(ctx, conn)
 		fenced = fencedOf(&status)
+		n.held.startID = status.StartID
 		if err == nil && !fenced.IOStopped {
 			err = fmt.Errorf("it still receives (%s): %w", status.IORunning, errAnswer)
 		}
@@ -269,12 +276,33 @@ func (n *Node) Fence(ctx context.Context, epoch uint64, holder string) (Fenced, 
 	return fenced, err
 }
 
+// applyAgain starts appliers that have waited for a lock in vain, unless the receiver has stopped as well: the server begins a new relay
+// log then, and what is in the old one may be all that is left of something acknowledged.
+func (n *Node) applyAgain(ctx context.Context, conn *sql.Conn) error {
+	sets, err := readSets(ctx, conn, replicaSQL)
+	if err != nil {
+		return fmt.Errorf("read how far it is: %w", err)
+	}
+	var p parser
+	var status Status
+	status.replica(&p, first(sets, 0), n.cfg.Domain)
+	if p.err != nil || !status.stalled() || status.IORunning == ioStopped {
+		return p.err
+	}
+	return run(ctx, conn, startAppliersSQL)
+}
+
+const (
+	replicaSQL       = "SHOW ALL SLAVES STATUS"
+	startAppliersSQL = "START SLAVE SQL_THREAD"
+)
+
 func fencedOf(s *Status) Fenced {
 	return Fenced{
 		StartID: s.StartID, ServerID: s.ServerID, ReadOnly: s.ReadOnly,
 		Received: s.Received, Applied: s.Applied, Executed: s.Executed,
-		IOStopped:  s.IORunning == "No" || s.IORunning == "", // a node that follows nobody has nothing to stop
-		SQLRunning: s.SQLRunning, SQLErrno: s.SQLErrno, SQLError: s.SQLError,
+		IOStopped:  s.IORunning == ioStopped || s.IORunning == "", // a node that follows nobody has nothing to stop
+		SQLRunning: s.SQLRunning, IOErrno: s.IOErrno, SQLErrno: s.SQLErrno, SQLError: s.SQLError,
 	}
 }
 

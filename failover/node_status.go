@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,18 @@ type Status struct {
 	// Of the fence row; zero if there is none.
 	Epoch     uint64
 	PrimaryID uint32
+}
+
+// stalled says that the appliers have given up after they had waited for a lock again and again. Nothing is wrong with what they apply.
+func (s *Status) stalled() bool { return !s.SQLRunning && slices.Contains(lockErrors, s.SQLErrno) }
+
+// lockErrors are the server's numbers for a lock that was waited for in vain, and for a deadlock.
+var lockErrors = []int{1205, 1213}
+
+// cannotApply says that the appliers have stopped for good: at an error that would be there again, or with a receiver that has stopped
+// as well, as then nobody may start them; see applyAgain.
+func (s *Status) cannotApply() bool {
+	return s.SQLErrno != 0 && (!s.stalled() || s.IORunning == ioStopped)
 }
 
 // SemiSync is the state of semi-synchronous replication.

@@ -175,6 +175,7 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 		t.Fatalf("%s %s is not due", kind, node)
 	}
 	a := Next(*s)[i]
+	a.begun(&s.Run)
 	if a.writesRecord() {
 		sc.runs++
 		r, err := s.change(a, fmt.Sprint("run", sc.runs))
@@ -188,14 +189,14 @@ func (sc *script) did(t *testing.T, kind Kind, node string) {
 		return
 	}
 	seen := s.Seen[node]
-	found := result{startID: s.Record.heard()[node], position: s.Seen[s.Record.Primary].Executed}
+	found := result{link: s.Record.link(node), position: s.Seen[s.Record.Primary].Executed}
 	found.fenced = Fenced{
 		StartID: seen.StartID, ServerID: seen.ServerID, Received: seen.Received, Applied: seen.Applied, Executed: seen.Executed,
 		IOStopped: true, SQLRunning: seen.SQLRunning, ReadOnly: seen.ReadOnly,
 	}
 	if kind == Promote || kind == Point {
 		ahead := s.ahead()
-		found.startID = ahead.PrimaryStart
+		found.link = ahead.link(node)
 	}
 	a.fact(found)(&s.Run)
 	switch kind {

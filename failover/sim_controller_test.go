@@ -83,6 +83,7 @@ func (c *simController) step() {
 // begin runs an action and hears how it ended, unless its run has ended before.
 func (c *simController) begin(a Action, s State, rev int) {
 	c.busy[a.key()] = true
+	a.begun(&c.run)
 	number, run := c.stale, s.Run.ID
 	c.trace("controller %d epoch %d: %s %s %s %s", c.term, s.Record.Epoch, a.Kind, a.Node, a.GTID, a.Why)
 	ended := func(fact func(*Run), err error) {
@@ -118,7 +119,7 @@ func (c *simController) begin(a Action, s State, rev int) {
 		return
 	}
 	var found result
-	found.startID = s.Record.heard()[a.Node]
+	found.link = s.Record.link(a.Node)
 	c.script(c.patience(a), c.steps(a, &s, &found), func(err error) {
 		if err == nil || a.Kind != Drain && a.Kind != Promote && a.Kind != Establish && a.Kind != Open {
 			ended(a.fact(found), err)
@@ -292,7 +293,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 	r, n := &s.Record, c.node(a.Node)
 	if a.Kind == Promote || a.Kind == Point {
 		ahead := s.ahead()
-		r, found.startID = &ahead, ahead.PrimaryStart
+		r, found.link = &ahead, ahead.link(a.Node)
 	}
 	primary := c.node(r.Primary)
 	allow := c.on(primary, r, func() (bool, error) { primary.allowed[a.Node] = true; return false, nil })
@@ -316,8 +317,14 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 			c.on(n, r, func() (bool, error) { c.sim.point(n, primary); return false, nil }),
 		}
 	case Follow:
-		if s.Run.Pointed[a.Node] == r.PrimaryStart && n.session == (promise{r.Epoch, c.term, c}) {
-			return []simStep{c.on(n, r, func() (bool, error) { c.sim.begin(n); return false, nil })}
+		if s.Run.Pointed[a.Node] == r.link(a.Node) && n.session == (promise{r.Epoch, c.term, c}) {
+			return []simStep{c.on(n, r, func() (bool, error) {
+				if n.startID() != r.heard()[a.Node] {
+					return false, errSession
+				}
+				c.sim.begin(n)
+				return false, nil
+			})}
 		}
 		if _, joining := r.Joining[a.Node]; !joining {
 			return c.point(a.Node, r)
@@ -332,6 +339,8 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 		return append([]simStep{again, allow}, c.point(a.Node, r)...)
 	case Attach:
 		return append([]simStep{c.speak(primary, r, r.PrimaryStart, nil), allow}, c.point(a.Node, r)...)
+	case Renew:
+		return []simStep{c.speak(n, r, s.Seen[a.Node].StartID, nil), c.on(n, r, func() (bool, error) { c.applyAgain(n); return false, nil })}
 	case Refuse:
 		return []simStep{c.speak(primary, r, r.PrimaryStart, nil), c.on(primary, r, func() (bool, error) {
 			primary.allowed[a.Node] = false

@@ -42,6 +42,7 @@ type simNode struct {
 	dump             int // counts connections to the source; 0: there is none
 	dumps            int
 	relay            []tx // received and not applied
+	stalled          bool // the appliers have stopped for a lock
 	diverged         bool // the source has refused it: 1236
 	marks            int  // counts what was received, heartbeats too
 	shipping         bool
@@ -112,6 +113,9 @@ func (n *simNode) status() Status {
 		st.SourceAddr = n.source.name
 		st.Received = n.lasts()
 	}
+	if n.stalled {
+		st.SQLErrno = lockErrors[0]
+	}
 	switch {
 	case n.diverged:
 		st.IOErrno, st.IOError = errDiverged, "diverged"
@@ -127,7 +131,7 @@ func (n *simNode) fenced() Fenced {
 	st := n.status()
 	return Fenced{
 		StartID: st.StartID, ServerID: n.id, Received: st.Received, Applied: st.Applied, Executed: st.Executed, IOStopped: !n.io,
-		SQLRunning: n.sql, ReadOnly: n.readOnly,
+		SQLRunning: n.sql, IOErrno: st.IOErrno, SQLErrno: st.SQLErrno, ReadOnly: n.readOnly,
 	}
 }
 
@@ -180,7 +184,7 @@ func (s *sim) boot(n *simNode, role Boot) {
 	}
 	n.begin()
 	s.dirty = true
-	n.up, n.readOnly, n.awaits, n.acks, n.sql, n.diverged = true, true, false, false, false, false
+	n.up, n.readOnly, n.awaits, n.acks, n.sql, n.diverged, n.stalled = true, true, false, false, false, false, false
 	n.relay, n.source = nil, nil
 	if role == BootPrimary {
 		n.engine = len(n.log)
@@ -319,6 +323,9 @@ func (s *sim) fence(n *simNode, p promise) error {
 		}
 	}
 	n.promise, n.session, s.dirty = p, p, true
+	if n.stalled && n.io {
+		s.applyAgain(n)
+	}
 	n.stopIO()
 	return nil
 }
@@ -328,7 +335,7 @@ func (s *sim) promote(n *simNode, at GTID, r *Record) error {
 		return fmt.Errorf("it has %s, not %s", place(n.log), at)
 	}
 	n.stopIO()
-	n.sql, n.acks, n.source, n.relay = false, false, nil, nil
+	n.sql, n.stalled, n.acks, n.source, n.relay = false, false, false, nil, nil
 	for name := range r.Nodes {
 		if _, n.allowed[name] = r.InSync[name]; !n.allowed[name] {
 			s.kick(n, name)
@@ -354,11 +361,27 @@ func (s *sim) point(f, src *simNode) {
 	s.dirty = true
 	f.stopIO()
 	f.relay, f.source, f.diverged = nil, src, false
-	f.awaits, f.readOnly, f.acks, f.sql = false, true, true, false
+	f.awaits, f.readOnly, f.acks, f.sql, f.stalled = false, true, true, false, false
 }
 
 func (s *sim) begin(f *simNode) {
 	f.io, f.sql = true, true
+	s.pull(f)
+}
+
+// stall stops the appliers of a replica. A relay log that nobody uses any more begins anew when they are started again.
+func (s *sim) stall(f *simNode) {
+	if f.up && f.sql {
+		s.trace("%s stalls", f.startID())
+		f.sql, f.stalled = false, true
+	}
+}
+
+func (s *sim) applyAgain(f *simNode) {
+	if !f.io {
+		f.relay = nil
+	}
+	f.sql, f.stalled = true, false
 	s.pull(f)
 }
 

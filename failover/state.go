@@ -44,15 +44,28 @@ type Run struct {
 	DecidedAt time.Time         // when the register answered F1
 	Fenced    map[string]Fenced // nodes that have promised the epoch and stopped receiving
 	Drained   map[string]GTID   // how far a node has applied what it received
+	Chosen    election          // whom it promotes; it chooses once
 	Quiesced  bool              // a planned failover: the old primary takes no writes, and the others have all it has
 	Promoted  string            // start id of the candidate that has become a primary
-	Pointed   map[string]string // nodes that know the new primary, and wait to be started; its start id
-	Following map[string]bool   // nodes that follow it
+	Pointed   map[string]link   // nodes that know the new primary, and wait to be started
+	Following map[string]link   // nodes that follow it
 	Proved    bool              // the fence row is committed and acknowledged
 	NoTx      uint64            // the primary's count of unacknowledged commits when that was proved
 	Opened    bool
 	Refused   map[string]Refused // possible acknowledgers that the primary does not let in any more
 	Journal   Journal
+}
+
+// link is a replica and its primary, by their start ids: what is known of a process says nothing about the one after it.
+type link struct{ replica, primary string }
+
+// link is that of a possible acknowledger and the record's primary.
+func (r *Record) link(node string) link { return link{r.heard()[node], r.PrimaryStart} }
+
+// follows says that a possible acknowledger was let in by the record's primary.
+func (s *State) follows(node string) bool {
+	followed, ok := s.Run.Following[node]
+	return ok && followed == s.Record.link(node)
 }
 
 // Refused says that a process cannot acknowledge any more, and up to where it may have.
@@ -150,6 +163,7 @@ const (
 	Resume     Kind = "resume"      // record: automatic failover again
 
 	Suspend Kind = "suspend" // record: a tripwire: acknowledgements were given that no replica gave
+	Renew   Kind = "renew"   // a node outside of the set, which had stopped for a lock, begins to apply again
 	Join    Kind = "join"    // record: the node may acknowledge soon, so it must be heard from now on
 	Attach  Kind = "attach"  // the joining node follows the primary
 	Admit   Kind = "admit"   // record: it has caught up and may be elected
@@ -171,7 +185,7 @@ func (a Action) key() string {
 	switch {
 	case a.writesRecord():
 		return "record"
-	case a.Kind == Point || a.Kind == Follow || a.Kind == Attach || a.Kind == Refuse:
+	case a.Kind == Point || a.Kind == Follow || a.Kind == Attach || a.Kind == Refuse || a.Kind == Renew:
 		return "acker " + a.Node
 	}
 	return string(a.Kind) + " " + a.Node
@@ -181,7 +195,7 @@ func (a Action) key() string {
 // may have done so half-way.
 func (a Action) touches(r *Record, succeeded bool) []string {
 	switch a.Kind {
-	case Promote, Open, Point:
+	case Promote, Open, Point, Renew:
 		return []string{a.Node}
 	case Follow, Attach:
 		return []string{a.Node, r.Primary}

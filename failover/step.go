@@ -60,6 +60,9 @@ func (s *State) nextFencing() []Action {
 	if startID, again := s.Record.InSync[s.Record.Primary]; again && s.lost(s.Record.Primary, startID) != "" {
 		return []Action{{Kind: Decide, Node: s.Record.Primary, Why: "the candidate that was taken over is lost"}}
 	}
+	if s.Run.Chosen.candidate != "" {
+		return s.promotion(s.Run.Chosen)
+	}
 	var actions []Action
 	for node, startID := range s.Record.heard() {
 		if fenced, ok := s.Run.Fenced[node]; !ok || fenced.StartID != startID || !fenced.IOStopped {
@@ -83,8 +86,12 @@ func (s *State) nextFencing() []Action {
 }
 
 // promotion is F6 while the register is being told of it: the candidate becomes a primary and its siblings are prepared meanwhile, for
-// all of that can still be given up. What cannot, the first commit of the epoch, waits for the record.
+// all of that can still be given up. What cannot, the first commit of the epoch, waits for the record. A run chooses once: what it hears
+// later must not make a sibling of a candidate that the register may have been told of already.
 func (s *State) promotion(e election) []Action {
+	if why := s.lost(e.candidate, s.Run.Fenced[e.candidate].StartID); why != "" {
+		return []Action{{Kind: Decide, Node: s.Record.Primary, Why: "the candidate is lost: " + why}}
+	}
 	actions := []Action{{Kind: Choose, Node: e.candidate, GTID: e.position}}
 	ahead := *s
 	ahead.Record = s.chosen(e)
@@ -96,7 +103,7 @@ func (s *State) ahead() Record {
 	if s.Record.Phase == shard.PhasePromoting {
 		return s.Record
 	}
-	return s.chosen(s.elect())
+	return s.chosen(s.election())
 }
 
 // chosen is the record as Choose leaves it.
@@ -168,7 +175,7 @@ func (s *State) nextPromoting() []Action {
 func (s *State) points() []Action {
 	var actions []Action
 	for _, node := range slices.Sorted(maps.Keys(s.Record.InSync)) {
-		if s.Run.Pointed[node] != s.Record.PrimaryStart && s.ended(node, s.Record.InSync[node]) == "" {
+		if s.Run.Pointed[node] != s.Record.link(node) && s.ended(node, s.Record.InSync[node]) == "" {
 			actions = append(actions, Action{Kind: Point, Node: node})
 		}
 	}
@@ -184,7 +191,7 @@ func (s *State) followers() []Action {
 		switch why := s.ended(node, heard[node]); {
 		case why != "":
 			actions = append(actions, Action{Kind: Drop, Node: node, Why: why})
-		case !s.Run.Following[node] || s.idle(node):
+		case !s.follows(node) || s.idle(node):
 			actions = append(actions, Action{Kind: Follow, Node: node})
 		}
 	}
@@ -198,7 +205,7 @@ func (s *State) followers() []Action {
 // acknowledged, so whoever has to be let in over that session must be before.
 func (s *State) acker() bool {
 	for node := range s.Record.Joining {
-		if s.Run.Following[node] {
+		if s.follows(node) {
 			return true
 		}
 	}
@@ -208,7 +215,7 @@ func (s *State) acker() bool {
 // idle says that a node receives nothing although it was told to: a fencing that was late has stopped it again. One that has diverged
 // would stop again, however often it is told.
 func (s *State) idle(node string) bool {
-	return s.fresh(node) && s.Seen[node].IORunning == "No" && s.Seen[node].IOErrno != errDiverged
+	return s.fresh(node) && s.Seen[node].IORunning == ioStopped && s.Seen[node].IOErrno != errDiverged
 }
 
 // anybody lets all other nodes join a primary whose first commit nobody acknowledges.
@@ -217,8 +224,11 @@ func (s *State) anybody() []Action {
 	heard := s.Record.heard()
 	for _, node := range s.Record.names() {
 		_, already := heard[node]
-		if node != s.Record.Primary && !already && s.fresh(node) && s.Seen[node].StartID != "" && s.Seen[node].mayJoin() {
-			actions = append(actions, Action{Kind: Join, Node: node})
+		if node == s.Record.Primary || already || !s.fresh(node) || s.Seen[node].StartID == "" {
+			continue
+		}
+		if action, ok := s.comeIn(node); ok {
+			actions = append(actions, action)
 		}
 	}
 	return actions

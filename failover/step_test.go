@@ -197,6 +197,18 @@ func TestElect(t *testing.T) {
 		{"it cannot, and need not", func(s *State) {
 			fenced(s, "b", func(f *Fenced) { f.SQLRunning, f.Executed = false, GTID{1, 1, 12} })
 		}, "b", ""},
+		{"the best has stopped applying since", func(s *State) {
+			see(s, "b", stalled)
+			see(s, "b", func(seen *Seen) { seen.IORunning = ioStopped })
+		}, "", "nobody who may be elected"},
+		{"somebody with another history was never let in", func(s *State) {
+			s.Record.Joining = map[string]string{"a": "a#2"}
+			s.Run.Fenced["a"] = Fenced{StartID: "a#2", Executed: GTID{1, 9, 14}, IOStopped: true, IOErrno: errDiverged}
+		}, "b", ""},
+		{"somebody with more may have been let in", func(s *State) {
+			s.Record.Joining = map[string]string{"a": "a#2"}
+			s.Run.Fenced["a"] = Fenced{StartID: "a#2", Executed: GTID{1, 9, 14}, IOStopped: true}
+		}, "", "nobody who may be elected"},
 		{"the best has died since", func(s *State) { s.Dead["b#1"] = true }, "", "nobody who may be elected"},
 		{"the other has died since", func(s *State) { s.Dead["c#1"] = true }, "b", ""},
 		{"two histories", func(s *State) { fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 3, 12} }) }, "", "split history"},
@@ -253,6 +265,11 @@ func TestHeal(t *testing.T) {
 		{"a member has died", after(0, "", func(s *State) { s.Dead["b#1"] = true }), "refuse b"},
 		{"a member was restarted", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.StartID = "b#2" }) }), "refuse b"},
 		{"a member cannot apply", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.SQLErrno = 1032 }) }), "refuse b"},
+		{"a member has waited for a lock", after(0, "", func(s *State) { see(s, "b", stalled) }), "attach b"},
+		{"a member has waited for a lock, and receives no more", after(0, "", func(s *State) {
+			see(s, "b", stalled)
+			see(s, "b", func(seen *Seen) { seen.IORunning = ioStopped })
+		}), "refuse b"},
 		{"a member has diverged", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.IOErrno = errDiverged }) }), "refuse b"},
 		{"locked out, the other has it all", after(long, "b", func(s *State) { refused(s, "b") }), "drop b"},
 		{"the other lacks something", after(long, "b", func(s *State) {
@@ -272,10 +289,26 @@ func TestHeal(t *testing.T) {
 			delete(s.Record.InSync, "b")
 			see(s, "b", func(seen *Seen) { seen.IOErrno = errDiverged })
 		}), ""},
+		{"outside, with what nobody else has", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			see(s, "b", func(seen *Seen) { seen.Executed.Seq = s.Seen["c"].Received.Seq + 1 })
+		}), ""},
+		{"outside, with another history", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			see(s, "b", func(seen *Seen) { seen.Executed = GTID{1, 2, s.Seen["c"].Received.Seq} })
+		}), ""},
 		{"outside and cannot apply", after(0, "", func(s *State) {
 			delete(s.Record.InSync, "b")
 			see(s, "b", func(seen *Seen) { seen.SQLErrno = 1950 })
 		}), ""},
+		{"outside, has waited for a lock", after(0, "", func(s *State) {
+			delete(s.Record.InSync, "b")
+			see(s, "b", stalled)
+		}), "renew b"},
+		{"joining, has waited for a lock", after(0, "", func(s *State) {
+			joining(9, 1)(s)
+			see(s, "b", stalled)
+		}), "attach b"},
 		{"outside, a primary that was replaced by order", after(0, "", outside(true, 0)), "join b"},
 		{"outside, an old primary that takes writes", after(0, "", outside(false, 0)), ""},
 		{"outside, an old primary with commits that wait", after(0, "", outside(true, 1)), ""},
@@ -293,6 +326,9 @@ func TestHeal(t *testing.T) {
 		})
 	}
 }
+
+// stalled is a node whose appliers have met a lock.
+func stalled(seen *Seen) { seen.SQLRunning, seen.SQLErrno = false, 1205 }
 
 // outside makes b a primary of an epoch that is over.
 func outside(readOnly bool, waiting int) func(*State) {
@@ -339,11 +375,54 @@ func TestServeKeepsPossibleAckers(t *testing.T) {
 	}
 }
 
+// Once a candidate is being made a primary nobody else is, whoever is heard of meanwhile: the register may know it already.
+func TestRunChoosesOnce(t *testing.T) {
+	s := fencing(func(s *State) { s.Run.Drained["b"] = GTID{1, 1, 12} })
+	concerns := func() (promoted string, lost bool) {
+		for _, a := range Next(*s) {
+			if a.Kind == Promote {
+				promoted = a.Node
+			}
+			lost = lost || a.Kind == Decide
+			a.begun(&s.Run)
+		}
+		return promoted, lost
+	}
+	if promoted, _ := concerns(); promoted != "b" {
+		t.Fatalf("%q is promoted", promoted)
+	}
+	s.Record.Boot = map[string]Boot{"a": BootPrimary}
+	s.Run.Fenced["a"] = Fenced{StartID: "a#2", Executed: GTID{1, 1, 13}, ReadOnly: true}
+	if promoted, lost := concerns(); promoted != "b" || lost {
+		t.Errorf("%q is promoted when the old primary is back, lost %t", promoted, lost)
+	}
+	s.Dead["b#1"] = true
+	if promoted, lost := concerns(); promoted != "" || !lost {
+		t.Errorf("%q is promoted when the candidate is dead, lost %t", promoted, lost)
+	}
+}
+
+// What a run knows of a process says nothing about the next one of the same node.
+func TestFollowersAreProcesses(t *testing.T) {
+	s := fencing(nil)
+	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
+	s.Run.Promoted, s.Run.Following["c"] = s.Record.PrimaryStart, s.Record.link("c")
+	follow := func(a Action) bool { return a.Kind == Follow }
+	if actions := Next(*s); slices.ContainsFunc(actions, follow) {
+		t.Errorf("c follows: %v", actions)
+	}
+	s.Record.InSync["c"] = "c#2"
+	see(s, "c", func(seen *Seen) { seen.StartID = "c#2" })
+	if actions := Next(*s); !slices.ContainsFunc(actions, follow) {
+		t.Errorf("c was restarted: %v", actions)
+	}
+}
+
 // A primary that has proved its epoch is not opened while an instance may still release a read of the old one.
 func TestReadLeasesAreWaitedFor(t *testing.T) {
 	s := fencing(nil)
 	s.Record.choose("b", GTID{1, 1, 12}, &s.Run)
-	s.Run.Promoted, s.Run.Proved, s.Run.Following["c"] = s.Record.PrimaryStart, true, true
+	s.Run.Promoted, s.Run.Proved, s.Run.Following["c"] = s.Record.PrimaryStart, true, s.Record.link("c")
 	s.Holding = []string{"i1"}
 	opens := func() bool {
 		return slices.ContainsFunc(Next(*s), func(a Action) bool { return a.Kind == Open })

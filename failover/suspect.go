@@ -19,7 +19,9 @@ const (
 	stallAfter   = 2 * time.Second // an acknowledgement that a replica can still give comes in milliseconds
 	refusedMin   = 2               // one refusal may be a full backlog, unless an instance has met another
 
-	ioRunning = "Yes" // of Slave_IO_Running; "Connecting" and "No" mean that nothing arrives
+	// Of Slave_IO_Running. What is neither tries to connect: nothing arrives, but its relay log is in use.
+	ioRunning = "Yes"
+	ioStopped = "No"
 )
 
 // suspicion says why the primary must be taken for lost, or "" if it need not be. Silence towards this controller alone

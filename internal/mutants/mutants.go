@@ -639,7 +639,34 @@ var mutants = []mutant{
 	},
 	{
 		name: "broken-nodes-stay-out", pkg: "./failover", tests: "TestHeal",
-		edits: in("failover/heal.go", "seen.IOErrno != errDiverged && seen.SQLErrno == 0 && (", "seen.IOErrno != errDiverged && ("),
+		edits: in("failover/heal.go", "return !other && seen.SQLErrno == 0 && (", "return !other && ("),
+	},
+	{
+		name: "only-what-is-shared-comes-in", pkg: "./failover", tests: "TestHeal",
+		edits: []edit{
+			{"failover/heal.go", "|| seen.Executed.Compare(shared) > 0 ", ""},
+			{"failover/heal.go", "|| seen.Executed.diverged(shared)", ""},
+		},
+	},
+	{
+		name: "a-run-chooses-once", pkg: "./failover", tests: "TestRunChoosesOnce",
+		edits: in("failover/change.go", "run.Chosen = election{candidate: a.Node, position: a.GTID}", ""),
+	},
+	{
+		name: "followers-are-processes", pkg: "./failover", tests: "TestFollowersAreProcesses",
+		edits: in("failover/state.go", "return ok && followed == s.Record.link(node)", "return ok && followed.primary == s.Record.PrimaryStart"),
+	},
+	{
+		name: "nobody-waits-for-who-was-never-let-in", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "joining && fenced.IOErrno == errDiverged {", "joining && false {"),
+	},
+	{
+		name: "relay-logs-are-kept", pkg: "./failover", tests: "TestRenewForgets",
+		edits: in("failover/node_session.go", "!status.stalled() || status.IORunning == ioStopped {", "!status.stalled() {"),
+	},
+	{
+		name: "stalled-candidates-are-not-waited-for", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "fenced.SQLRunning && (!s.fresh(node) || !seen.cannotApply())", "fenced.SQLRunning"),
 	},
 	{
 		name: "a-switchover-promises-by-leadership", pkg: "./failover", tests: "TestQuiesced",

@@ -33,6 +33,8 @@ func breakCluster(t *testing.T, o chaos.Options) chaos.Result {
 	return result
 }
 
+const shortTail = 1500 // bytes of each of many logs
+
 // showLogs shows the ends of the logs, because the folder goes with the test.
 func showLogs(t *testing.T, folder string) {
 	t.Helper()
@@ -41,9 +43,12 @@ func showLogs(t *testing.T, folder string) {
 		t.Error(err)
 	}
 	for _, path := range append(paths, filepath.Join(folder, "status.txt")) {
+		if strings.HasPrefix(filepath.Base(path), "etcd-") {
+			continue // they have nothing to say that a fault from outside does not explain
+		}
 		text, err := os.ReadFile(path)
 		if err == nil && len(text) > 0 {
-			t.Logf("end of %s:\n%s", filepath.Base(path), text[max(0, len(text)-logTail):])
+			t.Logf("end of %s:\n%s", filepath.Base(path), text[max(0, len(text)-shortTail):])
 		}
 	}
 }
