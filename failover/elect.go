@@ -32,6 +32,9 @@ func (s *State) elect() election {
 	if missing := s.unheard(); len(missing) > 0 && !s.floorSuffices() {
 		return election{waits: "not heard under the start id of the record: " + strings.Join(missing, ", ")}
 	}
+	if s.booting() {
+		return election{waits: "the old primary was told to start, and would have another history than anybody else who is chosen"}
+	}
 	best := election{waits: "nobody is in sync"}
 	heard := slices.Sorted(maps.Keys(s.Record.heard()))
 	for _, node := range heard {
@@ -113,6 +116,12 @@ func (s *State) above(e election) election {
 		return election{waits: fmt.Sprintf("%s has %s, below the floor %s", e.candidate, e.position, s.Record.Floor)}
 	}
 	return e
+}
+
+// booting says that the old primary was told to start as one, and has had little time for it. What nobody has acknowledged becomes a part
+// of its history then, so it has to be made anew if somebody else is chosen.
+func (s *State) booting() bool {
+	return s.Record.Boot[s.Record.Primary] == BootPrimary && s.waited() < bootPatience
 }
 
 // oldPrimary is the old primary, if it was started again as one by our order. It has everything that was ever acknowledged,

@@ -374,6 +374,7 @@ func (c *simController) establish(n *simNode, r *Record) simStep {
 	return c.on(n, r, func() (bool, error) {
 		if !began {
 			began = true
+			c.checkPromoted(n)
 			t := tx{server: n.id, epoch: r.Epoch, fence: true}
 			c.ids++
 			t.id = c.ids

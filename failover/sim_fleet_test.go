@@ -342,7 +342,9 @@ func (s *sim) promote(n *simNode, at GTID, r *Record) error {
 		}
 	}
 	n.awaits = true
-	s.checkPromoted(n)
+	if r.Epoch == s.record.Epoch { // else it will never be in the register, and so never write
+		s.checkPromoted(n)
+	}
 	return nil
 }
 

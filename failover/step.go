@@ -16,6 +16,7 @@ const (
 	leaseWait      = 210 * time.Millisecond // the same with 5 % for clocks that run at different rates
 	stuckAfter     = 500 * time.Millisecond // without a candidate, before anything is said about it
 	orderBootAfter = time.Second            // without a candidate, before the old primary is started again
+	bootPatience   = 3 * time.Second        // since the decision, for the old primary to answer when it was told to start
 	lagMax         = 500                    // transactions that a joining node may have left to apply when it is admitted
 	dropAfter      = time.Second            // a member that is not heard for so long may not acknowledge any more
 )

@@ -236,6 +236,12 @@ func TestElect(t *testing.T) {
 			s.Run.Fenced["a"] = Fenced{StartID: "a#1", Executed: GTID{1, 1, 13}, ReadOnly: true}
 			delete(s.Run.Fenced, "c")
 		}, "", "not heard"},
+		{"not started again yet, and all others are heard", func(s *State) {
+			s.Record.Boot = map[string]Boot{"a": BootPrimary}
+		}, "", "was told to start"},
+		{"it does not start", func(s *State) {
+			s.Record.Boot, s.Now = map[string]Boot{"a": BootPrimary}, s.Now.Add(bootPatience)
+		}, "b", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := fencing(tc.change).elect()
