@@ -68,6 +68,10 @@ bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 bench-machinery: deps ## measure what etcd, controllers and leases cost when nothing fails (ARGS="--flag ...")
 	go run ./cmd/statesvc bench machinery $(ARGS)
 
+.PHONY: calm
+calm: deps ## load a whole cluster for MINUTES=10 without breaking anything, and count failovers (ARGS="--writers 64")
+	go run ./cmd/statesvc bench calm --minutes $(MINUTES) $(ARGS)
+
 .PHONY: soak
 soak: deps ## run under load for MINUTES=10, then check memory, goroutines and the books
 	go run ./cmd/statesvc bench soak --duration $(MINUTES)m $(ARGS)

@@ -32,8 +32,7 @@ type DrillOptions struct {
 	Pause   time.Duration // of a writer between two writes
 	Settle  time.Duration // of load between a recovery and the next kill
 	Folder  string        // for the raw history
-	// NeedsJoin says that the next kill waits until the broken node is back in sync.
-	NeedsJoin bool
+	Together bool          // break the primaries of all shards at once, each time
 }
 
 // DrillResult is what a drill found.
@@ -128,18 +127,37 @@ func breakAll(ctx context.Context, out io.Writer, target DrillTarget, options Dr
 		if err := pause(ctx, options.Settle); err != nil {
 			return kills, err
 		}
-		k, err := breakOne(ctx, target, shards[i%len(shards)])
+		victims := []int{shards[i%len(shards)]}
+		if options.Together {
+			victims = shards
+		}
+		broken, err := breakShards(ctx, target, victims)
 		if err != nil {
 			return kills, fmt.Errorf("kill %d of %d: %w", i+1, options.Kills, err)
 		}
-		kills = append(kills, k)
-		fmt.Fprintf(out, "%3d of %d  shard %d  %s broken, epoch %d serves after %.0f ms\n", i+1, options.Kills, k.Shard, k.Node, k.Epoch,
-			float64(k.ServingAt.Sub(k.At).Microseconds())/1000)
+		for _, k := range broken {
+			fmt.Fprintf(out, "%3d of %d  shard %d  %s broken, epoch %d serves after %.0f ms\n", i+1, options.Kills, k.Shard, k.Node, k.Epoch,
+				ms(k.ServingAt.Sub(k.At)))
+		}
+		kills = append(kills, broken...)
 		if err := pause(ctx, options.Settle); err != nil {
 			return kills, err
 		}
 	}
 	return kills, nil
+}
+
+// breakShards breaks the primaries of shards at the same time.
+func breakShards(ctx context.Context, target DrillTarget, shards []int) ([]kill, error) {
+	kills := make([]kill, len(shards))
+	var group errgroup.Group
+	for i, number := range shards {
+		group.Go(func() (err error) {
+			kills[i], err = breakOne(ctx, target, number)
+			return err
+		})
+	}
+	return kills, group.Wait()
 }
 
 func breakOne(ctx context.Context, target DrillTarget, number int) (kill, error) {

@@ -53,6 +53,7 @@ func (p *program) benchDrill() *cobra.Command {
 	cmd.Flags().IntVar(&o.Writers, "writers", 64, "clients, each with an owner of his own")
 	cmd.Flags().DurationVar(&o.Pause, "pause", 100*time.Millisecond, "of a client between two writes")
 	cmd.Flags().DurationVar(&o.Settle, "settle", 500*time.Millisecond, "of load before and after each break")
+	cmd.Flags().BoolVar(&o.Together, "together", false, "break the primaries of all shards at the same time")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the folder of the cluster, with its logs; it is kept after an error, too")
 	cmd.Flags().IntVar(&shards, "shards", 2, "shards of the cluster")
 	cmd.Flags().IntVar(&instances, "instances", 2, "instances of the cluster")
