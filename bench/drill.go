@@ -27,11 +27,11 @@ type DrillTarget struct {
 
 // DrillOptions are the shape of a drill.
 type DrillOptions struct {
-	Kills   int
-	Writers int           // each with an owner of his own
-	Pause   time.Duration // of a writer between two writes
-	Settle  time.Duration // of load between a recovery and the next kill
-	Folder  string        // for the raw history
+	Kills    int
+	Writers  int           // each with an owner of his own
+	Pause    time.Duration // of a writer between two writes
+	Settle   time.Duration // of load between a recovery and the next kill
+	Folder   string        // for the raw history
 	Together bool          // break the primaries of all shards at once, each time
 }
 

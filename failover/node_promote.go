@@ -167,7 +167,7 @@ func (n *Node) Follow(ctx context.Context, epoch uint64, o FollowOptions) error 
 
 const startSQL = "START SLAVE"
 
-// Renew starts the appliers of a node that was fenced and has stopped for a lock. The server begins a new relay log then, so it is for
+// Renew starts the appliers of a node that was fenced and has stopped for nothing. The server begins a new relay log then, so it is for
 // nodes that have nothing that others might lack: those outside of the set.
 func (n *Node) Renew(ctx context.Context, epoch uint64) error {
 	return n.act(ctx, epoch, "renew", func(ctx context.Context, conn *sql.Conn) error { return run(ctx, conn, startAppliersSQL) })

@@ -251,8 +251,8 @@ type Fenced struct {
 }
 
 // Fence claims the node and stops it from receiving, and thereby from acknowledging, while it goes on applying what it has, or begins
-// to again if it had to stop for a lock. When all
-// possible ackers have been fenced, the old primary can acknowledge nothing: dead, hung or merely out of sight.
+// to again if it had stopped for nothing. When all possible ackers have been fenced, the old primary can acknowledge nothing: dead, hung or
+// merely out of sight.
 func (n *Node) Fence(ctx context.Context, epoch uint64, holder string) (Fenced, error) {
 	if err := n.claim(ctx, epoch, holder); err != nil {
 		return Fenced{}, n.failed("fence", err)
@@ -276,7 +276,7 @@ func (n *Node) Fence(ctx context.Context, epoch uint64, holder string) (Fenced, 
 	return fenced, err
 }
 
-// applyAgain starts appliers that have waited for a lock in vain, unless the receiver has stopped as well: the server begins a new relay
+// applyAgain starts appliers that have stopped for nothing, unless the receiver has stopped as well: the server begins a new relay
 // log then, and what is in the old one may be all that is left of something acknowledged.
 func (n *Node) applyAgain(ctx context.Context, conn *sql.Conn) error {
 	sets, err := readSets(ctx, conn, replicaSQL)
@@ -286,7 +286,7 @@ func (n *Node) applyAgain(ctx context.Context, conn *sql.Conn) error {
 	var p parser
 	var status Status
 	status.replica(&p, first(sets, 0), n.cfg.Domain)
-	if p.err != nil || !status.stalled() || status.IORunning == ioStopped {
+	if p.err != nil || !status.stalled() || !status.receives() {
 		return p.err
 	}
 	return run(ctx, conn, startAppliersSQL)

@@ -163,7 +163,7 @@ const (
 	Resume     Kind = "resume"      // record: automatic failover again
 
 	Suspend Kind = "suspend" // record: a tripwire: acknowledgements were given that no replica gave
-	Renew   Kind = "renew"   // a node outside of the set, which had stopped for a lock, begins to apply again
+	Renew   Kind = "renew"   // a node outside of the set, whose appliers have stopped for nothing, begins to apply again
 	Join    Kind = "join"    // record: the node may acknowledge soon, so it must be heard from now on
 	Attach  Kind = "attach"  // the joining node follows the primary
 	Admit   Kind = "admit"   // record: it has caught up and may be elected

@@ -26,7 +26,7 @@ type fault struct {
 }
 
 // faults are all that a run draws from.
-var faults = slices.Concat(databaseFaults, pauseFaults, agentFaults, stepFaults, controlFaults)
+var faults = slices.Concat(databaseFaults, pauseFaults, agentFaults, stepFaults, controlFaults, operatorFaults)
 
 // Databases are killed. Their agents start them again.
 var databaseFaults = []fault{
@@ -257,6 +257,28 @@ var controlFaults = []fault{
 		time.Sleep(w.some(blink))
 		w.kill(r.Primary)
 		time.Sleep(nap)
+	})},
+}
+
+// Somebody stops a part of replication by hand.
+var operatorFaults = []fault{
+	{"stop-applier", false, onRecord(func(w *world, r failover.Record) {
+		w.tell(w.ackers(r)[0], "STOP SLAVE SQL_THREAD")
+		time.Sleep(w.some(nap))
+	})},
+	{"stop-applier-kill-primary", true, onRecord(func(w *world, r failover.Record) {
+		w.tell(w.ackers(r)[0], "STOP SLAVE SQL_THREAD")
+		time.Sleep(w.some(blink / 2))
+		w.kill(r.Primary)
+	})},
+	{"stop-receivers", false, onRecord(func(w *world, r failover.Record) {
+		for _, name := range w.ackers(r) {
+			w.tell(name, "STOP SLAVE IO_THREAD")
+		}
+	})},
+	{"stop-replica", false, onRecord(func(w *world, r failover.Record) {
+		w.tell(w.ackers(r)[0], "STOP SLAVE")
+		time.Sleep(w.some(blink))
 	})},
 }
 

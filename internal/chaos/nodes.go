@@ -198,6 +198,21 @@ func (w *world) soilPrimary(ctx context.Context, name string) {
 	}
 }
 
+// tell sends a statement to a database that a person might send. What comes of it does not matter: the database may have gone.
+func (w *world) tell(name, statement string) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellPatience)
+	defer cancel()
+	db, err := sql.Open("mysql", w.state.OperatorDSN(name))
+	if err != nil {
+		w.violate("%v", err)
+		return
+	}
+	defer db.Close()
+	_, _ = db.ExecContext(ctx, statement)
+}
+
+const tellPatience = 5 * time.Second
+
 func difference(got, want map[string]string) string {
 	var names []string
 	for name := range want {

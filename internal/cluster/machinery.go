@@ -52,14 +52,7 @@ func (s *State) PIDs() map[string]int {
 }
 
 // MigrateDSN is a data source name of a database for changing its schema.
-func (s *State) MigrateDSN(node string) string {
-	for _, p := range s.of(KindAgent) {
-		if p.Node == node {
-			return dsn(MigrateUser, s.Passwords.Migrate, p.Address)
-		}
-	}
-	return ""
-}
+func (s *State) MigrateDSN(node string) string { return s.dsn(node, MigrateUser, s.Passwords.Migrate) }
 
 // MigrateUser is the account that changes schemas.
 const MigrateUser = "statesvc_migrate"

@@ -324,10 +324,15 @@ func (s *State) instanceConfig(p *Process) map[string]any {
 }
 
 // DSN is a data source name of a database for reading its tables, as the account of the instances.
-func (s *State) DSN(node string) string {
+func (s *State) DSN(node string) string { return s.dsn(node, failover.AppUser, s.Passwords.App) }
+
+// OperatorDSN is one for what a person might do to a database by mistake, as the account of controllers and agents.
+func (s *State) OperatorDSN(node string) string { return s.dsn(node, failover.HAUser, s.Passwords.HA) }
+
+func (s *State) dsn(node, user, password string) string {
 	for _, p := range s.of(KindAgent) {
 		if p.Node == node {
-			return dsn(failover.AppUser, s.Passwords.App, p.Address)
+			return dsn(user, password, p.Address)
 		}
 	}
 	return ""

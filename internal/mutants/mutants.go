@@ -662,7 +662,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "relay-logs-are-kept", pkg: "./failover", tests: "TestRenewForgets",
-		edits: in("failover/node_session.go", "!status.stalled() || status.IORunning == ioStopped {", "!status.stalled() {"),
+		edits: in("failover/node_session.go", "!status.stalled() || !status.receives() {", "!status.stalled() {"),
 	},
 	{
 		name: "stalled-candidates-are-not-waited-for", pkg: "./failover", tests: "TestElect$",
