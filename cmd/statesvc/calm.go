@@ -20,15 +20,14 @@ func (p *program) benchCalm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "calm",
 		Short: "Load a whole cluster in which nothing is broken; fail if anything fails over",
-		Long: "Start a cluster of its own and write to it without a pause, so that clients, service, databases, etcd and controllers fight for\n" +
-			"the processors. Nothing is broken, so every failover is a false one.",
+		Long: "Start a cluster of its own and write to it without a pause, so that clients, service, databases, etcd and controllers fight\n" +
+			"for the processors. Nothing is broken, so every failover is a false one.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := p.calm(cmd.Context(), folder, writers, time.Duration(minutes)*time.Minute)
 			if r.Writes > 0 {
-				p.printf("\nfalse_failovers=%d writes=%d failed=%d per_second=%.0f p50_ms=%.0f p99_ms=%.0f max_ms=%.0f\n", r.Failovers, r.Writes, r.Failed,
-					float64(r.Writes)/r.Elapsed.Seconds(), float64(r.Latency.P50.Milliseconds()), float64(r.Latency.P99.Milliseconds()),
-					float64(r.Latency.Max.Milliseconds()))
+				p.printf("\nfalse_failovers=%d writes=%d failed=%d per_second=%.0f p50_ms=%d p99_ms=%d max_ms=%d\n", r.Failovers, r.Writes, r.Failed,
+					float64(r.Writes)/r.Elapsed.Seconds(), r.Latency.P50.Milliseconds(), r.Latency.P99.Milliseconds(), r.Latency.Max.Milliseconds())
 			}
 			if err == nil && r.Failovers+r.Failed > 0 {
 				err = fmt.Errorf("%d false failovers, %d writes failed", r.Failovers, r.Failed)
