@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +22,8 @@ type DrillTarget struct {
 	Register  register.Register
 	// Break breaks the primary of a shard, and returns what repairs it; nil: it repairs itself.
 	Break func(ctx context.Context, shard int, node string) (repair func() error, err error)
-	// DSN is a data source name for reading the tables of a node.
-	DSN func(node string) string
+	// DSN is a data source name for reading the tables of a node, OperatorDSN one for changing its settings.
+	DSN, OperatorDSN func(node string) string
 }
 
 // DrillOptions are the shape of a drill.
@@ -33,6 +34,7 @@ type DrillOptions struct {
 	Settle   time.Duration // of load between a recovery and the next kill
 	Folder   string        // for the raw history
 	Together bool          // break the primaries of all shards at once, each time
+	Strict   bool          // replicas sync each transaction, so they fall behind
 }
 
 // DrillResult is what a drill found.
@@ -124,6 +126,11 @@ func breakAll(ctx context.Context, out io.Writer, target DrillTarget, options Dr
 		if err := awaitAll(ctx, target.Register); err != nil {
 			return kills, err
 		}
+		if options.Strict {
+			if err := beStrict(ctx, target, shards); err != nil {
+				return kills, err
+			}
+		}
 		if err := pause(ctx, options.Settle); err != nil {
 			return kills, err
 		}
@@ -145,6 +152,27 @@ func breakAll(ctx context.Context, out io.Writer, target DrillTarget, options Dr
 		}
 	}
 	return kills, nil
+}
+
+// beStrict makes all replicas as durable as a primary, which controllers do not ask of them.
+func beStrict(ctx context.Context, target DrillTarget, shards []int) error {
+	for _, number := range shards {
+		r, err := readRecord(ctx, target.Register, number)
+		if err != nil {
+			return err
+		}
+		for node := range r.InSync {
+			db, err := sql.Open("mysql", target.OperatorDSN(node))
+			if err != nil {
+				return err
+			}
+			_, err = db.ExecContext(ctx, "SET GLOBAL sync_binlog=1, innodb_flush_log_at_trx_commit=1")
+			if err = errors.Join(err, db.Close()); err != nil {
+				return fmt.Errorf("make %s strict: %w", node, err)
+			}
+		}
+	}
+	return nil
 }
 
 // breakShards breaks the primaries of shards at the same time.

@@ -41,6 +41,10 @@ func (s *State) change(a Action, run string) (Record, error) {
 		delete(r.Joining, a.Node)
 	case Drop:
 		r.drop(a.Node, s)
+	case Pace:
+		if r.Slow = s.Now.UTC(); !s.Record.Slow.IsZero() {
+			r.Slow = time.Time{}
+		}
 	default:
 		return r, fmt.Errorf("%q does not change the record", a.Kind)
 	}
@@ -62,7 +66,7 @@ func (r *Record) decide(run string, lost bool) {
 	}
 	r.Epoch++
 	r.Phase, r.Run = shard.PhaseFencing, run
-	r.Boot, r.Stuck, r.Planned = nil, "", false
+	r.Boot, r.Stuck, r.Planned, r.Slow = nil, "", false, time.Time{}
 }
 
 // choose makes the record one of a promotion: what was heard of the others stays in sync with the candidate. Who was not heard, because

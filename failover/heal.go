@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/statesvc/statesvc/shard"
 )
@@ -14,13 +15,43 @@ func (s *State) heal() []Action {
 	if !s.answers(s.Record.Primary, s.Record.PrimaryStart) {
 		return nil
 	}
-	actions := s.expel()
+	actions := slices.Concat(s.expel(), s.pace())
 	for _, node := range s.Record.names() {
 		if action, ok := s.recover(node); ok {
 			actions = append(actions, action)
 		}
 	}
 	return actions
+}
+
+// pace has instances write fewer transactions while a replica is behind, because a failover waits until it has applied what it has. A
+// hundred small ones take a replica that syncs each of them as long as everything else in a failover.
+func (s *State) pace() []Action {
+	slow := s.Record.Slow
+	switch node, behind := s.lag(); {
+	case slow.IsZero() && behind > behindMax:
+		return []Action{{Kind: Pace, Why: fmt.Sprintf("%s has %d transactions to apply", node, behind)}}
+	case !slow.IsZero() && behind < behindMin && s.Now.Sub(slow) >= slowMin:
+		return []Action{{Kind: Pace, Why: "all replicas have caught up"}}
+	}
+	return nil
+}
+
+const (
+	behindMax = 40              // transactions: some 50 ms of a replica that syncs each of them
+	behindMin = 5               // what is on its way anyway
+	slowMin   = 2 * time.Second // a record that changes more often would be a burden itself
+)
+
+// lag is how many transactions the member that is most behind has received and not applied.
+func (s *State) lag() (node string, behind uint64) {
+	for _, name := range slices.Sorted(maps.Keys(s.Record.InSync)) {
+		seen := s.Seen[name]
+		if s.answers(name, s.Record.InSync[name]) && seen.Received.Seq > seen.Applied.Seq+behind {
+			node, behind = name, seen.Received.Seq-seen.Applied.Seq
+		}
+	}
+	return node, behind
 }
 
 // expel takes those out who must not acknowledge any more: the primary lets them in no more, and when all who stay have received

@@ -166,6 +166,7 @@ const (
 	Renew   Kind = "renew"   // a node outside of the set, whose appliers have stopped for nothing, begins to apply again
 	Join    Kind = "join"    // record: the node may acknowledge soon, so it must be heard from now on
 	Attach  Kind = "attach"  // the joining node follows the primary
+	Pace    Kind = "pace"    // record: a replica has fallen behind, or is no more
 	Admit   Kind = "admit"   // record: it has caught up and may be elected
 	Refuse  Kind = "refuse"  // the primary lets the node in no more
 	Drop    Kind = "drop"    // record: without those who cannot acknowledge any more
@@ -210,7 +211,7 @@ func (a Action) touches(r *Record, succeeded bool) []string {
 
 // writesRecord says that the action is a compare-and-set of the record.
 func (a Action) writesRecord() bool {
-	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop}, a.Kind)
+	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop, Pace}, a.Kind)
 }
 
 // ordered says that the action carries out an order, which is then removed. Suspend may be a tripwire's as well; an order that stands

@@ -285,6 +285,18 @@ func TestHeal(t *testing.T) {
 		{"the other is silent too", after(long, "bc", func(s *State) { refused(s, "b") }), "refuse c"},
 		{"both are locked out", after(long, "bc", func(s *State) { refused(s, "b", "c") }), "drop b"},
 		{"locked out, and back: no way back", after(0, "", func(s *State) { refused(s, "b") }), "drop b"},
+		{"a member has much to apply", after(0, "", func(s *State) {
+			see(s, "b", func(seen *Seen) { seen.Received.Seq = seen.Applied.Seq + behindMax + 1 })
+		}), "pace "},
+		{"not so much", after(0, "", func(s *State) {
+			see(s, "b", func(seen *Seen) { seen.Received.Seq = seen.Applied.Seq + behindMax })
+		}), ""},
+		{"it is slowed down already", after(long, "", func(s *State) {
+			s.Record.Slow = scriptStart
+			see(s, "b", func(seen *Seen) { seen.Received.Seq = seen.Applied.Seq + behindMin })
+		}), ""},
+		{"slowed down, and caught up", after(long, "", func(s *State) { s.Record.Slow = scriptStart }), "pace "},
+		{"slowed down a moment ago", after(long-1, "", func(s *State) { s.Record.Slow = scriptStart }), ""},
 		{"not attached", after(0, "", func(s *State) { see(s, "b", func(seen *Seen) { seen.IORunning = "No" }) }), "attach b"},
 		{"outside", after(0, "", func(s *State) { delete(s.Record.InSync, "b") }), "join b"},
 		{"outside and dead", after(0, "", func(s *State) {

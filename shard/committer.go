@@ -17,16 +17,17 @@ import (
 
 // Limits of a committer, each with its reason. They are defaults of Config.
 const (
-	defaultQueue      = 4096             // calls waiting per lane: a quarter of a second of work at full speed
-	defaultBatch      = 256              // larger batches gained nothing measurable and hold locks longer
-	defaultRoundTrip  = 2 * time.Second  // bound of round trip 1; under idle_write_transaction_timeout
-	defaultCommitWait = 4 * time.Second  // bound of round trip 2, above the driver's own timeouts
-	maxBatchRetries   = 8                // races with other instances before the operations are handed back
-	maxPacketBytes    = 8 << 20          // of round trip 2: half of the server's default max_allowed_packet
-	warnEvery         = time.Second      // between lines of a lane about the same trouble
-	maxAttempts       = 3                // how often an operation whose attempts ended aborted is run again
-	retirePoll        = time.Millisecond // of waiting for the last answers of a primary that is replaced
-	cautious          = 64               // batches after a duplicate key that expect more of them
+	defaultQueue      = 4096                  // calls waiting per lane: a quarter of a second of work at full speed
+	defaultBatch      = 256                   // larger batches gained nothing measurable and hold locks longer
+	defaultRoundTrip  = 2 * time.Second       // bound of round trip 1; under idle_write_transaction_timeout
+	defaultCommitWait = 4 * time.Second       // bound of round trip 2, above the driver's own timeouts
+	maxBatchRetries   = 8                     // races with other instances before the operations are handed back
+	maxPacketBytes    = 8 << 20               // of round trip 2: half of the server's default max_allowed_packet
+	warnEvery         = time.Second           // between lines of a lane about the same trouble
+	slowPause         = 20 * time.Millisecond // between two batches of a lane while a replica is behind: some 50 transactions a second
+	maxAttempts       = 3                     // how often an operation whose attempts ended aborted is run again
+	retirePoll        = time.Millisecond      // of waiting for the last answers of a primary that is replaced
+	cautious          = 64                    // batches after a duplicate key that expect more of them
 )
 
 // Config is what a committer needs. Zero limits take their defaults.
@@ -83,6 +84,7 @@ type Committer struct {
 
 	abandoned atomic.Bool  // the epoch is over: nothing is begun any more, and no COMMIT is sent
 	sending   atomic.Int32 // lanes that may have sent a COMMIT and wait for its answer
+	slow      atomic.Bool  // a replica has fallen behind
 }
 
 // NewCommitter starts the lanes. Close ends them.
@@ -97,6 +99,10 @@ func NewCommitter(cfg Config) *Committer {
 	}
 	return c
 }
+
+// Slow tells the lanes whether a replica of the shard has fallen behind. They pause after each batch then, so that the next one is larger:
+// what a replica applies, and how long a failover waits for it, goes by transactions. A lone operation still waits for nobody.
+func (c *Committer) Slow(slow bool) { c.slow.Store(slow) }
 
 func (cfg *Config) setDefaults() {
 	if cfg.Lanes == 0 || !cfg.DB.Dialect.multi {

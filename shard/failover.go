@@ -40,6 +40,9 @@ func (s *Store) obey(number int) {
 		}
 		s.abandon(p)
 	}
+	if p := s.primaries[number]; p != nil {
+		s.pace(number, p.committer)
+	}
 	if c := s.warmed[number]; c != nil && !c.becomes(route) {
 		s.discard(c)
 	}
@@ -49,6 +52,12 @@ func (s *Store) obey(number int) {
 	if s.retiring[number] == 0 {
 		s.report(number, route.Epoch)
 	}
+}
+
+// pace tells a committer how far the shard's replicas are.
+func (s *Store) pace(number int, c *Committer) {
+	record, ok := s.cfg.Routes.Record(number)
+	c.Slow(ok && !record.Slow.IsZero())
 }
 
 // report says that nothing of an epoch before this one can be begun or sent any more. The caller holds mu.
@@ -158,6 +167,7 @@ func (s *Store) adopt(r Route) (*primary, error) {
 	cfg := s.cfg.Committer
 	cfg.Shard, cfg.Epoch, cfg.DB = r.Shard, r.Epoch, db
 	next := &primary{route: route, db: db, committer: NewCommitter(cfg)}
+	s.pace(route.Shard, next.committer)
 	db.observer = next.committer.observer
 	s.primaries[r.Shard] = next
 	return next, nil

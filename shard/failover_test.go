@@ -33,6 +33,7 @@ type pair struct {
 	routes  *shard.Routes
 	epoch   uint64
 	planned bool
+	slow    time.Time
 	skew    atomic.Int64 // of the store's clock
 	point   atomic.Value // func(string), at each fail point
 	closed  chan uint64
@@ -151,7 +152,7 @@ func (p *pair) put(key string, value []byte) {
 func (p *pair) record(epoch uint64, phase shard.Phase, primary string) {
 	p.t.Helper()
 	p.epoch = epoch
-	record := shard.Record{Epoch: epoch, Phase: phase, Primary: primary, Planned: p.planned, Nodes: map[string]shard.Node{}}
+	record := shard.Record{Epoch: epoch, Phase: phase, Primary: primary, Planned: p.planned, Slow: p.slow, Nodes: map[string]shard.Node{}}
 	for name, proxy := range p.nodes {
 		record.Nodes[name] = shard.Node{Address: proxy.Addr()}
 	}
@@ -216,6 +217,38 @@ func (p *pair) read(f func()) (n int64, err error) {
 		return tx.Raw("SELECT COALESCE(SUM(n),0) FROM counters WHERE owner='a'").Scan(&n).Error
 	})
 	return n, err
+}
+
+// What the record says of replicas reaches the lanes, of a committer that is there and of one that is not yet.
+func TestRecordSlowsLanes(t *testing.T) {
+	const rest = 20 * time.Millisecond
+	p := newPair(t, time.Minute, shard.Config{Lanes: 1})
+	write := func(key string) {
+		t.Helper()
+		if r := p.submit(op("a", key, 1)); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	rests := func(key string) bool { // ten batches have nine rests between them, and take a tenth of that without
+		began := time.Now()
+		for i := range 10 {
+			write(fmt.Sprintf("%s%d", key, i))
+		}
+		return time.Since(began) >= 9*rest
+	}
+	p.slow = time.Now()
+	p.record(1, shard.PhaseServing, "n1")
+	for i := 0; !rests(fmt.Sprintf("there%d.", i)); i++ { // the record may not have been heard yet
+		if i == 1000 {
+			t.Fatal("the lanes do not rest")
+		}
+	}
+	p.fence("n1")
+	p.promote("n2")
+	write("first")
+	if !rests("new") {
+		t.Error("the lanes of the next primary do not rest")
+	}
 }
 
 // Primaries change under load. Nobody hears of it but by a moment of silence: what was acknowledged is there, once.

@@ -45,6 +45,17 @@ func (l *lane) run() {
 		if live := l.alive(calls); len(live) > 0 {
 			l.decide(live, l.wary())
 		}
+		if l.slow.Load() {
+			l.rest()
+		}
+	}
+}
+
+// rest lets more operations gather.
+func (l *lane) rest() {
+	select {
+	case <-time.After(slowPause):
+	case <-l.ctx.Done():
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // RecordPrefix is where the register keeps the records of the shards: shards/1 and so on. Only the leading controller
@@ -34,6 +35,7 @@ type Record struct {
 	Primary string          `json:"primary"` // name of the primary's node; while fencing still the old one's
 	Nodes   map[string]Node `json:"nodes"`
 	Planned bool            `json:"planned,omitempty"` // while fencing: the primary lives, so batches that are under way may end
+	Slow    time.Time       `json:"slow,omitzero"`     // since when a replica has fallen behind, so batches should be few and large
 }
 
 // Node is a database of a shard.

@@ -54,6 +54,7 @@ func (p *program) benchDrill() *cobra.Command {
 	cmd.Flags().DurationVar(&o.Pause, "pause", 100*time.Millisecond, "of a client between two writes")
 	cmd.Flags().DurationVar(&o.Settle, "settle", 500*time.Millisecond, "of load before and after each break")
 	cmd.Flags().BoolVar(&o.Together, "together", false, "break the primaries of all shards at the same time")
+	cmd.Flags().BoolVar(&o.Strict, "strict", false, "have replicas sync each transaction, so that they fall behind")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the folder of the cluster, with its logs; it is kept after an error, too")
 	cmd.Flags().IntVar(&shards, "shards", 2, "shards of the cluster")
 	cmd.Flags().IntVar(&instances, "instances", 2, "instances of the cluster")
@@ -101,7 +102,7 @@ func (p *program) drillCluster(ctx context.Context, home, how string, keep bool,
 		return r, err
 	}
 	r, err = bench.Drill(ctx, p.out, bench.DrillTarget{
-		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN,
+		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN, OperatorDSN: state.OperatorDSN,
 	}, o)
 	if err == nil && r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
 		err = errors.New("what clients were told is not what the nodes have")

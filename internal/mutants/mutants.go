@@ -669,6 +669,14 @@ var mutants = []mutant{
 		edits: in("failover/elect.go", "fenced.SQLRunning && (!s.fresh(node) || !seen.cannotApply())", "fenced.SQLRunning"),
 	},
 	{
+		name: "lanes-rest-while-a-replica-is-behind", pkg: "./shard", tests: "TestLanesRest",
+		edits: in("shard/lane.go", "if l.slow.Load() {", "if false {"),
+	},
+	{
+		name: "records-slow-lanes", pkg: "./shard", tests: "TestRecordSlowsLanes",
+		edits: in("shard/failover.go", "s.pace(route.Shard, next.committer)", ""),
+	},
+	{
 		name: "a-switchover-promises-by-leadership", pkg: "./failover", tests: "TestQuiesced",
 		edits: in("failover/order.go", "primary.Claim(ctx, r.Epoch, l.cfg.holder())", "primary.Claim(ctx, r.Epoch, r.Run)"),
 	},
