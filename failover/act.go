@@ -98,7 +98,7 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 		return nil, err
 	}
 	var further []register.Op
-	if a.ordered() {
+	if s.carriesOut(a) {
 		further = s.Order.done(l.number)
 	}
 	if a.Kind == Serve {

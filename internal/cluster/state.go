@@ -69,6 +69,7 @@ type Process struct {
 	Node     string          `json:"node,omitempty"`    // of an agent: the name of its database
 	Address  string          `json:"address"`           // of an agent: at which others reach its database
 	Peer     string          `json:"peer,omitempty"`    // of a member of etcd: for the others
+	Backup   string          `json:"backup,omitempty"`  // of an agent: at which others fetch copies of its database
 	Listen   string          `json:"listen,omitempty"`  // of an agent, with a relay: of its database itself
 	Register [members]string `json:"register,omitzero"` // of an agent, with a relay: at which it reaches the members of etcd
 	Cut      bool            `json:"cut,omitempty"`     // of an agent: the relay passes nothing from and to its node
@@ -171,6 +172,9 @@ func (s *State) addresses(p *Process) []*string {
 	list := []*string{&p.Address}
 	if p.Kind == KindEtcd {
 		list = append(list, &p.Peer)
+	}
+	if p.Kind == KindAgent {
+		list = append(list, &p.Backup)
 	}
 	if p.Kind == KindAgent && s.relay() != nil {
 		list = append(list, &p.Listen)
@@ -293,6 +297,7 @@ func (s *State) agentConfig(p *Process) map[string]any {
 	return map[string]any{
 		"node": p.Node, "shard": p.Shard, "zone": fmt.Sprintf("zone-%d", number), "address": p.Address, "server_id": 100*p.Shard + number,
 		"nodes": names, "folder": s.path(p.Node), "register": s.registerOf(p), "settings": smallSettings, "listen": p.Listen,
+		"backup_address": p.Backup,
 		"database": map[string]any{
 			"schema": failover.DefaultSchema, "password": s.Passwords.HA, "app_password": s.Passwords.App,
 			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate,
