@@ -95,6 +95,7 @@ func (r reply) VisitUpdateKeyResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitDeleteKeyResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitGetMapResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitListShardsResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitRebuildNodeResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitSwitchoverShardResponse(w http.ResponseWriter) error  { return r.write(w) }
 func (r reply) VisitSuspendShardResponse(w http.ResponseWriter) error     { return r.write(w) }
 func (r reply) VisitResumeShardResponse(w http.ResponseWriter) error      { return r.write(w) }

@@ -51,6 +51,7 @@ var routes = []route{
 	{http.MethodDelete, "/v1/admin/keys/{key_id}", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/map", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/shards", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/admin/shards/{shard}/rebuild", "", access.ScopeAdmin, false, "", false},
 	{http.MethodPost, "/v1/admin/shards/{shard}/switchover", "", access.ScopeAdmin, false, "", false},
 	{http.MethodPost, "/v1/admin/shards/{shard}/suspend", "", access.ScopeAdmin, false, "", false},
 	{http.MethodPost, "/v1/admin/shards/{shard}/resume", "", access.ScopeAdmin, false, "", false},

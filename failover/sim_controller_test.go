@@ -63,6 +63,7 @@ func (c *simController) state() State {
 	c.run.forget(&c.rec)
 	s := State{
 		Record: c.rec.Clone(), Run: c.run.clone(), Seen: map[string]Seen{}, Dead: map[string]bool{}, Holding: c.holding(c.rec.Epoch), Now: c.now,
+		Hosts: maps.Clone(c.hosts()),
 	}
 	maps.Copy(s.Seen, c.seen)
 	for id := range c.dead {
@@ -188,6 +189,7 @@ func (s *sim) cas(c *simController, rev int, before, r Record) error {
 	if before.Phase == shard.PhaseFencing && r.Phase == shard.PhasePromoting {
 		s.checkChosen(&before, &r)
 	}
+	s.checkRebuilds(&r)
 	s.rev++
 	s.record, s.heard, s.dirty = r.Clone(), r.heard(), true
 	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary,

@@ -253,6 +253,21 @@ func (b *ReasonRequest) ReadJSON(r *strictjson.Reader) {
 	r.Require("reason")
 }
 
+// ReadJSON reads which node is to be rebuilt.
+func (b *RebuildRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "node":
+			b.Node = r.String()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("node", "reason")
+}
+
 // ReadJSON reads the body of announcePrimary.
 func (b *PrimaryAnnouncement) ReadJSON(r *strictjson.Reader) {
 	for r.Object(); r.Member(); {

@@ -565,7 +565,10 @@ type Host struct {
 
 	// StartID The start that runs.
 	StartID string `json:"start_id,omitempty,omitzero"`
-	Zone    string `json:"zone,omitempty,omitzero"`
+
+	// Unfit Why the database cannot be started with the data that it has; for people.
+	Unfit string `json:"unfit,omitempty,omitzero"`
+	Zone  string `json:"zone,omitempty,omitzero"`
 }
 
 // ImportResult rows = issued + already_existed + failed.
@@ -813,6 +816,9 @@ type Node struct {
 	Host Host   `json:"host,omitempty,omitzero"`
 	Name string `json:"name"`
 
+	// Rebuild The newest replacement of the node's data. Absent if there was none.
+	Rebuild Rebuild `json:"rebuild,omitempty,omitzero"`
+
 	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
 	// neither, so its data may be old. Absent if the register does not answer.
 	Role string `json:"role,omitempty,omitzero"`
@@ -911,6 +917,35 @@ type ReasonRequest struct {
 	Reason string `json:"reason"`
 }
 
+// Rebuild The newest replacement of the node's data. Absent if there was none.
+type Rebuild struct {
+	// Attempts Since the node was last in sync, this one included; 0 once it is in sync again.
+	Attempts int       `json:"attempts"`
+	BeganAt  time.Time `json:"began_at"`
+
+	// Donor The node that was copied.
+	Donor   string    `json:"donor"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error Why it has failed; for people.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// State done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows.
+	State string `json:"state"`
+
+	// Why For people.
+	Why string `json:"why"`
+}
+
+// RebuildRequest defines model for RebuildRequest.
+type RebuildRequest struct {
+	// Node Its name in the list of shards.
+	Node string `json:"node"`
+
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
+}
+
 // Reference The caller's own name for something.
 //
 // Example: order-1001
@@ -1002,8 +1037,11 @@ type ShardOrder struct {
 	At time.Time `json:"at"`
 
 	// By The API key that ordered it, id and name.
-	By     string `json:"by"`
-	Kind   string `json:"kind"`
+	By   string `json:"by"`
+	Kind string `json:"kind"`
+
+	// Node Of a rebuild: whose data are replaced.
+	Node   string `json:"node,omitempty,omitzero"`
 	Reason string `json:"reason"`
 }
 
@@ -1216,6 +1254,9 @@ type FenceShardJSONRequestBody = ReasonRequest
 // AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
 type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
 
+// RebuildNodeJSONRequestBody defines body for RebuildNode for application/json ContentType.
+type RebuildNodeJSONRequestBody = RebuildRequest
+
 // ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
 type ResumeShardJSONRequestBody = ReasonRequest
 
@@ -1293,6 +1334,9 @@ type ServerInterface interface {
 	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
 	// (POST /v1/admin/shards/{shard}/primary)
 	AnnouncePrimary(c *gin.Context, shard ShardNumber)
+	// RebuildNode Replace the data of a node by a copy
+	// (POST /v1/admin/shards/{shard}/rebuild)
+	RebuildNode(c *gin.Context, shard ShardNumber)
 	// ResumeShard Switch on automatic failover of a shard again
 	// (POST /v1/admin/shards/{shard}/resume)
 	ResumeShard(c *gin.Context, shard ShardNumber)
@@ -1764,6 +1808,31 @@ func (siw *ServerInterfaceWrapper) AnnouncePrimary(c *gin.Context) {
 	}
 
 	siw.Handler.AnnouncePrimary(c, shard)
+}
+
+// RebuildNode operation middleware
+func (siw *ServerInterfaceWrapper) RebuildNode(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RebuildNode(c, shard)
 }
 
 // ResumeShard operation middleware
@@ -2522,6 +2591,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/admin/shards", wrapper.ListShards)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/fence", wrapper.FenceShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/primary", wrapper.AnnouncePrimary)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/rebuild", wrapper.RebuildNode)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/resume", wrapper.ResumeShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/suspend", wrapper.SuspendShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
@@ -3031,6 +3101,37 @@ func (response AnnouncePrimary200JSONResponse) VisitAnnouncePrimaryResponse(w ht
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RebuildNodeRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *RebuildNodeJSONRequestBody
+}
+
+type RebuildNodeResponseObject interface {
+	VisitRebuildNodeResponse(w http.ResponseWriter) error
+}
+
+type RebuildNode202ResponseHeaders struct {
+	XRequestID string
+}
+
+type RebuildNode202JSONResponse struct {
+	Body    ShardOrder
+	Headers RebuildNode202ResponseHeaders
+}
+
+func (response RebuildNode202JSONResponse) VisitRebuildNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3848,6 +3949,9 @@ type StrictServerInterface interface {
 	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
 	// (POST /v1/admin/shards/{shard}/primary)
 	AnnouncePrimary(ctx context.Context, request AnnouncePrimaryRequestObject) (AnnouncePrimaryResponseObject, error)
+	// RebuildNode Replace the data of a node by a copy
+	// (POST /v1/admin/shards/{shard}/rebuild)
+	RebuildNode(ctx context.Context, request RebuildNodeRequestObject) (RebuildNodeResponseObject, error)
 	// ResumeShard Switch on automatic failover of a shard again
 	// (POST /v1/admin/shards/{shard}/resume)
 	ResumeShard(ctx context.Context, request ResumeShardRequestObject) (ResumeShardResponseObject, error)
@@ -4166,6 +4270,26 @@ func (sh *strictHandler) AnnouncePrimary(ctx *gin.Context, shard ShardNumber) {
 		return
 	}
 	if err := response.VisitAnnouncePrimaryResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// RebuildNode reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RebuildNode(ctx *gin.Context, shard ShardNumber) {
+	var request RebuildNodeRequestObject
+	request.Shard = shard
+	var body RebuildNodeJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RebuildNode(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRebuildNodeResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -574,7 +574,10 @@ type Host struct {
 
 	// StartID The start that runs.
 	StartID string `json:"start_id,omitempty,omitzero"`
-	Zone    string `json:"zone,omitempty,omitzero"`
+
+	// Unfit Why the database cannot be started with the data that it has; for people.
+	Unfit string `json:"unfit,omitempty,omitzero"`
+	Zone  string `json:"zone,omitempty,omitzero"`
 }
 
 // ImportResult rows = issued + already_existed + failed.
@@ -822,6 +825,9 @@ type Node struct {
 	Host Host   `json:"host,omitempty,omitzero"`
 	Name string `json:"name"`
 
+	// Rebuild The newest replacement of the node's data. Absent if there was none.
+	Rebuild Rebuild `json:"rebuild,omitempty,omitzero"`
+
 	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
 	// neither, so its data may be old. Absent if the register does not answer.
 	Role string `json:"role,omitempty,omitzero"`
@@ -958,6 +964,35 @@ type ReasonRequest struct {
 	Reason string `json:"reason"`
 }
 
+// Rebuild The newest replacement of the node's data. Absent if there was none.
+type Rebuild struct {
+	// Attempts Since the node was last in sync, this one included; 0 once it is in sync again.
+	Attempts int       `json:"attempts"`
+	BeganAt  time.Time `json:"began_at"`
+
+	// Donor The node that was copied.
+	Donor   string    `json:"donor"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error Why it has failed; for people.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// State done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows.
+	State string `json:"state"`
+
+	// Why For people.
+	Why string `json:"why"`
+}
+
+// RebuildRequest defines model for RebuildRequest.
+type RebuildRequest struct {
+	// Node Its name in the list of shards.
+	Node string `json:"node"`
+
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
+}
+
 // Reference The caller's own name for something.
 //
 // Example: order-1001
@@ -1049,8 +1084,11 @@ type ShardOrder struct {
 	At time.Time `json:"at"`
 
 	// By The API key that ordered it, id and name.
-	By     string `json:"by"`
-	Kind   string `json:"kind"`
+	By   string `json:"by"`
+	Kind string `json:"kind"`
+
+	// Node Of a rebuild: whose data are replaced.
+	Node   string `json:"node,omitempty,omitzero"`
 	Reason string `json:"reason"`
 }
 
@@ -1427,6 +1465,9 @@ type FenceShardJSONRequestBody = ReasonRequest
 // AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
 type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
 
+// RebuildNodeJSONRequestBody defines body for RebuildNode for application/json ContentType.
+type RebuildNodeJSONRequestBody = RebuildRequest
+
 // ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
 type ResumeShardJSONRequestBody = ReasonRequest
 
@@ -1710,6 +1751,36 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
 	AnnouncePrimary(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RebuildNodeWithBody Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RebuildNode Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNode(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeShardWithBody Switch on automatic failover of a shard again
 	//
@@ -2440,6 +2511,56 @@ func (c *Client) AnnouncePrimaryWithBody(ctx context.Context, shard ShardNumber,
 // Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
 func (c *Client) AnnouncePrimary(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAnnouncePrimaryRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RebuildNodeWithBody Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *Client) RebuildNodeWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRebuildNodeRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RebuildNode Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *Client) RebuildNode(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRebuildNodeRequest(c.Server, shard, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3864,6 +3985,53 @@ func NewAnnouncePrimaryRequestWithBody(server string, shard ShardNumber, content
 	}
 
 	operationPath := fmt.Sprintf("/v1/admin/shards/%s/primary", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRebuildNodeRequest calls the generic RebuildNode builder with application/json body
+func NewRebuildNodeRequest(server string, shard ShardNumber, body RebuildNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRebuildNodeRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewRebuildNodeRequestWithBody constructs an http.Request for the RebuildNode method, with any body, and a specified content type
+func NewRebuildNodeRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/rebuild", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5704,6 +5872,36 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
 	AnnouncePrimaryWithResponse(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error)
 
+	// RebuildNodeWithBodyWithResponse Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error)
+
+	// RebuildNodeWithResponse Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithResponse(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error)
+
 	// ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
 	//
 	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -7209,6 +7407,86 @@ func (r AnnouncePrimaryResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AnnouncePrimaryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RebuildNodeResponse202Headers the declared response headers of an HTTP 202 response for RebuildNode
+type RebuildNodeResponse202Headers struct {
+	XRequestID string
+}
+
+// RebuildNodeResponse4XXHeaders the declared response headers of an HTTP 4XX response for RebuildNode
+type RebuildNodeResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RebuildNodeResponse5XXHeaders the declared response headers of an HTTP 5XX response for RebuildNode
+type RebuildNodeResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RebuildNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ShardOrder
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RebuildNodeResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RebuildNodeResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RebuildNodeResponse5XXHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RebuildNodeResponse) GetJSON202() *ShardOrder {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RebuildNodeResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RebuildNodeResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RebuildNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RebuildNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RebuildNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RebuildNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9576,6 +9854,48 @@ func (c *ClientWithResponses) AnnouncePrimaryWithResponse(ctx context.Context, s
 	return ParseAnnouncePrimaryResponse(rsp)
 }
 
+// RebuildNodeWithBodyWithResponse Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *ClientWithResponses) RebuildNodeWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error) {
+	rsp, err := c.RebuildNodeWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRebuildNodeResponse(rsp)
+}
+
+// RebuildNodeWithResponse Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *ClientWithResponses) RebuildNodeWithResponse(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error) {
+	rsp, err := c.RebuildNode(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRebuildNodeResponse(rsp)
+}
+
 // ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
 //
 // Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -11572,6 +11892,107 @@ func ParseAnnouncePrimaryResponse(rsp *http.Response) (*AnnouncePrimaryResponse,
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers AnnouncePrimaryResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRebuildNodeResponse parses an HTTP response from a RebuildNodeWithResponse call
+func ParseRebuildNodeResponse(rsp *http.Response) (*RebuildNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RebuildNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ShardOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RebuildNodeResponse202Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RebuildNodeResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RebuildNodeResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -747,6 +747,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/shards/{shard}/rebuild": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the data of a node by a copy
+         * @description Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+         *     after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+         *     themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+         *     pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+         *     While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+         *     A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+         *     same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+         */
+        post: operations["rebuildNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/shards/{shard}/fence": {
         parameters: {
             query?: never;
@@ -1409,6 +1438,7 @@ export interface components {
             /** @description The start of the database with which it got its role. After another start it begins anew. */
             start_id?: string;
             host?: components["schemas"]["Host"];
+            rebuild?: components["schemas"]["Rebuild"];
         };
         /** @description What the agent on the node's machine last said. Absent if there is no agent, or it lost the register. */
         Host: {
@@ -1420,6 +1450,8 @@ export interface components {
             boot_id: string;
             /** @description For people. */
             doing?: string;
+            /** @description Why the database cannot be started with the data that it has; for people. */
+            unfit?: string;
             zone?: string;
             /**
              * Format: int64
@@ -1441,9 +1473,34 @@ export interface components {
             /** @description Why; for the history. */
             reason: string;
         };
+        RebuildRequest: {
+            /** @description Its name in the list of shards. */
+            node: string;
+            /** @description Why; for the history. */
+            reason: string;
+        };
+        /** @description The newest replacement of the node's data. Absent if there was none. */
+        Rebuild: {
+            /** @description done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows. */
+            state: string;
+            /** @description The node that was copied. */
+            donor: string;
+            /** @description For people. */
+            why: string;
+            /** @description Why it has failed; for people. */
+            error?: string;
+            /** @description Since the node was last in sync, this one included; 0 once it is in sync again. */
+            attempts: number;
+            /** Format: date-time */
+            began_at: string;
+            /** Format: date-time */
+            ended_at?: string;
+        };
         /** @description What somebody wants done with the shard and no controller has done yet. */
         ShardOrder: {
             kind: string;
+            /** @description Of a rebuild: whose data are replaced. */
+            node?: string;
             reason: string;
             /** @description The API key that ordered it, id and name. */
             by: string;
@@ -2981,6 +3038,42 @@ export interface operations {
         };
         responses: {
             /** @description The order stands until a controller has carried it out. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardOrder"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    rebuildNode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "node": "s1n2",
+                 *       "reason": "its disk had errors"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RebuildRequest"];
+            };
+        };
+        responses: {
+            /** @description The order stands until a controller has begun to carry it out. */
             202: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
