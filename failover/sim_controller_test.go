@@ -319,7 +319,8 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 			c.on(n, r, func() (bool, error) { c.sim.point(n, primary); return false, nil }),
 		}
 	case Follow:
-		if s.Run.Pointed[a.Node] == r.link(a.Node) && n.session == (promise{r.Epoch, c.term, c}) {
+		_, joining := r.Joining[a.Node]
+		if !joining && s.Run.Pointed[a.Node] == r.link(a.Node) && n.session == (promise{r.Epoch, c.term, c}) {
 			return []simStep{c.on(n, r, func() (bool, error) {
 				if n.startID() != r.heard()[a.Node] {
 					return false, errSession
@@ -328,7 +329,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 				return false, nil
 			})}
 		}
-		if _, joining := r.Joining[a.Node]; !joining {
+		if !joining {
 			return c.point(a.Node, r)
 		}
 		mine, speak := promise{r.Epoch, c.term, c}, c.speak(primary, r, r.PrimaryStart, nil)

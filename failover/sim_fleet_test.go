@@ -155,7 +155,7 @@ func (s *sim) crash(n *simNode) {
 		}
 	}
 	id := n.startID()
-	if s.chance(85) { // else the host has gone with its agent, and nobody says so
+	if s.chance(85) || s.oneLost() { // else the host has gone with its agent, and nobody says so
 		s.fromAgent(n, func() { s.dead[id] = true })
 	}
 	s.after(s.between(20, 150), func() { s.reboot(n) })

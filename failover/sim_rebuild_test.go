@@ -17,13 +17,18 @@ func (s *sim) mayWipe() {
 
 // wipe takes the disk of a replica: what its acknowledgements were worth is with the primary.
 func (s *sim) wipe(n *simNode) {
-	if n.name == s.record.Primary || s.record.Phase != shard.PhaseServing || !s.node(s.record.Primary).up {
+	if len(s.record.InSync) < 2 || n.name == s.record.Primary || s.record.Phase != shard.PhaseServing || !s.node(s.record.Primary).up {
 		return
 	}
 	s.trace("%s loses its data", n.startID())
 	s.dirty = true
 	s.crash(n)
 	n.log, n.engine, n.promise, n.unfit = nil, 0, promise{}, true
+}
+
+// oneLost says that a machine of the shard is lost already, disk included. That a second one goes without a word is not promised to end well.
+func (s *sim) oneLost() bool {
+	return slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.unfit })
 }
 
 // hosts is what the agents have said last. One that does not reach the register says what it said before.
