@@ -361,12 +361,15 @@ func ExampleClient_Switchover() {
 	fmt.Println(errors.Is(err, client.ErrOrderStands))
 	_, err = c.Resume(ctx, 1, "a shard with a single node")
 	fmt.Println(errors.Is(err, client.ErrNoFailover))
+	_, err = c.Rebuild(ctx, 3, "db-1", "a node that is the primary")
+	fmt.Println(errors.Is(err, client.ErrNoFailover))
 	for f, err := range c.Failovers(ctx, 3) {
 		must(err)
 		fmt.Println("from", f.From, "to", f.To, "in", f.DurationMs, "ms:", f.Why)
 	}
 	// Output:
 	// switchover because the host of db-1 is replaced
+	// true
 	// true
 	// true
 	// from db-2 to db-1 in 180 ms: its process has ended

@@ -698,6 +698,58 @@ var mutants = []mutant{
 	},
 	{
 		name: "agent-starts-in-the-ordered-role", pkg: "./failover", tests: "TestAgentReportsACrash",
-		edits: in("failover/agent.go", "\tcase BootPrimary, BootReplica:\n\t\treturn role, \"\"", "\tcase BootPrimary, BootReplica:\n\t\treturn BootReplica, \"\""),
+		edits: in("failover/agent.go", "role == BootReplica {\n\t\treturn role, nil, \"\"", "role == BootReplica {\n\t\treturn BootReplica, nil, \"\""),
+	},
+	{
+		name: "possible-ackers-are-not-rebuilt", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "node != s.Record.Primary && !possible && ", "node != s.Record.Primary && "),
+	},
+	{
+		name: "one-rebuild-at-a-time", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "return s.rebuildEnds(node, &one)", "_, _ = node, one"),
+	},
+	{
+		name: "rebuilds-rest", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "; again && s.Now.Before(last.restedAt())", "; again && false"),
+	},
+	{
+		name: "no-rebuild-while-suspended", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "if s.Record.Suspended != \"\" {", "if false {"),
+	},
+	{
+		name: "nobody-copies-what-is-less", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "host.StartID == s.Seen[donor].StartID && !less", "host.StartID == s.Seen[donor].StartID && (less || !less)"),
+	},
+	{
+		name: "a-waiting-primary-is-no-donor", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "; ready && s.answers(primary", "; s.answers(primary"),
+	},
+	{
+		name: "a-failover-ends-rebuilds", pkg: "./failover", tests: "TestRebuildEnds",
+		edits: in("failover/change.go", "\tif a.begins() {\n\t\tr.interrupt(s.Now)\n\t}\n", ""),
+	},
+	{
+		name: "who-is-rebuilt-stays-out", pkg: "./failover", tests: "TestOrderedRebuild",
+		edits: in("failover/heal.go", " || s.apart(node):", ":"),
+	},
+	{
+		name: "the-last-in-sync-is-not-put-out", pkg: "./failover", tests: "TestOrderedRebuild",
+		edits: in("failover/rebuild.go", "&& !busy && s.donor(node) != \"\"", "&& !busy"),
+	},
+	{
+		name: "copies-want-the-token", pkg: "./failover", tests: "TestCopiesAreForTheOrdered",
+		edits: in("failover/agent_backup.go", "return want != \"\" && ", "return want != \"\" || "),
+	},
+	{
+		name: "copies-want-the-donor", pkg: "./failover", tests: "TestCopiesAreForTheOrdered",
+		edits: in("failover/agent_backup.go", "one.Donor != a.cfg.Node || ", ""),
+	},
+	{
+		name: "lost-data-are-not-made-anew", pkg: "./failover", tests: "TestLostDataAreNotMadeAnew",
+		edits: in("failover/agent.go", "if _, err := os.Stat(a.mark(servedFile)); err == nil {\n\t\treturn nil // an", "if false {\n\t\treturn nil // an"),
+	},
+	{
+		name: "the-first-old-data-are-kept", pkg: "./failover", tests: "TestSwap",
+		edits: in("failover/agent_rebuild.go", "if a.hasOld() && !a.oldIsReplaced() {", "if false {"),
 	},
 }
