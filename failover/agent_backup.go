@@ -62,7 +62,7 @@ func (a *Agent) serveBackups(ctx context.Context) (stop func(), err error) {
 	}()
 	a.report.set(func(h *Host) { h.Backup = a.cfg.BackupAddress })
 	return func() {
-		server.Close()
+		_ = server.Close()
 		<-served
 		a.giving.Lock()   // whoever gives a copy has noticed
 		a.giving.Unlock() //nolint:staticcheck // nothing is guarded but the end

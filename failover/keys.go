@@ -31,7 +31,7 @@ type Host struct {
 	Free    uint64 `json:"free_bytes"`
 
 	Unfit   string      `json:"unfit,omitempty"`  // why the database cannot be started with the data that it has
-	Backup  string      `json:"backup,omitempty"` // host:port at which the agent gives copies of its data; empty: it neither gives nor takes any
+	Backup  string      `json:"backup,omitempty"` // host:port at which the agent gives copies; empty: it neither gives nor takes any
 	Rebuild HostRebuild `json:"rebuild,omitzero"`
 	At      time.Time   `json:"at"`
 }

@@ -93,7 +93,7 @@ func (s *State) rebuilds() []Action {
 // rebuildEnds ends a rebuild when the node's agent says so, or says nothing any more: a copy that it had begun is of no use then.
 func (s *State) rebuildEnds(node string, one *Rebuild) []Action {
 	host, reports := s.Hosts[node]
-	failed := ""
+	var failed string
 	switch {
 	case !reports:
 		failed = "its agent does not report to the register any more"
@@ -136,7 +136,7 @@ func (st *Status) ruin() string {
 var passing = []int{1021, 1037, 1038, 1040, 1041, 1053, 1114, 1180, 1205, 1213, 1317, 1927}
 
 // ruinedAt returns since when a node says that it is ruined.
-func (seen *Seen) ruinedAt(p probed) time.Time {
+func (seen Seen) ruinedAt(p probed) time.Time {
 	switch {
 	case p.status.ruin() == "":
 		return time.Time{}

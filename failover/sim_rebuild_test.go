@@ -26,7 +26,7 @@ func (s *sim) wipe(n *simNode) {
 	n.log, n.engine, n.promise, n.unfit = nil, 0, promise{}, true
 }
 
-// oneLost says that a machine of the shard is lost already, disk included. That a second one goes without a word is not promised to end well.
+// oneLost says that a machine of the shard is lost already, disk included. A second one that goes without a word is one too many.
 func (s *sim) oneLost() bool {
 	return slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.unfit })
 }

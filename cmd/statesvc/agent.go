@@ -34,9 +34,9 @@ type agentConfig struct {
 	Nodes         []string       `koanf:"nodes"`          // all nodes of the shard: whose accounts are made
 	Folder        string         `koanf:"folder"`         // of data, socket and log
 	FreeFloor     uint64         `koanf:"free_floor"`     // bytes of disk space without which the database is not started
-	BackupAddress string         `koanf:"backup_address"` // host:port at which agents fetch copies of the data; empty: none, and no rebuild
+	BackupAddress string         `koanf:"backup_address"` // host:port for agents that fetch copies; empty: no rebuild
 	BackupListen  string         `koanf:"backup_listen"`  // empty: backup_address
-	KeepOld       time.Duration  `koanf:"keep_old"`       // how long replaced data are kept after the new ones came in sync
+	KeepOld       time.Duration  `koanf:"keep_old"`       // of data that a rebuild has replaced, after the new ones came in sync
 	Register      string         `koanf:"register"`       // etcd://host:port,host:port,host:port/prefix
 	Settings      []string       `koanf:"settings"`       // of mariadbd, "name=value", besides those that a failover needs
 	LogLevel      string         `koanf:"log_level"`
@@ -59,7 +59,9 @@ const freeFloorDefault = 64 << 20
 const keepOldDefault = 24 * time.Hour
 
 func defaultAgent() agentConfig {
-	return agentConfig{FreeFloor: freeFloorDefault, KeepOld: keepOldDefault, LogLevel: "info", Database: databaseConfig{Schema: failover.DefaultSchema}}
+	return agentConfig{
+		FreeFloor: freeFloorDefault, KeepOld: keepOldDefault, LogLevel: "info", Database: databaseConfig{Schema: failover.DefaultSchema},
+	}
 }
 
 func (p *program) agent() *cobra.Command {

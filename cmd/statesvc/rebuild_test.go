@@ -92,7 +92,10 @@ func TestRebuild(t *testing.T) {
 	if err := w.state.Kill(first.Donor); err != nil {
 		t.Fatal(err)
 	}
-	w.await("the attempt has failed", func(r *failover.Record) bool { one := r.Rebuilds["s1n3"]; return one.ID == first.ID && one.Error != "" })
+	w.await("the attempt has failed", func(r *failover.Record) bool {
+		one := r.Rebuilds["s1n3"]
+		return one.ID == first.ID && one.Error != ""
+	})
 	w.rebuilt("s1n3", first.ID)
 	w.same()
 	if text := w.run(t, "status"); !strings.Contains(text, "rebuild of s1n3 from s1n2, done") {
