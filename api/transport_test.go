@@ -289,7 +289,9 @@ func (e edge) Read(context.Context, shard.Bucket, func(*gorm.DB, time.Time) erro
 	return shard.ErrFailover
 }
 
-func (e edge) Placement(shard.Bucket) uint16 { return 1 }
+func (e edge) Placement(shard.Bucket) uint16          { return 1 }
+func (e edge) Shards() []int                          { return []int{1} }
+func (e edge) BucketOn(int) (b shard.Bucket, ok bool) { return 0, true }
 
 // newEdge returns a client whose ledger has its shards at an edge.
 func newEdge(t testing.TB, submit func(ctx context.Context, op *shard.Op) shard.Reply, change func(*api.Config)) *client {

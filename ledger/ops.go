@@ -27,12 +27,17 @@ type (
 	expireOp struct{} // background work: settle what has expired
 )
 
-// currency is that of the whole hold: all of its parts must agree with the lines, or with the first item if there are none.
+// currency is that of the whole hold: all of its parts must agree with the lines, or with the first item that has one if there are none.
 func (op *holdOp) currency() string {
 	if len(op.Lines) > 0 {
 		return op.Lines[0].Amount.Currency
 	}
-	return op.Items[0].Amount.Currency
+	for i := range op.Items {
+		if currency := op.Items[i].Amount.Currency; currency != "" {
+			return currency
+		}
+	}
+	return "" // of a hold of stock alone
 }
 
 // moneyCurrency is the currency of the hold if it takes money, or else empty: a hold without money touches no balance.
