@@ -484,7 +484,7 @@ func TestProcess(t *testing.T) {
 		t.Error(got)
 	}
 	for path, part := range map[string]string{
-		"/metrics": "metrics", "/openapi.yaml": "openapi: 3.0.3", "/docs": "<code>POST /v1/holds</code><td>hold<td>Hold coupons and money",
+		"/metrics": "metrics", "/openapi.yaml": "openapi: 3.0.3", "/docs": "<code>POST /v1/holds</code><td>hold<td>Hold coupons, money",
 		"/problems": `<a href="/problems/held-by-other">`, "/problems/held-by-other": "<h1>held-by-other</h1>",
 	} {
 		if reply := c.get(path).is(200); !strings.Contains(reply.body, part) {

@@ -135,7 +135,7 @@ type sliceRow struct {
 	shard    int
 	currency string
 	granted  int64
-	SliceCounters
+	sliceCounters
 	demand
 	takenAt int64
 	outSeq  int64
@@ -146,6 +146,9 @@ type sliceRow struct {
 
 	stored, dirty bool
 }
+
+// sliceCounters always sum up to what the slice was granted (I2).
+type sliceCounters struct{ Available, Held, Used int64 }
 
 // The kinds of transfers.
 const (

@@ -166,7 +166,7 @@ func (b *batch) scanHome(r *shard.Row) error {
 
 func (b *batch) scanSlice(r *shard.Row) error {
 	row := &sliceRow{quota: r.Str(), shard: int(r.Int()), currency: r.Str(), granted: r.Int(), stored: true}
-	row.SliceCounters = SliceCounters{Available: r.Int(), Held: r.Int(), Used: r.Int()}
+	row.sliceCounters = sliceCounters{Available: r.Int(), Held: r.Int(), Used: r.Int()}
 	row.demand = demand{taken: r.Int(), sinceAt: r.Int()}
 	row.takenAt, row.outSeq, row.inSeq, row.ver, row.dueAt = r.Int(), r.Int(), r.Int(), r.Int(), r.Int()
 	b.addSlice(row)

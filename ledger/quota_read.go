@@ -114,8 +114,7 @@ func (l *Ledger) readSlice(ctx context.Context, at end) (SliceBody, error) {
 	})
 	body := SliceBody{Shard: at.shard}
 	for _, r := range records {
-		body.Granted = r.Granted
-		body.SliceCounters = SliceCounters{Available: r.Available + expired, Held: r.Held - expired, Used: r.Used}
+		body.Granted, body.Available, body.Held, body.Used = r.Granted, r.Available+expired, r.Held-expired, r.Used
 	}
 	return body, err
 }

@@ -189,13 +189,6 @@ type VerifyBody struct {
 	Head     string `json:"head"`
 }
 
-// SliceCounters are the counters of a slice; they always sum up to what it was granted (I2).
-type SliceCounters struct {
-	Available int64 `json:"available"`
-	Held      int64 `json:"held"`
-	Used      int64 `json:"used"`
-}
-
 // QuotaReply answers a change of a quota's total.
 type QuotaReply struct {
 	QuotaID  string `json:"quota_id"`
@@ -208,8 +201,11 @@ type QuotaReply struct {
 // SliceBody is the part of a quota that one shard may give away.
 type SliceBody struct {
 	Shard   int   `json:"shard"`
-	Granted int64 `json:"granted"`
-	SliceCounters
+	Granted int64 `json:"granted"` // the sum of the others
+
+	Available int64 `json:"available"`
+	Held      int64 `json:"held"`
+	Used      int64 `json:"used"`
 }
 
 // QuotaBody is a quota, summed up over the home and all slices. Each of them is read at an instant of its own, so while units are
