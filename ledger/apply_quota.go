@@ -46,7 +46,7 @@ func (s *state) adjustQuota(op *adjustQuotaOp) shard.Reply {
 // first.
 func (s *state) changeTotal(h *homeRow, delta int64, kind, reason, pointer string, gathered bool) shard.Reply {
 	if h.free < -delta && !gathered {
-		return shard.Reply{Err: &shortage{[]lack{{quota: h.quota, need: -delta - h.free}}}}
+		return shard.Reply{Err: &shortage{[]lack{{quota: h.quota, need: -delta - h.free, least: -delta - h.free}}}}
 	}
 	if h.free < -delta {
 		return refuse(insufficient(pointer, -delta, h.free, "the rest is held or sold"))
@@ -60,8 +60,8 @@ func (s *state) changeTotal(h *homeRow, delta int64, kind, reason, pointer strin
 	return s.homeReply(h)
 }
 
-// borrow sends units to a slice, or tells what is under way to it already, or that there are none. A round for the home itself is told
-// which slices may have some.
+// borrow sends units to a slice, or tells what is under way to it already, or, if they would help nobody there, what there is and who
+// may have more. A round for the home itself is always told.
 func (s *state) borrow(op *borrowOp) shard.Reply {
 	op.told = lent{}
 	h := s.homes[op.quota]
@@ -74,11 +74,11 @@ func (s *state) borrow(op *borrowOp) shard.Reply {
 		op.told.transfer = g.out.transfer
 		return unchanged()
 	}
-	amount := lend(h.free, op.need, op.want, op.shards)
-	if amount == 0 || op.shard == home {
-		op.told = h.dry()
+	if h.free < op.least || h.free == 0 || op.shard == home {
+		op.told = h.lendsNothing()
 		return unchanged()
 	}
+	amount := lend(h.free, op.need, op.want, op.shards)
 	s.changeHome(h)
 	s.changeGrant(g)
 	h.free -= amount
@@ -94,9 +94,9 @@ func (s *state) borrow(op *borrowOp) shard.Reply {
 	return moved()
 }
 
-// dry is what a home without free units tells.
-func (h *homeRow) dry() (told lent) {
-	told.ver = h.ver
+// lendsNothing is what a home tells that has too few free units.
+func (h *homeRow) lendsNothing() (told lent) {
+	told.ver, told.free = h.ver, h.free
 	for _, g := range h.grants {
 		if g.granted > 0 {
 			told.shards = append(told.shards, g.shard)
@@ -115,7 +115,7 @@ func (s *state) giveBack(op *giveBackOp) shard.Reply {
 	if r == nil {
 		return unchanged()
 	}
-	op.told.due = r.due(s.now)
+	op.told.due, op.told.available = r.due(s.now), r.Available
 	if r.out != nil {
 		op.told.transfer = r.out.transfer
 		return unchanged()
@@ -124,6 +124,7 @@ func (s *state) giveBack(op *giveBackOp) shard.Reply {
 	if amount == 0 {
 		return unchanged()
 	}
+	op.told.available -= amount
 	s.changeSlice(r)
 	r.Available -= amount
 	r.granted -= amount

@@ -2,9 +2,11 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,9 +72,16 @@ func (f *fleet) serve(t testing.TB, number int, epoch uint64, phase shard.Phase)
 // instance opens one more instance.
 func (f *fleet) instance(t testing.TB, points failpoint.Points) *ledger.Ledger {
 	t.Helper()
+	return f.over(t, points, func(s ledger.Store) ledger.Store { return s })
+}
+
+// over opens an instance whose ledger sees its store through another.
+func (f *fleet) over(t testing.TB, points failpoint.Points, wrap func(ledger.Store) ledger.Store) *ledger.Ledger {
+	t.Helper()
 	f.started++
 	open := func(r shard.Route) (*shard.DB, error) { return f.opens[r.Shard-1]() }
 	cfg := f.world.instance(t, f.route, nil, uint16(f.started), points, func(cfg *shard.StoreConfig) { cfg.Open = open })
+	cfg.Store = wrap(cfg.Store)
 	l := ledger.New(cfg)
 	t.Cleanup(l.Close)
 	return l
@@ -126,8 +135,22 @@ func (f *fleet) sum(t testing.TB, query string, args ...any) (sum int64) {
 // books is where the units of a quota are.
 type books struct{ total, free, available, held, used, transit int64 }
 
-// count reads the books of a quota while nothing moves, and checks them.
+// count reads the books of a quota and checks them. Its queries are not one snapshot, and units may be borrowed ahead of need in the
+// background, so it looks again for a while before it complains.
 func (f *fleet) count(t testing.TB, quota string) (b books) {
+	t.Helper()
+	var wrong string
+	for range 200 {
+		if b, wrong = f.look(t, quota); wrong == "" {
+			return b
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%s: %+v: %s", quota, b, wrong)
+	return b
+}
+
+func (f *fleet) look(t testing.TB, quota string) (b books, wrong string) {
 	t.Helper()
 	one := func(column, table string) int64 {
 		return f.sum(t, "SELECT COALESCE(SUM("+column+"),0) FROM "+table+" WHERE quota=?", quota)
@@ -137,15 +160,15 @@ func (f *fleet) count(t testing.TB, quota string) (b books) {
 		held: one("held", "slices"), used: one("used", "slices"), transit: f.transit(t, quota),
 	}
 	if sum := b.free + b.available + b.held + b.used + b.transit; sum != b.total {
-		t.Errorf("%s: %+v sums up to %d", quota, b, sum)
+		return b, fmt.Sprintf("they sum up to %d", sum)
 	}
 	if granted := one("granted", "grants"); granted != b.total-b.free {
-		t.Errorf("%s: the home has granted %d of %+v", quota, granted, b)
+		return b, fmt.Sprintf("the home has granted %d", granted)
 	}
 	if items := one("amount", "hold_items"); items != b.held {
-		t.Errorf("%s: the pending holds have %d, held is %d", quota, items, b.held)
+		return b, fmt.Sprintf("the pending holds have %d", items)
 	}
-	return b
+	return b, ""
 }
 
 // transit sums up the transfers that are out and not in.
@@ -182,4 +205,59 @@ func (f *fleet) transit(t testing.TB, quota string) (sum int64) {
 		_ = rows.Close()
 	}
 	return sum
+}
+
+// later moves the time of all shards forward.
+func (f *fleet) later(t testing.TB, d time.Duration) {
+	t.Helper()
+	for _, db := range f.dbs {
+		floor := f.now(t).Add(d).UnixMicro()
+		if _, err := db.SQL().ExecContext(context.Background(), "UPDATE fence SET floor_at=?", floor); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tend does what a sweeper does, on all shards.
+func (f *fleet) tend(t testing.TB, l *ledger.Ledger) {
+	t.Helper()
+	for number := range f.dbs {
+		if err := l.TendQuotas(context.Background(), number+1); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// errDied is what a process says that has died: nothing.
+var errDied = errors.New("the process has died")
+
+// dying is a store whose process dies at one step of a transfer: before the step is sent, or after it is done and before anybody hears
+// of it. What comes later is not done either.
+type dying struct {
+	ledger.Store
+	mu    sync.Mutex
+	steps int  // left
+	after bool // the last of them is done
+	dead  bool
+}
+
+func (d *dying) Submit(ctx context.Context, op *shard.Op) shard.Reply {
+	switch op.Kind {
+	case "borrow", "give-back", "land", "close":
+	default:
+		return d.Store.Submit(ctx, op)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead {
+		return shard.Reply{Err: errDied}
+	}
+	if d.steps--; d.steps > 0 {
+		return d.Store.Submit(ctx, op)
+	}
+	d.dead = true
+	if d.after {
+		d.Store.Submit(ctx, op)
+	}
+	return shard.Reply{Err: errDied}
 }

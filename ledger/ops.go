@@ -91,24 +91,29 @@ type (
 
 // lent is what a home tells of a request to borrow.
 type lent struct {
-	transfer transfer   // the GRANT under way to the slice; zero: there is none
-	unknown  bool       // there is no such quota
-	ver      int64      // of the home, if it is dry: as long as it stays, nothing was sent out or came in
-	shards   []int      // that have been granted units, if it is dry
-	others   []transfer // the GRANTs under way, if it is dry
+	transfer transfer // the GRANT under way to the slice; zero: there is none
+	unknown  bool     // there is no such quota
+
+	// If nothing was lent:
+	ver    int64      // of the home: as long as it stays, nothing was sent out and nothing came in
+	free   int64      // too little
+	shards []int      // that have been granted units
+	others []transfer // the GRANTs under way
 }
 
 // givenBack is what a slice tells of a request to give back.
 type givenBack struct {
-	transfer transfer // the RETURN under way; zero: there is none
-	due      bool     // holds on it have expired that nobody has settled
+	transfer  transfer // the RETURN under way; zero: there is none
+	available int64    // what is left
+	due       bool     // holds on it have expired that nobody has settled
 }
 
 // lack is what a slice should have more of a quota.
 type lack struct {
 	quota string
-	need  int64 // without it, a hold cannot be
-	want  int64 // what it could use in the next moment
+	need  int64 // of all who wait
+	least int64 // of them: with less, nobody is helped
+	want  int64 // what the slice could use in the next moment
 	due   bool  // holds on the slice have expired that nobody has settled
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -57,10 +56,14 @@ type round struct {
 
 // verdict is what a round has found out.
 type verdict struct {
-	dry     bool  // there was nothing anywhere
+	short   bool  // nothing was moved, for there is too little
+	most    int64 // if so: what there is elsewhere, all of it
 	unknown bool  // there is no such quota
 	err     error // an end could not be asked; nothing is known
 }
+
+// dry reports whether there is too little for a wish, everywhere.
+func (v verdict) dry(wish lack) bool { return v.short && v.most < wish.need }
 
 func newBroker(l *Ledger) *broker {
 	b := &broker{l: l, next: map[end]*round{}}
@@ -88,6 +91,9 @@ func (b *broker) join(at end, wish lack) (*round, error) {
 	if r == nil {
 		r = &round{lack: lack{quota: at.quota}, done: make(chan struct{})}
 		b.next[at] = r
+	}
+	if r.need == 0 || wish.need > 0 && wish.least < r.least {
+		r.least = wish.least
 	}
 	r.need = min(r.need+wish.need, MaxAmount)
 	r.want = max(r.want, wish.want)
@@ -144,14 +150,16 @@ func (b *broker) park(n int) {
 	b.parked += n
 }
 
-// turn gets units to an end, or finds that there are none.
+// turn gets units to an end, or finds that there are too few to help anybody there. It moves nothing in vain: while the last units are
+// fought for, they would travel for ever. What there is was seen as it was at one time if the home was the same before and after, for
+// all units that travel pass through it. Units that become free on a slice after it was asked may be missed.
 func (b *broker) turn(ctx context.Context, at end, wish *lack) verdict {
 	if wish.due {
 		if n, err := b.reclaim(ctx, at); err != nil || n > 0 {
 			return verdict{err: err}
 		}
 	}
-	var seen *lent // the home when it was dry and every slice was asked
+	var seen *survey
 	for range maxTurns {
 		told, err := b.borrow(ctx, at, wish)
 		switch {
@@ -161,22 +169,95 @@ func (b *broker) turn(ctx context.Context, at end, wish *lack) verdict {
 			return verdict{unknown: true}
 		case told.transfer.seq != 0:
 			return verdict{err: b.finish(ctx, &told.transfer)}
-		case seen != nil && seen.ver == told.ver && len(told.others) == 0:
-			return verdict{dry: true}
+		case wish.need == 0:
+			return verdict{} // nobody waits: slices are not asked
+		case seen != nil && seen.ver == told.ver && len(told.others) == 0 && seen.elsewhere(at) < wish.least:
+			return verdict{short: true, most: seen.elsewhere(at)}
 		}
-		moved, err := b.gather(ctx, at, &told, wish.need)
-		if err != nil {
+		if seen, err = b.survey(ctx, at, &told); err != nil {
 			return verdict{err: err}
 		}
-		if moved && at.shard == home {
-			return verdict{}
+		if seen.elsewhere(at) < wish.least {
+			continue
 		}
-		seen = nil
-		if !moved {
-			seen = &told
+		if err := b.gather(ctx, at, seen, wish.need); err != nil {
+			return verdict{err: err}
+		}
+		if at.shard == home {
+			return verdict{}
 		}
 	}
 	return verdict{err: fmt.Errorf("%w: the units of %s come and go", ErrQuotaUnavailable, at.quota)}
+}
+
+// survey is what there was of a quota: at home, and on the slices when they were asked.
+type survey struct {
+	ver       int64
+	free      int64
+	shards    []int
+	available []int64 // by the index of shards
+}
+
+// elsewhere is what could come to an end. What it has itself is not counted: only what it lacks is asked for.
+func (s *survey) elsewhere(at end) int64 {
+	sum := int64(0)
+	if at.shard != home {
+		sum = s.free
+	}
+	for i, number := range s.shards {
+		if number != at.shard {
+			sum += s.available[i]
+		}
+	}
+	return sum
+}
+
+// survey asks every slice what it has, after what is under way has arrived and expired holds are settled.
+func (b *broker) survey(ctx context.Context, at end, told *lent) (*survey, error) {
+	for i := range told.others {
+		if err := b.finish(ctx, &told.others[i]); err != nil {
+			return nil, err
+		}
+	}
+	s := &survey{ver: told.ver, free: told.free, shards: told.shards}
+	for _, number := range told.shards {
+		from := end{at.quota, number}
+		answer, err := b.giveBack(ctx, from, 0)
+		for n := 0; err == nil && answer.due && number != at.shard; n++ {
+			if n == maxTurns {
+				return nil, fmt.Errorf("%w: the holds on %s do not end", ErrQuotaUnavailable, at.quota)
+			}
+			if _, err = b.reclaim(ctx, from); err == nil {
+				answer, err = b.giveBack(ctx, from, 0)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.available = append(s.available, answer.available)
+	}
+	return s, nil
+}
+
+// gather brings home what other slices have, until with what is free it is as much as is needed.
+func (b *broker) gather(ctx context.Context, at end, seen *survey, need int64) error {
+	if at.shard != home {
+		need -= seen.free
+	}
+	for i, number := range seen.shards {
+		if need <= 0 {
+			break
+		}
+		if number == at.shard || seen.available[i] == 0 {
+			continue
+		}
+		answer, err := b.giveBack(ctx, end{at.quota, number}, need)
+		if err != nil {
+			return err
+		}
+		need -= answer.transfer.amount
+	}
+	return nil
 }
 
 // borrow asks the home for units. A round for the home itself only asks whether it is dry.
@@ -192,47 +273,13 @@ func (b *broker) borrow(ctx context.Context, at end, wish *lack) (lent, error) {
 	return op.told, nil
 }
 
-// gather brings home what slices can spare, until it is as much as is needed, and finishes what is under way. It reports whether
-// anything has moved.
-func (b *broker) gather(ctx context.Context, at end, told *lent, need int64) (moved bool, err error) {
-	for i := range told.others {
-		if err := b.finish(ctx, &told.others[i]); err != nil {
-			return moved, err
-		}
-		moved = true
+// giveBack brings home units of a slice, at most so many, and what was under way already. It tells what the slice has said.
+func (b *broker) giveBack(ctx context.Context, from end, amount int64) (givenBack, error) {
+	told, err := b.askBack(ctx, from, amount)
+	if err == nil && told.transfer.seq != 0 {
+		err = b.finish(ctx, &told.transfer)
 	}
-	for got := int64(0); len(told.shards) > 0 && got < need; told.shards = told.shards[1:] {
-		amount := need - got
-		if told.shards[0] == at.shard {
-			amount = 0 // what it has it needs itself; but something may be on its way home
-		}
-		n, err := b.giveBack(ctx, end{at.quota, told.shards[0]}, amount)
-		if err != nil {
-			return moved, err
-		}
-		got += n
-		moved = moved || n > 0
-	}
-	return moved, nil
-}
-
-// giveBack brings home units of a slice, at most so many, after expired holds on it were settled, and says how many.
-func (b *broker) giveBack(ctx context.Context, from end, amount int64) (int64, error) {
-	for range maxTurns {
-		told, err := b.askBack(ctx, from, amount)
-		switch {
-		case err != nil:
-			return 0, err
-		case told.transfer.seq != 0:
-			return told.transfer.amount, b.finish(ctx, &told.transfer)
-		case !told.due || amount == 0:
-			return 0, nil
-		}
-		if _, err := b.reclaim(ctx, from); err != nil {
-			return 0, err
-		}
-	}
-	return 0, fmt.Errorf("%w: the holds on %s do not end", ErrQuotaUnavailable, from.quota)
+	return told, err
 }
 
 func (b *broker) askBack(ctx context.Context, from end, amount int64) (givenBack, error) {
@@ -371,7 +418,7 @@ func (l *Ledger) unfinished(ctx context.Context, door shard.Bucket) (left []tran
 
 // withUnits runs an operation that may need units from elsewhere. try is called until it ends otherwise than in a shortage; what a
 // round has found out for it is told to note.
-func (l *Ledger) withUnits(ctx context.Context, at int, try func() (Answer, error), note func(quota string, found verdict)) (Answer, error) {
+func (l *Ledger) withUnits(ctx context.Context, at int, try func() (Answer, error), note func(wish lack, found verdict)) (Answer, error) {
 	for range maxRounds {
 		answer, err := try()
 		short, ok := errors.AsType[*shortage](err)
@@ -383,10 +430,10 @@ func (l *Ledger) withUnits(ctx context.Context, at int, try func() (Answer, erro
 			if found.err != nil {
 				return Answer{}, quotaUnavailable(lacking.quota, found.err)
 			}
-			note(lacking.quota, found)
+			note(lacking, found)
 		}
 	}
-	return Answer{}, quotaUnavailable("it", errors.New("others were always faster"))
+	return Answer{}, quotaUnavailable("a quota", errors.New("others were always faster"))
 }
 
 // quotaUnavailable refuses for now what a quota might have after all.
@@ -396,11 +443,11 @@ func quotaUnavailable(quota string, cause error) error {
 }
 
 // noted adds to the sides of a hold what a round has found.
-func (q *quotaSide) noted(quota string, found verdict) {
+func (q *quotaSide) noted(wish lack, found verdict) {
 	switch {
-	case found.dry && !slices.Contains(q.dry, quota):
-		q.dry = append(q.dry, quota)
-	case found.unknown && !slices.Contains(q.unknown, quota):
-		q.unknown = append(q.unknown, quota)
+	case found.dry(wish):
+		q.dry = append(q.dry, wish.quota)
+	case found.unknown:
+		q.unknown = append(q.unknown, wish.quota)
 	}
 }

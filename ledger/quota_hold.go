@@ -37,6 +37,7 @@ func (p *plan) checkQuotas(s *state, op *holdOp) (shard.Reply, bool) {
 			short.need -= r.Available
 			short.want = max(r.within(foresight, s.now), short.need)
 		}
+		short.least = short.need
 		if !short.due && slices.Contains(op.dry, need.quota) {
 			return refuse(soldOut(op, need, r)), false
 		}

@@ -127,7 +127,7 @@ func (l *Ledger) SetQuota(ctx context.Context, c Caller, r SetQuota) (Answer, er
 	op := &setQuotaOp{SetQuota: r}
 	return l.withUnits(ctx, home, func() (Answer, error) {
 		return l.submit(ctx, c, r.Quota, kindSetQuota, fingerprintSetQuota(&r), op)
-	}, func(_ string, found verdict) { op.gathered = found.dry })
+	}, func(wish lack, found verdict) { op.gathered = found.dry(wish) })
 }
 
 // AdjustQuota adds units to a quota, or takes free ones away (R22). The Body is a QuotaReply.
@@ -138,7 +138,7 @@ func (l *Ledger) AdjustQuota(ctx context.Context, c Caller, r AdjustQuota) (Answ
 	op := &adjustQuotaOp{AdjustQuota: r}
 	return l.withUnits(ctx, home, func() (Answer, error) {
 		return l.submit(ctx, c, r.Quota, kindAdjustQuota, fingerprintAdjustQuota(&r), op)
-	}, func(_ string, found verdict) { op.gathered = found.dry })
+	}, func(wish lack, found verdict) { op.gathered = found.dry(wish) })
 }
 
 const (

@@ -48,7 +48,7 @@ func (d *demand) within(length time.Duration, now int64) int64 {
 func (r *sliceRow) low(now int64) bool { return r.Available < r.within(lowWater, now) }
 
 // lend is how many units a home gives to a slice that needs and wants so many: what it needs, and of the rest no more than a share, so
-// that the last units are spread over all shards and few have to travel twice.
+// that the last units are spread over all shards and few have to travel twice. free must not be 0.
 func lend(free, need, want int64, shards int) int64 {
 	share := (free + 2*int64(shards) - 1) / (2 * int64(shards))
 	return min(free, max(need, min(want, share)))
