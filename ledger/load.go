@@ -107,7 +107,6 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadLots(p)
 		b.loadHomes(p)
 		b.loadSlices(p, round)
-		b.loadClosing(p)
 	case 1:
 		b.loadDue(p)
 		b.loadTaken(p)

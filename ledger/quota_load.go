@@ -86,10 +86,20 @@ func (b *batch) sliceRound() int {
 	return 0
 }
 
-// loadSlices locks the slices that are needed and not locked yet.
+// loadSlices locks the slices that are needed and not locked yet, and then the transfers that are to be closed.
 func (b *batch) loadSlices(p *shard.Packet, round int) {
+	first := b.sliceRound()
+	if round >= first {
+		b.lockSlices(p)
+	}
+	if round == first {
+		b.lockClosing(p)
+	}
+}
+
+func (b *batch) lockSlices(p *shard.Packet) {
 	quotas := b.sliceNames()
-	if len(quotas) == 0 || round < b.sliceRound() {
+	if len(quotas) == 0 {
 		return
 	}
 	p.Then()
@@ -136,8 +146,8 @@ func (b *batch) loadReturns(p *shard.Packet) {
 	}
 }
 
-// loadClosing locks the transfers that are to be closed: two instances may close one at once.
-func (b *batch) loadClosing(p *shard.Packet) {
+// lockClosing locks the transfers that are to be closed: two instances may close one at once.
+func (b *batch) lockClosing(p *shard.Packet) {
 	q := keys(p, transferByID, b.scanTransfer)
 	q.lock = true
 	for _, op := range b.ops {
