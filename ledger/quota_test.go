@@ -232,9 +232,10 @@ func testTotals(t *testing.T, f *fleet) {
 	if b := f.count(t, quota); b.total != 7 || b.held != 4 {
 		t.Errorf("%+v", b)
 	}
-	wantError(t, second(f.ledgers[0].AdjustQuota(t.Context(), f.key(), ledger.AdjustQuota{Quota: "budget:none", Delta: 1})), ledger.ErrNotFound)
+	const none = "budget:none"
+	wantError(t, second(f.ledgers[0].AdjustQuota(t.Context(), f.key(), ledger.AdjustQuota{Quota: none, Delta: 1})), ledger.ErrNotFound)
 	wantError(t, second(f.ledgers[0].SetQuota(t.Context(), f.key(), ledger.SetQuota{Quota: "stock:one", Total: 1})), ledger.ErrInvalid)
-	wantError(t, second(f.ledgers[0].Quota(t.Context(), "budget:none")), ledger.ErrNotFound)
+	wantError(t, second(f.ledgers[0].Quota(t.Context(), none)), ledger.ErrNotFound)
 	key := f.key()
 	first := must(f.ledgers[0].AdjustQuota(t.Context(), key, ledger.AdjustQuota{Quota: quota, Delta: 1}))
 	again := must(f.ledgers[0].AdjustQuota(t.Context(), key, ledger.AdjustQuota{Quota: quota, Delta: 1}))
