@@ -259,7 +259,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if retryable(r.Reason) {", "if false {"),
-		pkg: "./ledger", tests: "TestOnlyHeldByOther",
+		pkg: "./ledger", tests: "TestRetryableRefusals",
 	},
 	{
 		name: "reference-of-an-issue", pkg: "./ledger", tests: "TestScripts",
