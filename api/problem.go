@@ -98,8 +98,8 @@ var problems = []problem{
 		"quota-unavailable", 503, retryable, "It is not known whether there is more", // never pinned
 		[]error{ledger.ErrQuotaUnavailable},
 	},
-	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}},               // the same key only
-	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},                 // no caller sees the second
+	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}}, // the same key only
+	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},   // no caller sees the second
 }
 
 // internal is the last row.
