@@ -267,15 +267,11 @@ func (s *state) changeGrant(g *grantRow) {
 	}
 }
 
-func (s *state) addSlice(r *sliceRow) *sliceRow {
-	if known := s.slices[r.quota]; known != nil {
-		return known
-	}
+func (s *state) addSlice(r *sliceRow) {
 	if s.slices == nil {
 		s.slices = map[string]*sliceRow{}
 	}
 	s.slices[r.quota] = r
-	return r
 }
 
 func (s *state) changeSlice(r *sliceRow) {

@@ -71,7 +71,7 @@ func testQuotaLifecycle(t *testing.T, f *fleet) {
 	if b := f.count(t, quota); b.used != 3 || b.held != 0 {
 		t.Errorf("%+v", b)
 	}
-	h = near.hold(t, stockOnly(near, pieces(sku, 7))) // what the other slice has comes over
+	near.hold(t, stockOnly(near, pieces(sku, 7))) // what the other slice has comes over
 	_, err = far.l.Hold(t.Context(), far.key(), stockOnly(far, pieces(sku, 1)))
 	wantError(t, err, ledger.ErrSoldOut)
 	f.count(t, quota)
