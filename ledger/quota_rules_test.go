@@ -158,3 +158,53 @@ func TestTooLittleStaysHome(t *testing.T) {
 		t.Errorf("%+v", op.told)
 	}
 }
+
+// drawUnits draws an operation on the home or on the slice of a SKU, both on one shard. The transfers are made up: what lands here is
+// sent nowhere.
+func (w *walk) drawUnits(t *rapid.T) (owner string, body any) {
+	quota := StockID(rapid.SampledFrom([]string{"cup", "mug"}).Draw(t, "of"), "here")
+	amount := rapid.Int64Range(1, 9).Draw(t, "units")
+	minted := w.mint(id.Transfer, quota)
+	kind := rapid.IntRange(0, 7).Draw(t, "of units")
+	switch kind {
+	case 0:
+		return quota, &setQuotaOp{SetQuota: SetQuota{Quota: quota, Total: 10 * amount, Reason: "\"counted\""}, gathered: amount > 4}
+	case 1:
+		return quota, &adjustQuotaOp{AdjustQuota: AdjustQuota{Quota: quota, Delta: amount - 5}, gathered: true}
+	case 2:
+		return quota, &borrowOp{lack: lack{quota: quota, need: amount, least: 1}, shard: int(amount) % 3, shards: 2, id: minted}
+	case 3:
+		return slicesOwner, &giveBackOp{quota: quota, shard: 1, amount: amount - 1, id: minted}
+	}
+	if amount > 2 { // or else it comes again
+		w.seqs[quota]++
+	}
+	return slicesOwner, &landOp{transfer{id: minted, kind: transferGrant, quota: quota, shard: 1, seq: max(w.seqs[quota], 1), amount: amount}}
+}
+
+// checkUnits checks the books in memory.
+func (w *walk) checkUnits() {
+	w.tb.Helper()
+	held := map[string]int64{}
+	for _, h := range w.state.holds {
+		if t, err := w.takesOf(h); err == nil && h.state == Held {
+			for _, take := range t.quotas {
+				held[take.quota] += take.amount
+			}
+		}
+	}
+	for quota, r := range w.slices {
+		if r.granted != r.Available+r.Held+r.Used || min(r.Available, r.Held, r.Used) < 0 || r.Held != held[quota] {
+			w.tb.Errorf("I2: %+v, and the holds have %d", r, held[quota])
+		}
+	}
+	for _, h := range w.homes {
+		sum := h.free
+		for _, g := range h.grants {
+			sum += g.granted
+		}
+		if sum != h.total || h.free < 0 {
+			w.tb.Errorf("I2: %+v sums up to %d", h, sum)
+		}
+	}
+}
