@@ -83,6 +83,12 @@ func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitSetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitAdjustStockResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitGetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitSetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitAdjustQuotaResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }

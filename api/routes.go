@@ -39,6 +39,12 @@ var routes = []route{
 	{http.MethodGet, "/v1/lots/{lot_id}", "", access.ScopeRead, false, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "", true}, // each row counts as issue-coupon
+	{http.MethodGet, "/v1/stock/{sku}/{location}", "", access.ScopeRead, false, "", false},
+	{http.MethodPut, "/v1/stock/{sku}/{location}", "set-quota", access.ScopeIssue, true, "", false},
+	{http.MethodPost, "/v1/stock/{sku}/{location}/adjustments", "adjust-quota", access.ScopeIssue, true, "", false},
+	{http.MethodGet, "/v1/quotas/{quota_id}", "", access.ScopeRead, false, "", false},
+	{http.MethodPut, "/v1/quotas/{quota_id}", "set-quota", access.ScopeIssue, true, "", false},
+	{http.MethodPost, "/v1/quotas/{quota_id}/adjustments", "adjust-quota", access.ScopeIssue, true, "", false},
 	{http.MethodGet, "/v1/admin/blocks", "", access.ScopeAdmin, false, "grain id holder ", false},
 	{http.MethodGet, "/v1/admin/blocks/audit", "", access.ScopeAdmin, false, "limit cursor ", false},
 	{http.MethodPut, "/v1/admin/blocks/{grain}/{id}", "", access.ScopeAdmin, false, "", false},

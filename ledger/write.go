@@ -18,6 +18,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeHolds(p)
 	b.writeOrders(p)
 	b.writeEntries(p)
+	b.writeQuotas(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

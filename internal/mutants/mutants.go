@@ -122,6 +122,49 @@ var mutants = []mutant{
 		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
 		edits: in("ledger/read.go", "\t\tpage = Page[Lot]{[]Lot{}, next}\n", "\t\tpage.Next = next\n"),
 	},
+	// Units of quotas.
+	{
+		name: "a-transfer-lands-once", pkg: "./ledger", tests: "TestTransfersLandOnce",
+		edits: in("ledger/apply_quota.go", "return t.seq <= in, nil", "return false, nil"),
+	},
+	{
+		name: "transfers-land-in-order", pkg: "./ledger", tests: "TestTransfersLandOnce",
+		edits: in("ledger/apply_quota.go", "if t.seq > in+1 {", "if false {"),
+	},
+	{
+		name: "one-transfer-between-two-ends", pkg: "./ledger", tests: "TestOneTransferAtATime",
+		edits: in("ledger/apply_quota.go", "\tif g.out != nil {\n\t\top", "\tif false {\n\t\top"),
+	},
+	{
+		name: "sold-out-asks-other-slices", pkg: "./ledger", tests: "TestQuotas/sqlite/Lifecycle",
+		edits: in("ledger/quota_broker.go", "\t\tif number != at.shard {\n\t\t\tsum", "\t\tif false {\n\t\t\tsum"),
+	},
+	{
+		name: "expired-holds-are-reclaimed", pkg: "./ledger", tests: "TestQuotas/sqlite/ExpiredHoldsAreReclaimed",
+		edits: in("ledger/apply_quota.go", "return r.dueAt != 0 && r.dueAt <= now", "return false"),
+	},
+	{
+		name: "a-shard-that-is-down-is-not-dry", pkg: "./ledger", tests: "TestQuotas/sqlite/ShardsAreDown",
+		edits: in("ledger/quota_broker.go", "\t\tif err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t\ts.available", "\t\ts.available"),
+	},
+	{
+		name: "lines-of-one-sku-are-summed-up", pkg: "./ledger", tests: "TestQuotas/sqlite/SummedUp",
+		edits: in("ledger/quota.go", "takes[at].amount += take.amount", "takes[at].amount = take.amount"),
+	},
+	{
+		name: "left-transfers-are-finished", pkg: "./ledger", tests: "TestQuotas/sqlite/DeathAtEveryStep",
+		edits: in("ledger/quota_broker.go", "\t\terr = errors.Join(err, l.broker.finish(ctx, &left[i]))\n", "\t\t_ = i\n"),
+	},
+	{
+		name: "retryable-refusals-are-not-pinned", pkg: "./ledger", tests: "TestRetryableRefusals",
+		edits: in("ledger/refusal.go", " || errors.Is(reason, ErrQuotaUnavailable)", ""),
+	},
+	{
+		name: "slices-are-locked", pkg: "./ledger", tests: "TestQuotas/mariadb/SoldOutExactly",
+		edits: in("ledger/quota_load.go", "p.SelectForUpdate(sliceLookup, b.scanSlice)", "p.Select(sliceLookup, b.scanSlice)"),
+	},
+
+	// Who may ask.
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
 		edits: in("blacklist/blacklist.go", "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
@@ -215,8 +258,8 @@ var mutants = []mutant{
 		edits: in("shard/lane.go", "\t\tcase err == nil:\n\t\t\tops = append", "\t\tcase err == nil || errors.Is(err, ErrStaleRoute):\n\t\t\tops = append"),
 	},
 	{
-		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
-		pkg: "./ledger", tests: "TestOnlyHeldByOther",
+		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if retryable(r.Reason) {", "if false {"),
+		pkg: "./ledger", tests: "TestRetryableRefusals",
 	},
 	{
 		name: "reference-of-an-issue", pkg: "./ledger", tests: "TestScripts",
