@@ -149,6 +149,9 @@ func testShardsAreDown(t *testing.T, f *fleet) {
 	sku := f.stock(t, 1, 10)
 	first := f.on(3)
 	first.hold(t, stockOnly(first, pieces(sku, 4))) // and what it was lent for more
+	f.count(t, ledger.StockID(sku, "x"))
+	f.later(t, 3*time.Second)
+	f.tend(t, f.ledgers[0])
 	a := f.on(2)
 	request, key := stockOnly(a, pieces(sku, 7)), a.key()
 	for _, down := range []int{1, 3} {

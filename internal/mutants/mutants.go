@@ -137,7 +137,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "sold-out-asks-other-slices", pkg: "./ledger", tests: "TestQuotas/sqlite/Lifecycle",
-		edits: in("ledger/quota_broker.go", "\t\tif number != at.shard {\n\t\t\tsum", "\t\tif false {\n\t\t\tsum"),
+		edits: in("ledger/quota_broker.go", "\t\tif number != at.shard {\n\t\t\tsum", "\t\tif number < 0 {\n\t\t\tsum"),
 	},
 	{
 		name: "expired-holds-are-reclaimed", pkg: "./ledger", tests: "TestQuotas/sqlite/ExpiredHoldsAreReclaimed",
