@@ -31,7 +31,8 @@ type part struct {
 type assembler struct {
 	schema string
 	tables map[string]Table
-	named  *regexp.Regexp // finds the name of a wanted table in a statement
+	table  *regexp.Regexp // finds the name of a wanted table in a statement
+	home   *regexp.Regexp // … and that of the schema
 
 	gtid        GTID // of the transaction under way
 	committedAt time.Time
@@ -41,13 +42,21 @@ type assembler struct {
 
 func newAssembler(schema string, tables []Table) *assembler {
 	a := &assembler{schema: schema, tables: map[string]Table{}}
-	names := []string{regexp.QuoteMeta(schema)}
+	var names []string
 	for _, t := range tables {
 		a.tables[t.Name] = t
-		names = append(names, regexp.QuoteMeta(t.Name))
+		names = append(names, t.Name)
 	}
-	a.named = regexp.MustCompile(`(?i)\b(` + strings.Join(names, "|") + `)\b`)
+	a.table, a.home = mention(names...), mention(schema)
 	return a
+}
+
+// mention finds any of the names in a statement.
+func mention(names ...string) *regexp.Regexp {
+	for i, name := range names {
+		names[i] = regexp.QuoteMeta(name)
+	}
+	return regexp.MustCompile(`(?i)\b(` + strings.Join(names, "|") + `)\b`)
 }
 
 // wants says whether rows of a table are looked at. It is called by the reader of the stream.
@@ -80,7 +89,7 @@ func (a *assembler) add(e *replication.BinlogEvent) (*part, error) {
 	case *replication.XIDEvent:
 		return a.end(false), nil
 	case *replication.QueryEvent:
-		return a.query(string(event.Query))
+		return a.query(string(event.Schema), string(event.Query))
 	}
 	return nil, nil
 }
@@ -91,7 +100,7 @@ func (a *assembler) end(undone bool) *part {
 }
 
 // query takes a statement. In a log of rows there are few: what defines tables, and what ends transactions without an XID.
-func (a *assembler) query(text string) (*part, error) {
+func (a *assembler) query(schema, text string) (*part, error) {
 	words := strings.Fields(strings.ToUpper(uncommented(text)))
 	if !a.standalone {
 		switch strings.Join(words, " ") {
@@ -101,13 +110,19 @@ func (a *assembler) query(text string) (*part, error) {
 			return a.end(true), nil
 		}
 	}
-	if a.named.MatchString(text) && hidesRows(words) {
+	if a.touches(schema, text) && hidesRows(words) {
 		return nil, fmt.Errorf("transaction %s is %.60q: %w", a.gtid, text, errUnreadable)
 	}
 	if a.standalone {
 		return a.end(false), nil
 	}
 	return nil, nil
+}
+
+// touches says whether a statement may be about a wanted table, or the whole schema. It says so once too often rather than too seldom.
+func (a *assembler) touches(schema, text string) bool {
+	ours := a.home.MatchString(text)
+	return ours || schema == a.schema && a.table.MatchString(text)
 }
 
 // uncommented is a statement without comments in front of it.
@@ -122,7 +137,7 @@ func uncommented(text string) string {
 	}
 }
 
-// hidesRows says whether a statement that names a wanted table, or the schema, changes rows that are not in the log.
+// hidesRows says whether a statement about wanted tables changes rows that are not in the log.
 func hidesRows(words []string) bool {
 	second := ""
 	if len(words) > 1 {

@@ -43,8 +43,11 @@ type rig struct {
 	reg    register.Register
 	routes *shard.Routes
 	alarms alarms
-	ids    atomic.Uint32
+	dsn    string // of tailers
 }
+
+// tailers numbers them: two on one server must differ.
+var tailers atomic.Uint32
 
 func newRig(t *testing.T, server *testdb.Server) *rig {
 	t.Helper()
@@ -53,6 +56,7 @@ func newRig(t *testing.T, server *testdb.Server) *rig {
 	if _, err := migrations.Up(t.Context(), r.db, "mariadb"); err != nil {
 		t.Fatal(err)
 	}
+	r.dsn = server.AdminDSN(r.schema)
 	r.exec(testSchema)
 	r.register(1, server.Addr())
 	return r
@@ -125,9 +129,9 @@ func (r *rig) write(writer, seq int) {
 
 // config is that of a tailer of its own.
 func (r *rig) config(c Consumer) TailerConfig {
-	id := r.ids.Add(1)
+	id := tailers.Add(1)
 	return TailerConfig{
-		Shard: testShard, Routes: r.routes, DSN: r.server.AdminDSN(r.schema), Tables: testTables, Consumer: c,
+		Shard: testShard, Routes: r.routes, DSN: r.dsn, Tables: testTables, Consumer: c,
 		Name: fmt.Sprintf("t%d", id), ServerID: 1<<31 + id, Alarm: r.alarms.add, Now: time.Now, Log: slog.New(slog.NewTextHandler(r.Output(), nil)),
 	}
 }
