@@ -96,7 +96,7 @@ func (r *reader) here(ctx context.Context) (at Position, first mark, err error) 
 
 func (r *reader) reset(ctx context.Context, g Gap) error {
 	g.Shard, g.Epoch = r.cfg.Shard, r.route.Epoch
-	r.cfg.Log.Warn("the consumer of a feed starts anew", "shard", g.Shard, "reason", string(g.Reason), "after", string(g.After))
+	r.cfg.Log.Info("the consumer of a feed starts anew", "shard", g.Shard, "reason", string(g.Reason), "after", string(g.After))
 	r.cfg.Metrics.reset(g)
 	if err := r.cfg.Consumer.Reset(ctx, g); err != nil {
 		return fmt.Errorf("start the consumer anew: %w", err)

@@ -2,6 +2,8 @@ package feed
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +21,7 @@ const (
 	windowBytes  = 32 << 20               // read and not yet released; a batch of the committer is at most 8 MiB
 	releaseBytes = 1 << 20                // a consumer that is behind gets transactions together, about so many at once
 	markEvery    = 200 * time.Millisecond // how old the promise of CompleteAt becomes when nothing happens
-	markPause    = 5 * time.Millisecond   // between markers while changes wait for one; each costs the primary a commit
+	markPause    = 10 * time.Millisecond  // between markers while changes wait for one; each costs the primary a commit
 	leadEvery    = 3 * time.Second        // a third of a lease
 	backoffMin   = 50 * time.Millisecond
 	backoffMax   = 5 * time.Second
@@ -49,6 +51,7 @@ type TailerConfig struct {
 type Tailer struct {
 	cfg      TailerConfig
 	account  *mysql.Config
+	source   string // of its markers
 	assemble func() *assembler
 
 	mu     sync.Mutex
@@ -92,7 +95,8 @@ func NewTailer(cfg TailerConfig) (*Tailer, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = discardMetrics()
 	}
-	t := &Tailer{cfg: cfg, account: account, status: Status{Shard: cfg.Shard}}
+	sum := sha256.Sum256([]byte(cfg.Name)) // a name may be longer than the column
+	t := &Tailer{cfg: cfg, account: account, source: "feed/" + hex.EncodeToString(sum[:8]), status: Status{Shard: cfg.Shard}}
 	t.assemble = func() *assembler { return newAssembler(account.DBName, cfg.Tables) }
 	return t, nil
 }
@@ -202,7 +206,7 @@ func (t *Tailer) connect(ctx context.Context, gap Reason) (reached bool, err err
 		at.Net, at.Addr = "tcp", route.Address
 	}
 	r := &reader{Tailer: t, route: route, assembler: t.assemble()}
-	if r.marker, err = openMarker(ctx, &at, "feed/"+t.cfg.Name, route.Epoch, t.cfg.Now); err != nil {
+	if r.marker, err = openMarker(ctx, &at, t.source, route.Epoch, t.cfg.Now); err != nil {
 		return false, err
 	}
 	defer r.marker.close()
