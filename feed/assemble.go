@@ -38,6 +38,7 @@ type assembler struct {
 	committedAt time.Time
 	standalone  bool // it is a single statement
 	open        bool // its end was not read yet
+	wanted      bool // it has wanted changes
 }
 
 func newAssembler(schema string, tables []Table) *assembler {
@@ -69,10 +70,10 @@ func (a *assembler) wants(t *replication.TableMapEvent) bool {
 func (a *assembler) add(e *replication.BinlogEvent) (*part, error) {
 	switch event := e.Event.(type) {
 	case *replication.MariadbGTIDEvent:
-		if a.open { // as the parts of a distributed transaction
+		if a.open {
 			return nil, fmt.Errorf("transaction %s has no end: %w", a.gtid, errUnreadable)
 		}
-		a.open = true
+		a.open, a.wanted = true, false
 		a.gtid = GTID{event.GTID.DomainID, event.GTID.ServerID, event.GTID.SequenceNumber}
 		a.committedAt = time.Unix(int64(e.Header.Timestamp), 0).UTC()
 		a.standalone = event.IsStandalone()
@@ -85,11 +86,18 @@ func (a *assembler) add(e *replication.BinlogEvent) (*part, error) {
 		if err != nil {
 			return nil, fmt.Errorf("transaction %s: %w", a.gtid, err)
 		}
+		a.wanted = true
 		return &part{gtid: a.gtid, committedAt: a.committedAt, changes: changes, bytes: len(e.RawData)}, nil
 	case *replication.XIDEvent:
 		return a.end(false), nil
 	case *replication.QueryEvent:
 		return a.query(string(event.Schema), string(event.Query))
+	}
+	if e.Header.EventType == replication.XA_PREPARE_LOG_EVENT { // whether it is committed, another transaction says
+		if a.wanted {
+			return nil, fmt.Errorf("transaction %s is a distributed one: %w", a.gtid, errUnreadable)
+		}
+		return a.end(false), nil
 	}
 	return nil, nil
 }
@@ -121,8 +129,7 @@ func (a *assembler) query(schema, text string) (*part, error) {
 
 // touches says whether a statement may be about a wanted table, or the whole schema. It says so once too often rather than too seldom.
 func (a *assembler) touches(schema, text string) bool {
-	ours := a.home.MatchString(text)
-	return ours || schema == a.schema && a.table.MatchString(text)
+	return a.home.MatchString(text) || schema == a.schema && a.table.MatchString(text)
 }
 
 // uncommented is a statement without comments in front of it.
@@ -144,7 +151,7 @@ func hidesRows(words []string) bool {
 		second = words[1]
 	}
 	switch words[0] {
-	case "INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "TRUNCATE", "RENAME", "XA":
+	case "INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "TRUNCATE", "RENAME":
 		return true
 	case "DROP":
 		return slices.Contains([]string{"TABLE", "DATABASE", "SCHEMA"}, second)

@@ -65,20 +65,20 @@ func (m *marker) checkSettings(ctx context.Context) error {
 	return nil
 }
 
-// mark commits a marker, and returns when it was acknowledged. It waits for as long as ctx lives: giving up would leave a session that
+// commit commits a marker, and returns when it was acknowledged. It waits for as long as ctx lives: giving up would leave a session that
 // waits on the server, and the next marker would wait for that one.
-func (m *marker) mark(ctx context.Context) (mark, error) {
-	made := mark{begunAt: m.now()}
+func (m *marker) commit(ctx context.Context) (proof, error) {
+	made := proof{begunAt: m.now()}
 	result, err := m.conn.ExecContext(ctx, markSQL, m.source, m.epoch)
 	if err != nil {
-		return mark{}, fmt.Errorf("commit a marker: %w", err)
+		return proof{}, fmt.Errorf("commit a marker: %w", err)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return mark{}, errors.Join(errStale, err)
+		return proof{}, errors.Join(errStale, err)
 	}
 	var text string
 	if err := m.conn.QueryRowContext(ctx, "SELECT @@last_gtid").Scan(&text); err != nil {
-		return mark{}, fmt.Errorf("ask for the marker's place: %w", err)
+		return proof{}, fmt.Errorf("ask for the marker's place: %w", err)
 	}
 	made.gtid, err = parseGTID(text)
 	return made, err
@@ -86,18 +86,18 @@ func (m *marker) mark(ctx context.Context) (mark, error) {
 
 // here returns a position that cannot be lost, and a marker at its end. What is in front of it is visible to every read that begins
 // after this.
-func (m *marker) here(ctx context.Context) (Position, mark, error) {
+func (m *marker) here(ctx context.Context) (Position, proof, error) {
 	var text string
 	if err := m.conn.QueryRowContext(ctx, "SELECT @@global.gtid_binlog_pos").Scan(&text); err != nil {
-		return "", mark{}, fmt.Errorf("ask for the end of the binary log: %w", err)
+		return "", proof{}, fmt.Errorf("ask for the end of the binary log: %w", err)
 	}
-	made, err := m.mark(ctx) // everything that was in the log before it
+	made, err := m.commit(ctx) // everything that was in the log before it
 	if err != nil {
-		return "", mark{}, err
+		return "", proof{}, err
 	}
 	all, err := Position(text).gtids()
 	if err != nil {
-		return "", mark{}, err
+		return "", proof{}, err
 	}
 	all[made.gtid.Domain] = made.gtid
 	return positionOf(all), made, nil

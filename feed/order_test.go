@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/statesvc/statesvc/internal/mariadb"
 	"github.com/statesvc/statesvc/internal/netfault"
 	"github.com/statesvc/statesvc/internal/testdb"
+	"github.com/statesvc/statesvc/shard"
 )
 
 // writers add rows to the log side by side, each one after the other, in transactions of one to four rows. stop returns how many rows
@@ -104,11 +106,10 @@ func TestEveryRowInOrder(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		stop()
-		if round%4 == 2 {
-			m.mu.Lock()
+		if m.mu.Lock(); round%4 == 2 && len(m.releases) > 0 {
 			m.position = m.releases[len(m.releases)/2].Position // an older one, as after a crash of a store
-			m.mu.Unlock()
 		}
+		m.mu.Unlock()
 		_, stop = r.tail(r.config(m))
 	}
 	acked := done()
@@ -235,4 +236,78 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("%s came in %d parts with %d changes", gtid, p.parts, p.changes)
 		}
 	}
+}
+
+// What a release calls complete is complete: at that instant nobody had been told of a commit that is not in it or an earlier one.
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testdb.MariaDB(t))
+	m := newMemory()
+	var mu sync.Mutex
+	type ack struct {
+		row [2]int64
+		at  time.Time
+	}
+	var acks []ack // in the order of their times
+	var releases, late int
+	m.after = func(release Release) { // whatever was acknowledged before CompleteAt must have been taken by now
+		mu.Lock()
+		defer mu.Unlock()
+		n := 0
+		for n < len(acks) && acks[n].at.Before(release.CompleteAt) {
+			if row := acks[n].row; m.newest[row[0]] < row[1] {
+				late++
+			}
+			n++
+		}
+		releases, acks = releases+1, acks[n:]
+	}
+	tailer, _ := r.tail(r.config(m))
+	r.started(tailer)
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	var all sync.WaitGroup
+	total := 0
+	for w := range 6 {
+		all.Go(func() {
+			for seq := 1; ctx.Err() == nil; seq++ {
+				if err := insert(ctx, r.db, w, seq, 1); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				acks = append(acks, ack{[2]int64{int64(w), int64(seq)}, time.Now()})
+				total++
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	r.eventually("all is complete", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acks) == 0
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if late > 0 || releases < 5 || total < 50 {
+		t.Errorf("%d of %d rows were missing when it was said that all are there; %d releases", late, total, releases)
+	}
+}
+
+// A primary whose shard is at another epoch than the route has nothing to say, whatever it commits.
+func TestStaleEpoch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testdb.MariaDB(t))
+	m := newMemory()
+	tailer, _ := r.tail(r.config(m))
+	r.started(tailer)
+	r.exec("UPDATE fence SET epoch=2")
+	r.eventually("it has stopped", func() bool { return errors.Is(tailer.Status().Err, errStale) })
+	r.write(1, 1)
+	time.Sleep(2 * markEvery)
+	if m.has(1, 1) {
+		t.Error("a row was released under an epoch that is over")
+	}
+	r.route(2, shard.PhaseServing, r.server.Addr())
+	r.complete(m, []int{0, 1})
 }

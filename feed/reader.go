@@ -22,16 +22,16 @@ type reader struct {
 	window    *window
 	reached   bool // the consumer has got something
 
-	marking  sync.WaitGroup
-	marks    chan markResult // of the marker under way
-	isMarked bool            // a marker is under way
-	markedAt time.Time       // when the last one began
+	marking   sync.WaitGroup
+	marks     chan markerResult // of the marker under way
+	isMarking bool              // a marker is under way
+	markedAt  time.Time         // when the last one began
 
 	told time.Time // CompleteAt of the last release
 }
 
-type markResult struct {
-	mark
+type markerResult struct {
+	proof
 	err error
 }
 
@@ -58,7 +58,7 @@ func (r *reader) start(ctx context.Context, at *mysql.Config, gap Reason) error 
 		return err
 	}
 	r.window.prove(first)
-	r.marks, r.markedAt = make(chan markResult, 1), first.begunAt
+	r.marks, r.markedAt = make(chan markerResult, 1), first.begunAt
 	r.stream, err = openStream(ctx, at, r.cfg, from, r.assembler.wants)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (r *reader) start(ctx context.Context, at *mysql.Config, gap Reason) error 
 }
 
 // here is that of the marker, given up when the shard gets another route: the acknowledgement may never come.
-func (r *reader) here(ctx context.Context) (at Position, first mark, err error) {
+func (r *reader) here(ctx context.Context) (at Position, first proof, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -125,7 +125,7 @@ func (r *reader) run(ctx context.Context) error {
 			events = nil // the primary waits for us
 		}
 		var soon <-chan time.Time
-		if pause, wanted := r.nextMark(); wanted {
+		if pause, wanted := r.nextMarker(); wanted {
 			soon = time.After(pause)
 		}
 		select {
@@ -133,17 +133,17 @@ func (r *reader) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-changed:
 		case <-soon:
-			r.beginMark(ctx)
+			r.beginMarker(ctx)
 		case <-lead.C:
 			if !r.leads(ctx) {
 				return errResign
 			}
 		case made := <-r.marks:
-			r.isMarked = false
+			r.isMarking = false
 			if made.err != nil {
 				return made.err
 			}
-			r.window.prove(made.mark)
+			r.window.prove(made.proof)
 		case e := <-events:
 			p, err := r.assembler.add(e)
 			if err != nil {
@@ -164,20 +164,20 @@ func (r *reader) run(ctx context.Context) error {
 	}
 }
 
-// nextMark says when the next marker is due, if none is under way: soon if there are changes that nobody can have before it.
-func (r *reader) nextMark() (time.Duration, bool) {
+// nextMarker says when the next marker is due, if none is under way: soon if there are changes that nobody can have before it.
+func (r *reader) nextMarker() (time.Duration, bool) {
 	pause := markEvery
 	if r.window.waits() || r.window.full() {
 		pause = markPause
 	}
-	return r.markedAt.Add(pause).Sub(r.cfg.Now()), !r.isMarked
+	return r.markedAt.Add(pause).Sub(r.cfg.Now()), !r.isMarking
 }
 
-func (r *reader) beginMark(ctx context.Context) {
-	r.isMarked, r.markedAt = true, r.cfg.Now()
+func (r *reader) beginMarker(ctx context.Context) {
+	r.isMarking, r.markedAt = true, r.cfg.Now()
 	r.marking.Go(func() {
-		made, err := r.marker.mark(ctx)
-		r.marks <- markResult{made, err}
+		made, err := r.marker.commit(ctx)
+		r.marks <- markerResult{made, err}
 	})
 }
 

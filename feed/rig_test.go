@@ -202,6 +202,8 @@ type memory struct {
 	repeats  int
 	fail     error                // of the next call of Take
 	entered  func(Release)        // before a release is taken
+	after    func(Release)        // when it is
+	newest   map[int64]int64      // row of each writer of the log
 	reset    func(g Gap) error    // what Reset does besides
 	parts    map[GTID]*bigSummary // of transactions that came in parts
 }
@@ -210,7 +212,7 @@ type memory struct {
 type bigSummary struct{ parts, changes, maxBytes int }
 
 func newMemory() *memory {
-	return &memory{taken: map[GTID][]Change{}, parts: map[GTID]*bigSummary{}}
+	return &memory{taken: map[GTID][]Change{}, newest: map[int64]int64{}, parts: map[GTID]*bigSummary{}}
 }
 
 func (m *memory) Position(context.Context) (Position, error) {
@@ -236,6 +238,9 @@ func (m *memory) Take(_ context.Context, r Release) error {
 		}
 	}
 	m.position = r.Position
+	if m.after != nil {
+		m.after(r)
+	}
 	return nil
 }
 
@@ -255,6 +260,12 @@ func (m *memory) take(t Transaction) error {
 			bytes += len(pad.([]byte))
 		}
 		p.parts, p.changes, p.maxBytes = p.parts+1, p.changes+len(t.Changes), max(p.maxBytes, bytes)
+	}
+	for _, c := range t.Changes {
+		writer, seq := int64(0), int64(0)
+		if c.Table == "log" && c.After.Exists() && c.After.Scan(Into{"writer": &writer, "seq": &seq}) == nil {
+			m.newest[writer] = seq
+		}
 	}
 	if _, again := m.taken[t.GTID]; again {
 		m.repeats++

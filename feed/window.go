@@ -12,8 +12,8 @@ type group struct {
 	bytes int
 }
 
-// mark is an acknowledged marker.
-type mark struct {
+// proof is an acknowledged marker.
+type proof struct {
 	gtid    GTID
 	begunAt time.Time // before its commit was sent
 }
@@ -26,7 +26,7 @@ type window struct {
 	bytes  int
 
 	safe       GTID            // the newest marker: what is in front of it in the log survives
-	unread     mark            // the oldest marker that was not seen in the log yet
+	unread     proof           // the oldest marker that was not seen in the log yet
 	read       map[uint32]GTID // the newest transaction of each domain whose end was released
 	completeAt time.Time
 }
@@ -54,10 +54,10 @@ func (w *window) add(p *part) {
 }
 
 // prove takes an acknowledged marker.
-func (w *window) prove(m mark) {
-	w.safe = m.gtid
-	if w.unread == (mark{}) {
-		w.unread = m
+func (w *window) prove(p proof) {
+	w.safe = p.gtid
+	if w.unread == (proof{}) {
+		w.unread = p
 	}
 }
 
@@ -105,8 +105,8 @@ func (w *window) release() (list []Transaction, moved bool) {
 	if n > 0 && w.full() {
 		list = append(list, w.cut())
 	}
-	if w.unread != (mark{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid) {
-		w.completeAt, w.unread = w.unread.begunAt, mark{}
+	if w.unread != (proof{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid) {
+		w.completeAt, w.unread = w.unread.begunAt, proof{}
 	}
 	return list, moved
 }

@@ -31,10 +31,10 @@ func TestWindow(t *testing.T) {
 			} else if read < len(parts) {
 				// A marker is behind everything that is in the log by then, which is more than was read.
 				safe = max(safe, rapid.IntRange(int(parts[max(read-1, 0)].gtid.Seq), len(sizes)).Draw(t, "proved"))
-				w.prove(mark{gtid: gtid(safe), begunAt: time.Unix(int64(safe), 0)})
+				w.prove(proof{gtid: gtid(safe), begunAt: time.Unix(int64(safe), 0)})
 			} else {
 				safe = len(sizes)
-				w.prove(mark{gtid: gtid(safe), begunAt: time.Unix(int64(safe), 0)})
+				w.prove(proof{gtid: gtid(safe), begunAt: time.Unix(int64(safe), 0)})
 			}
 			list, _ := w.release()
 			for _, one := range list {
@@ -55,7 +55,7 @@ func TestWindow(t *testing.T) {
 		if !slices.Equal(got, sizes) || w.bytes != 0 || w.position() != Position(gtid(len(sizes)).String()) {
 			t.Fatalf("transactions of %v changes came out as %v; %d bytes are left at %s", sizes, got, w.bytes, w.position())
 		}
-		if w.completeAt.Unix() != int64(len(sizes)) && w.unread != (mark{}) {
+		if w.completeAt.Unix() != int64(len(sizes)) && w.unread != (proof{}) {
 			t.Fatalf("all was read, and it is complete up to %v", w.completeAt)
 		}
 	})
@@ -110,7 +110,7 @@ func TestWindowOfDomains(t *testing.T) {
 		w.add(&part{gtid: g, changes: make([]Change, 1), bytes: 1})
 		w.add(&part{gtid: g, ends: true})
 	}
-	w.prove(mark{gtid: gtid(2)})
+	w.prove(proof{gtid: gtid(2)})
 	list, _ := w.release()
 	if len(list) != 2 || list[0].GTID != other || list[1].GTID != gtid(2) || w.position() != "3-5-1000,7-101-2,9-9-9" {
 		t.Errorf("released %v, and stands at %s", list, w.position())
