@@ -13,7 +13,8 @@ import (
 
 // markSQL commits a marker: it locks one row of clock, which never goes back. It writes nothing if the shard is not at the epoch any
 // more.
-const markSQL = `INSERT INTO clock (source, at) SELECT ?, CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED) FROM fence WHERE id=1 AND epoch=?
+const markSQL = `INSERT INTO clock (source, at)
+  SELECT ?, CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED) FROM fence WHERE id=1 AND epoch=?
   ON DUPLICATE KEY UPDATE at=GREATEST(clock.at+1, VALUES(at))`
 
 // settingsSQL asks for what the log must have been written with.
@@ -60,7 +61,8 @@ func (m *marker) checkSettings(ctx context.Context) error {
 	}
 	got := strings.ToUpper(strings.Join([]string{isOn, format, image, metadata}, " "))
 	if got != "1 ROW FULL FULL" {
-		return fmt.Errorf("log_bin, binlog_format, binlog_row_image and binlog_row_metadata are %s, and must be 1 ROW FULL FULL: %w", got, errSettings)
+		return fmt.Errorf("%w: log_bin, binlog_format, binlog_row_image and binlog_row_metadata are %s, and must be 1 ROW FULL FULL",
+			errSettings, got)
 	}
 	return nil
 }

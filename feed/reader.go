@@ -64,7 +64,7 @@ func (r *reader) start(ctx context.Context, at *mysql.Config, gap Reason) error 
 		return err
 	}
 	r.set(func(s *Status) { s.Epoch, s.Err = r.route.Epoch, nil })
-	r.cfg.Log.Info("the feed reads", "shard", r.cfg.Shard, "node", r.route.Node, "epoch", r.route.Epoch, "from", string(from))
+	r.cfg.Log.InfoContext(ctx, "the feed reads", "shard", r.cfg.Shard, "node", r.route.Node, "epoch", r.route.Epoch, "from", string(from))
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (r *reader) here(ctx context.Context) (at Position, first proof, err error)
 
 func (r *reader) reset(ctx context.Context, g Gap) error {
 	g.Shard, g.Epoch = r.cfg.Shard, r.route.Epoch
-	r.cfg.Log.Info("the consumer of a feed starts anew", "shard", g.Shard, "reason", string(g.Reason), "after", string(g.After))
+	r.cfg.Log.InfoContext(ctx, "the consumer of a feed starts anew", "shard", g.Shard, "reason", string(g.Reason), "after", string(g.After))
 	r.cfg.Metrics.reset(g)
 	if err := r.cfg.Consumer.Reset(ctx, g); err != nil {
 		return fmt.Errorf("start the consumer anew: %w", err)

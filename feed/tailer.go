@@ -120,8 +120,8 @@ var (
 	errResign = errors.New("another tailer has the lease")
 )
 
-// Run feeds the consumer until ctx ends, and returns nil then. Whatever goes wrong is tried again.
-func (t *Tailer) Run(ctx context.Context) error {
+// Run feeds the consumer until ctx ends. Whatever goes wrong is tried again, and is in Status meanwhile.
+func (t *Tailer) Run(ctx context.Context) {
 	var gap Reason
 	for pause := backoffMin; ctx.Err() == nil; {
 		if !t.leads(ctx) {
@@ -150,7 +150,6 @@ func (t *Tailer) Run(ctx context.Context) error {
 			pause = min(2*pause, backoffMax)
 		}
 	}
-	return nil
 }
 
 func wait(ctx context.Context, pause time.Duration) {

@@ -119,7 +119,9 @@ func TestWindowOfDomains(t *testing.T) {
 
 func TestPositions(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[Position]Position{"": "", "1-2-3": "1-2-3", "7-1-9, 1-2-3": "1-2-3,7-1-9", "1-2-18446744073709551615": "1-2-18446744073709551615"} {
+	for text, want := range map[Position]Position{
+		"": "", "1-2-3": "1-2-3", "7-1-9, 1-2-3": "1-2-3,7-1-9", "1-2-18446744073709551615": "1-2-18446744073709551615",
+	} {
 		all, err := text.gtids()
 		if got := positionOf(all); err != nil || got != want {
 			t.Errorf("%q is read as %q, %v", text, got, err)

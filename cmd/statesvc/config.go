@@ -165,7 +165,8 @@ func loadFile(k *koanf.Koanf, path string, known map[string]bool) error {
 	for i, s := range of.Slices("shards") {
 		for _, name := range s.Keys() {
 			if !slices.Contains([]string{"name", "dsn", "file", "feed", "failover"}, name) {
-				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have feed and failover", path, i+1, name))
+				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have feed and failover",
+					path, i+1, name))
 			}
 		}
 	}

@@ -84,7 +84,8 @@ func (p *program) showFeed(ctx context.Context, cfg config, o *feedOptions) erro
 	if err != nil {
 		return err
 	}
-	return tailer.Run(ctx)
+	tailer.Run(ctx)
+	return nil
 }
 
 // feedOf finds a shard by its name.

@@ -716,7 +716,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "feed-complete-is-handed-over", pkg: "./feed", tests: "TestWindow$",
-		edits: in("feed/window.go", "w.unread != (mark{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid)", "w.unread != (mark{})"),
+		edits: in("feed/window.go", "w.unread != (proof{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid)", "w.unread != (proof{})"),
 	},
 	{
 		name: "feed-complete-from-the-beginning-of-the-marker", pkg: "./feed", tests: "TestComplete",
