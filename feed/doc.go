@@ -33,6 +33,10 @@
 // A position that the primary does not know is something else: a transaction that was released has vanished, which no failover does.
 // The feed raises an alarm and stands still until somebody has looked.
 //
+// # Without a server
+//
+// An [EmbeddedTailer] feeds the same consumers from a shard in a SQLite file.
+//
 // # Memory
 //
 // What is read and not yet released is bounded; beyond the bound the feed stops reading, and the primary waits for it as for any slow

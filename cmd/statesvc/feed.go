@@ -73,14 +73,28 @@ func (p *program) showFeed(ctx context.Context, cfg config, o *feedOptions) erro
 		return err
 	}
 	defer routes.Close()
-	number, dsn, err := cfg.feedOf(routes, o.shard)
+	number, configured, err := cfg.feedOf(routes, o.shard)
 	if err != nil {
 		return err
 	}
-	tailer, err := newTailer(feed.TailerConfig{
-		Shard: number, Routes: routes, DSN: dsn, Consumer: &printer{out: p.out, position: feed.Position(o.from)},
-		Name: "statesvc feed", Now: time.Now, Log: log,
-	}, o.tables)
+	var tables []feed.Table
+	for _, name := range o.tables {
+		tables = append(tables, feed.Table{Name: name})
+	}
+	shown := &printer{out: p.out, position: feed.Position(o.from)}
+	if configured.File != "" {
+		return showFile(ctx, configured.File, feed.EmbeddedConfig{
+			Shard: number, Epoch: 1, Tables: tables, Consumer: shown, Now: time.Now, Log: log,
+		})
+	}
+	id, err := tailerID()
+	if err != nil {
+		return err
+	}
+	tailer, err := feed.NewTailer(feed.TailerConfig{
+		Shard: number, Routes: routes, DSN: configured.Feed, Tables: tables, Consumer: shown, Name: "statesvc feed", ServerID: id,
+		Now: time.Now, Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -88,11 +102,22 @@ func (p *program) showFeed(ctx context.Context, cfg config, o *feedOptions) erro
 	return nil
 }
 
+func showFile(ctx context.Context, path string, cfg feed.EmbeddedConfig) error {
+	db, err := shard.OpenSQLite(path, time.Now)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	cfg.DB = db.SQL()
+	feed.NewEmbeddedTailer(cfg).Run(ctx)
+	return nil
+}
+
 // feedOf finds a shard by its name.
-func (c *config) feedOf(routes *shard.Routes, name string) (number int, dsn string, err error) {
+func (c *config) feedOf(routes *shard.Routes, name string) (number int, configured shardConfig, err error) {
 	m, ok := routes.Map()
 	if !ok {
-		return 0, "", errors.New("the register holds no cluster; " + registerAdvice)
+		return 0, configured, errors.New("the register holds no cluster; " + registerAdvice)
 	}
 	for _, s := range m.Shards {
 		if s.Name == name {
@@ -101,29 +126,23 @@ func (c *config) feedOf(routes *shard.Routes, name string) (number int, dsn stri
 	}
 	for _, s := range c.Shards {
 		if s.Name == name {
-			dsn = s.Feed
+			configured = s
 		}
 	}
 	switch {
 	case number == 0:
-		return 0, "", fmt.Errorf("the cluster has no shard %q", name)
-	case dsn == "":
-		return 0, "", fmt.Errorf("the configuration has no feed of shard %q: the DSN of an account that may read its binary log", name)
+		return 0, configured, fmt.Errorf("the cluster has no shard %q", name)
+	case configured.Feed == "" && configured.File == "":
+		return 0, configured, fmt.Errorf("the configuration has no feed of shard %q: the DSN of an account that may read its binary log", name)
 	}
-	return number, dsn, nil
+	return number, configured, nil
 }
 
-// newTailer chooses a server id by chance: two tailers with one id throw each other out, and would find new ones when they try again.
-func newTailer(cfg feed.TailerConfig, tables []string) (*feed.Tailer, error) {
+// tailerID chooses a server id by chance: two tailers with one id throw each other out.
+func tailerID() (uint32, error) {
 	var random [4]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return nil, err
-	}
-	cfg.ServerID = binary.BigEndian.Uint32(random[:]) | tailerRange
-	for _, name := range tables {
-		cfg.Tables = append(cfg.Tables, feed.Table{Name: name})
-	}
-	return feed.NewTailer(cfg)
+	_, err := rand.Read(random[:])
+	return binary.BigEndian.Uint32(random[:]) | tailerRange, err
 }
 
 // printer is a consumer that shows what it gets, and forgets it.
