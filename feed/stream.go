@@ -145,7 +145,7 @@ func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, err
 	if w.isDown.Load() {
 		return nil, errors.Join(errCut, conn.Close())
 	}
-	return &patient{conn, w.now}, nil
+	return &patient{conn, w}, nil
 }
 
 func (w *wire) cut() {
@@ -160,12 +160,21 @@ func (w *wire) cut() {
 type patient struct {
 	net.Conn
 
-	now func() time.Time
+	of *wire
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	if err := p.SetReadDeadline(p.now().Add(silenceMax)); err != nil {
+	if err := p.Conn.SetReadDeadline(p.of.now().Add(silenceMax)); err != nil {
 		return 0, err
 	}
 	return p.Conn.Read(b)
+}
+
+// SetReadDeadline is how go-mysql wakes its reader. If it fails, go-mysql closes the connection under it; the reader of one that was
+// cut is awake.
+func (p *patient) SetReadDeadline(at time.Time) error {
+	if p.of.isDown.Load() {
+		return nil
+	}
+	return p.Conn.SetReadDeadline(at)
 }
