@@ -54,7 +54,7 @@ func NewEmbeddedTailer(cfg EmbeddedConfig) *EmbeddedTailer {
 func (t *EmbeddedTailer) Run(ctx context.Context) {
 	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
 		if err := t.follow(ctx); ctx.Err() == nil {
-			t.cfg.Log.Warn("the feed was interrupted", "shard", t.cfg.Shard, "error", err)
+			t.cfg.Log.WarnContext(ctx, "the feed was interrupted", "shard", t.cfg.Shard, "error", err)
 			wait(ctx, pause)
 		}
 	}

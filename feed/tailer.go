@@ -140,8 +140,13 @@ func (t *Tailer) Run(ctx context.Context) {
 		if errors.Is(err, errMoved) || errors.Is(err, errResign) {
 			continue
 		}
-		if gap = t.trouble(err, gap); errors.Is(err, errVanished) {
-			pause = backoffMax // time does not heal it
+		switch {
+		case errors.Is(err, shard.ErrStaleRoute): // it does not serve, as during a failover
+		case errors.Is(err, errVanished): // time does not heal it
+			pause = backoffMax
+			fallthrough
+		default:
+			gap = t.trouble(err, gap)
 		}
 		select {
 		case <-ctx.Done():
