@@ -140,13 +140,11 @@ func (t *Tailer) Run(ctx context.Context) {
 		if errors.Is(err, errMoved) || errors.Is(err, errResign) {
 			continue
 		}
-		switch {
-		case errors.Is(err, shard.ErrStaleRoute): // it does not serve, as during a failover
-		case errors.Is(err, errVanished): // time does not heal it
-			pause = backoffMax
-			fallthrough
-		default:
+		if !errors.Is(err, shard.ErrStaleRoute) { // else it does not serve, as during a failover
 			gap = t.trouble(err, gap)
+		}
+		if errors.Is(err, errVanished) {
+			pause = backoffMax // time does not heal it
 		}
 		select {
 		case <-ctx.Done():
