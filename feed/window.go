@@ -77,6 +77,9 @@ func (w *window) waits() bool {
 // survivors is the number of groups that cannot be lost: those up to the last one that the newest marker covers. Groups of other
 // domains among them are in front of the marker too.
 func (w *window) survivors() int {
+	if len(w.groups) > 0 && w.groups[0].GTID.Domain == w.safe.Domain && !w.safe.covers(w.groups[0].GTID) {
+		return 0 // nor are those behind it: this is asked for every event, and many may wait
+	}
 	for i := len(w.groups); i > 0; i-- {
 		if w.safe.covers(w.groups[i-1].GTID) {
 			return i
