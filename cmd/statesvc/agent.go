@@ -49,6 +49,7 @@ type databaseConfig struct {
 	AppPassword     string `koanf:"app_password"`     // of instances
 	Password        string `koanf:"password"`         // of controllers and agents
 	ReplPassword    string `koanf:"repl_password"`    // of replicas
+	FeedPassword    string `koanf:"feed_password"`    // of change feeds; empty: no such account is made
 	MigratePassword string `koanf:"migrate_password"` // of statesvc_migrate; empty: no such account is made
 }
 
@@ -186,7 +187,7 @@ func (c *agentConfig) script() string {
 		replicas[node] = d.ReplPassword
 	}
 	script := "CREATE DATABASE IF NOT EXISTS `" + d.Schema + "` CHARACTER SET utf8mb4;\n" + failover.InitialSQL(failover.Accounts{
-		Schema: d.Schema, AppPassword: d.AppPassword, HAPassword: d.Password, Replicas: replicas,
+		Schema: d.Schema, AppPassword: d.AppPassword, HAPassword: d.Password, FeedPassword: d.FeedPassword, Replicas: replicas,
 	})
 	if d.MigratePassword != "" {
 		script += "CREATE OR REPLACE USER statesvc_migrate@'%' IDENTIFIED BY '" + d.MigratePassword + "';\n" +

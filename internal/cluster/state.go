@@ -47,6 +47,7 @@ type Passwords struct {
 	HA      string `json:"ha"`
 	Repl    string `json:"repl"`
 	Migrate string `json:"migrate"`
+	Feed    string `json:"feed"`
 }
 
 // Kind is what a process is.
@@ -125,7 +126,7 @@ func plan(folder string, shards, instances int, relayed bool) (*State, error) {
 		return nil, fmt.Errorf("a cluster on one machine has 1 to %d shards and 1 to %d instances", shardsMax, instancesMax)
 	}
 	s := &State{Version: version, Shards: shards, Instances: instances, folder: folder}
-	s.Passwords = Passwords{App: secret(), HA: secret(), Repl: secret(), Migrate: secret()}
+	s.Passwords = Passwords{App: secret(), HA: secret(), Repl: secret(), Migrate: secret(), Feed: secret()}
 	for i := range members {
 		s.add(Process{Name: fmt.Sprintf("etcd-%d", i+1), Kind: KindEtcd})
 	}
@@ -300,7 +301,7 @@ func (s *State) agentConfig(p *Process) map[string]any {
 		"backup_address": p.Backup,
 		"database": map[string]any{
 			"schema": failover.DefaultSchema, "password": s.Passwords.HA, "app_password": s.Passwords.App,
-			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate,
+			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate, "feed_password": s.Passwords.Feed,
 		},
 	}
 }
@@ -323,6 +324,7 @@ func (s *State) instanceConfig(p *Process) map[string]any {
 	for number := 1; number <= s.Shards; number++ {
 		shards = append(shards, map[string]any{
 			"name": shardName(number), "dsn": dsn(failover.AppUser, s.Passwords.App, s.agents(number)[0].Address),
+			"feed": dsn(failover.FeedUser, s.Passwords.Feed, s.agents(number)[0].Address),
 		})
 	}
 	return map[string]any{"instance": p.Name, "listen": p.Address, "register": s.Register(), "shards": shards, "drain_delay": "0s"}

@@ -795,4 +795,58 @@ var mutants = []mutant{
 		name: "the-first-old-data-are-kept", pkg: "./failover", tests: "TestSwap",
 		edits: in("failover/agent_rebuild.go", "if a.hasOld() && !a.oldIsReplaced() {", "if false {"),
 	},
+
+	// The change feed.
+	{
+		name: "feed-releases-what-is-acknowledged", pkg: "./feed", tests: "TestNothingReleasedVanishes",
+		edits: in("feed/window.go", "if w.safe.covers(w.groups[i-1].GTID) {", "if true {"),
+	},
+	{
+		name: "feed-does-not-acknowledge", pkg: "./feed", tests: "TestNothingReleasedVanishes",
+		edits: in("feed/stream.go", "SemiSyncEnabled:  false,", "SemiSyncEnabled:  true,"),
+	},
+	{
+		name: "feed-epoch", pkg: "./feed", tests: "TestStaleEpoch",
+		edits: in("feed/marker.go", "WHERE id=1 AND epoch=?", "WHERE id=1 AND 0<?"),
+	},
+	{
+		name: "feed-complete-is-handed-over", pkg: "./feed", tests: "TestWindow$",
+		edits: in("feed/window.go", "w.unread != (proof{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid)", "w.unread != (proof{})"),
+	},
+	{
+		name: "feed-complete-from-the-beginning-of-the-marker", pkg: "./feed", tests: "TestComplete",
+		edits: in("feed/marker.go", "\treturn made, err\n", "\tmade.begunAt = m.now()\n\treturn made, err\n"),
+	},
+	{
+		name: "feed-settings", pkg: "./feed", tests: "TestSettings",
+		edits: in("feed/marker.go", `if got != "1 ROW FULL FULL" {`, "if false {"),
+	},
+	{
+		name: "feed-rows-have-names", pkg: "./feed", tests: "TestUnreadableChanges",
+		edits: in("feed/assemble.go", "if len(columns) != int(e.Table.ColumnCount) {", "if false {"),
+	},
+	{
+		name: "feed-statements-hide-rows", pkg: "./feed", tests: "TestUnreadableChanges",
+		edits: in("feed/assemble.go", "if a.touches(schema, text) && hidesRows(words) {", "if false {"),
+	},
+	{
+		name: "feed-binary-values-keep-their-zeros", pkg: "./feed", tests: "TestChanges$",
+		edits: in("feed/assemble.go", "\tfill(e)\n", ""),
+	},
+	{
+		name: "feed-vanished-is-not-purged", pkg: "./feed", tests: "TestVanishedHistory",
+		edits: in("feed/stream.go", `return fmt.Errorf("%w: %w", errVanished, err)`, `return fmt.Errorf("%w: %w", errPurged, err)`),
+	},
+	{
+		name: "feed-window-has-a-bound", pkg: "./feed", tests: "TestMemoryIsBounded",
+		edits: in("feed/reader.go", "if r.window.full() {\n\t\t\tevents = nil", "if false {\n\t\t\tevents = nil"),
+	},
+	{
+		name: "feed-starts-anew-where-it-can-see", pkg: "./feed", tests: "TestNothingIsLostBesideAReset",
+		edits: in("feed/reader.go", "\t\tfrom = here\n", "\t\tfrom, _, _ = r.here(ctx)\n"),
+	},
+	{
+		name: "feed-changes-by-hand", pkg: "./feed", tests: "TestChangesByHand",
+		edits: in("feed/assemble.go", "is <= was", "is < was"),
+	},
 }
