@@ -26,6 +26,10 @@ const (
 	entryQuotaAdjusted = "QUOTA_ADJUSTED"
 	entryQuotaGranted  = "QUOTA_GRANTED"  // units went to a slice
 	entryQuotaReturned = "QUOTA_RETURNED" // and came back
+
+	entryClaimed         = "CLAIMED"
+	entryCampaignCreated = "CAMPAIGN_CREATED" // these are in the history of a campaign's home
+	entryCampaignChanged = "CAMPAIGN_CHANGED"
 )
 
 // entryRow is a row of entries that apply has added.

@@ -44,8 +44,9 @@ type Config struct {
 
 // Ledger is the entrance to the domain. It is safe for concurrent use.
 type Ledger struct {
-	cfg    Config
-	broker *broker
+	cfg       Config
+	broker    *broker
+	campaigns campaignMemory
 }
 
 // New returns a ledger.
@@ -88,6 +89,12 @@ const (
 	kindGiveBack    = "give-back"
 	kindLand        = "land"
 	kindClose       = "close"
+
+	kindCreateCampaign = "create-campaign"
+	kindMoveCampaign   = "move-campaign"
+	kindMark           = "mark-campaign"
+	kindTold           = "told-campaign"
+	kindClaim          = "claim"
 )
 
 // Hold takes coupons, money and units of quotas for an order, all or nothing (R6). The Body is a HoldReply. It may wait for units that
@@ -280,7 +287,11 @@ func submitError(kind, owner string, err error) error {
 var alreadyExists = []byte(`,"already_exists":true}`)
 
 func created(kind string, body []byte) bool {
-	return (kind == kindHold || kind == kindIssue || kind == kindCredit) && !bytes.HasSuffix(body, alreadyExists)
+	switch kind {
+	case kindHold, kindIssue, kindCredit, kindCreateCampaign, kindClaim:
+		return !bytes.HasSuffix(body, alreadyExists)
+	}
+	return false
 }
 
 func decodeRefusal(body []byte) (*Refusal, error) {
