@@ -309,6 +309,54 @@ func ExampleClient_SetQuota() {
 	// QUOTA_ADJUSTED 400 cut
 }
 
+// A campaign gives each owner so many coupons, and all of them together no more than its total and its budget.
+func ExampleClient_Claim() {
+	ctx := context.Background()
+	value(c.CreateCampaign(ctx, client.NewKey(), client.CampaignRequest{
+		CampaignID: "lantern-2026", TimeZone: "Asia/Shanghai",
+		Discount: client.DiscountRequest{Kind: client.Fixed, Amount: client.Money{Amount: 500, Currency: "CNY"}},
+		StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().AddDate(0, 0, 14),
+		Validity:   client.Validity{Kind: client.EndOfDay, Days: 7},
+		TotalLimit: 100, OwnerLimit: 1, Budget: client.Money{Amount: 50_000, Currency: "CNY"},
+	}))
+	claimed := value(c.Claim(ctx, client.NewKey(), "lantern-2026", client.ClaimRequest{Owner: "olga", ClaimRef: "banner"}))
+	_, err := c.Claim(ctx, client.NewKey(), "lantern-2026", client.ClaimRequest{Owner: "olga", ClaimRef: "mail"})
+	fmt.Println(claimed.Coupon.State, errors.Is(err, client.ErrAlreadyClaimed))
+	budget := value(c.Quota(ctx, "budget:lantern-2026"))
+	fmt.Println(budget.Used, "of", budget.Total)
+	// Output:
+	// AVAILABLE true
+	// 500 of 50000
+}
+
+// When a pause is answered, no shard grants a claim any more; a freeze also stops new holds of the coupons.
+func ExampleClient_PauseCampaign() {
+	ctx := context.Background()
+	const campaign = "dragon-2026"
+	value(c.CreateCampaign(ctx, client.NewKey(), client.CampaignRequest{
+		CampaignID: campaign, TimeZone: "Europe/Berlin",
+		Discount: client.DiscountRequest{Kind: client.Percent, Currency: "EUR", BasisPoints: 1000},
+		StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().AddDate(0, 0, 14),
+		Validity: client.Validity{Kind: client.Days, Days: 30},
+	}))
+	value(c.PauseCampaign(ctx, client.NewKey(), campaign, "a wrong text in the shop"))
+	_, err := c.Claim(ctx, client.NewKey(), campaign, client.ClaimRequest{Owner: "paul", ClaimRef: "banner"})
+	fmt.Println(errors.Is(err, client.ErrFrozen))
+	value(c.ResumeCampaign(ctx, client.NewKey(), campaign, ""))
+	value(c.FreezeCampaign(ctx, client.NewKey(), campaign, "somebody sells the coupons"))
+	value(c.UnfreezeCampaign(ctx, client.NewKey(), campaign, ""))
+	value(c.EndCampaign(ctx, client.NewKey(), campaign, ""))
+	for listed, err := range c.Campaigns(ctx) {
+		must(err)
+		if listed.CampaignID == campaign {
+			fmt.Println(listed.State, value(c.Campaign(ctx, campaign)).Version)
+		}
+	}
+	// Output:
+	// true
+	// ENDED 6
+}
+
 // Lists are iterated; the next page is fetched when it is needed.
 func ExampleClient_Entries() {
 	ctx := context.Background()

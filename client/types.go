@@ -26,6 +26,11 @@ type (
 	QuotaReply      = gen.QuotaReply
 	QuotaRequest    = gen.QuotaRequest
 	QuotaAdjustment = gen.QuotaAdjustment
+	Campaign        = gen.Campaign
+	CampaignReply   = gen.CampaignReply
+	CampaignRequest = gen.CampaignRequest
+	Validity        = gen.Validity
+	ClaimRequest    = gen.ClaimRequest
 	Entry           = gen.Entry
 	Owner           = gen.Owner
 	Operation       = gen.Operation
@@ -58,6 +63,10 @@ const (
 	BudgetItem = "budget"
 	Fixed      = "FIXED"
 	Percent    = "PERCENT"
+
+	Window   = "WINDOW" // validities of the coupons of a campaign
+	Days     = "DAYS"
+	EndOfDay = "END_OF_DAY"
 )
 
 // What can have become of a key.

@@ -115,6 +115,11 @@ func (l *Ledger) tell(ctx context.Context, body *Campaign, number int) error {
 	return l.broker.submit(ctx, &shard.Op{Owner: slicesOwner, Bucket: door, Kind: kindMark, Body: op})
 }
 
+// Tend finishes what somebody has left half-way on a shard. It is for a sweeper.
+func (l *Ledger) Tend(ctx context.Context, number int) error {
+	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number))
+}
+
 // untoldSQL lists campaigns whose state somebody has left half spread; it takes no locks.
 const untoldSQL = "SELECT campaign_id FROM campaigns WHERE untold = 1 AND changed_at <= ? ORDER BY changed_at LIMIT ?"
 

@@ -69,16 +69,26 @@ func TestAdmit(t *testing.T) {
 		{name: "the coupon is over", standing: active, at: epoch.Add(2 * time.Hour), want: ErrEnded, change: func(r *Campaign) {
 			r.Validity = Validity{Kind: FixedWindow, From: epoch, Until: epoch.Add(2 * time.Hour)}
 		}},
-		{name: "one of one", standing: active, at: epoch, usage: &usageRow{used: 1, day: today, dayUsed: 1}, want: ErrAlreadyClaimed,
-			change: func(r *Campaign) { r.OwnerLimit, r.OwnerDayLimit = 1, 1 }},
-		{name: "two of three", standing: active, at: epoch, usage: &usageRow{used: 2, day: today, dayUsed: 2},
-			change: func(r *Campaign) { r.OwnerLimit = 3 }},
-		{name: "three of three", standing: active, at: epoch, usage: &usageRow{used: 3, day: today, dayUsed: 1}, want: ErrLimitReached,
-			change: func(r *Campaign) { r.OwnerLimit = 3 }},
-		{name: "the day's", standing: active, at: epoch, usage: &usageRow{used: 3, day: today, dayUsed: 2}, want: ErrLimitReached,
-			change: func(r *Campaign) { r.OwnerDayLimit = 2 }},
-		{name: "another day's", standing: active, at: epoch.AddDate(0, 0, 1), usage: &usageRow{used: 3, day: today, dayUsed: 2},
-			change: func(r *Campaign) { r.OwnerDayLimit = 2 }},
+		{
+			name: "one of one", standing: active, at: epoch, usage: &usageRow{used: 1, day: today, dayUsed: 1}, want: ErrAlreadyClaimed,
+			change: func(r *Campaign) { r.OwnerLimit, r.OwnerDayLimit = 1, 1 },
+		},
+		{
+			name: "two of three", standing: active, at: epoch, usage: &usageRow{used: 2, day: today, dayUsed: 2},
+			change: func(r *Campaign) { r.OwnerLimit = 3 },
+		},
+		{
+			name: "three of three", standing: active, at: epoch, usage: &usageRow{used: 3, day: today, dayUsed: 1}, want: ErrLimitReached,
+			change: func(r *Campaign) { r.OwnerLimit = 3 },
+		},
+		{
+			name: "the day's", standing: active, at: epoch, usage: &usageRow{used: 3, day: today, dayUsed: 2}, want: ErrLimitReached,
+			change: func(r *Campaign) { r.OwnerDayLimit = 2 },
+		},
+		{
+			name: "another day's", standing: active, at: epoch.AddDate(0, 0, 1), usage: &usageRow{used: 3, day: today, dayUsed: 2},
+			change: func(r *Campaign) { r.OwnerDayLimit = 2 },
+		},
 		{name: "no limits", standing: active, at: epoch, usage: &usageRow{used: 1000, day: today, dayUsed: 1000}},
 	} {
 		campaign := springCampaign()
@@ -115,10 +125,16 @@ func TestValidity(t *testing.T) {
 		now         string
 		from, until string
 	}{
-		{"UTC", Validity{Kind: FixedWindow, From: at("2026-11-01T00:00:00Z"), Until: at("2026-12-01T00:00:00Z")},
-			"2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z", "2026-12-01T00:00:00Z"},
-		{"UTC", Validity{Kind: FixedWindow, From: at("2026-11-30T00:00:00Z"), Until: at("2026-12-01T00:00:00Z")},
-			"2026-11-22T10:00:00Z", "2026-11-30T00:00:00Z", "2026-12-01T00:00:00Z"},
+		{
+			"UTC",
+			Validity{Kind: FixedWindow, From: at("2026-11-01T00:00:00Z"), Until: at("2026-12-01T00:00:00Z")},
+			"2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z", "2026-12-01T00:00:00Z",
+		},
+		{
+			"UTC",
+			Validity{Kind: FixedWindow, From: at("2026-11-30T00:00:00Z"), Until: at("2026-12-01T00:00:00Z")},
+			"2026-11-22T10:00:00Z", "2026-11-30T00:00:00Z", "2026-12-01T00:00:00Z",
+		},
 		{"UTC", Validity{Kind: ForDays, Days: 3}, "2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z", "2026-11-25T10:00:00Z"},
 		// The clocks of Berlin go forwards on 29 March 2026 and back on 25 October.
 		{"Europe/Berlin", Validity{Kind: ForDays, Days: 1}, "2026-03-28T10:00:00Z", "2026-03-28T10:00:00Z", "2026-03-29T09:00:00Z"},
