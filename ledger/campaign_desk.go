@@ -117,7 +117,7 @@ func (l *Ledger) tell(ctx context.Context, body *Campaign, number int) error {
 
 // Tend finishes what somebody has left half-way on a shard. It is for a sweeper.
 func (l *Ledger) Tend(ctx context.Context, number int) error {
-	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number))
+	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number), l.TendPackets(ctx, number))
 }
 
 // untoldSQL lists campaigns whose state somebody has left half spread; it takes no locks.

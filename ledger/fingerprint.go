@@ -28,6 +28,8 @@ const (
 	printCampaign
 	printMoveCampaign
 	printClaim
+	printPacket
+	printGrab
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -48,6 +50,8 @@ var printFields = [...][]string{
 	},
 	printMoveCampaign: {"operation", "reason"},
 	printClaim:        {"campaign_id", "claim_ref"},
+	printPacket:       {"packet_ref", "amount", "shares", "mode"},
+	printGrab:         {"packet_id", "owner"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -162,6 +166,15 @@ func fingerprintMove(r *MoveCampaign) []byte {
 
 func fingerprintClaim(r *Claim) []byte {
 	return newPrinter(printClaim).str(r.CampaignID).close().str(r.ClaimRef).close().sum
+}
+
+func fingerprintPacket(r *CreatePacket) []byte {
+	p := newPrinter(printPacket).str(r.PacketRef).close().money(r.Amount).close()
+	return p.int(int64(r.Shares)).close().str(string(r.Mode)).close().sum
+}
+
+func fingerprintGrab(r *Grab) []byte {
+	return newPrinter(printGrab).id(r.PacketID).close().str(r.Owner).close().sum
 }
 
 // requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the

@@ -28,6 +28,10 @@ const (
 	entryQuotaReturned = "QUOTA_RETURNED" // and came back
 
 	entryClaimed         = "CLAIMED"
+	entryPacketMade      = "PACKET_MADE"
+	entryPacketGrabbed   = "PACKET_GRABBED"
+	entryPacketReturned  = "PACKET_RETURNED"
+	entryReceived        = "RECEIVED"         // money of a packet
 	entryCampaignCreated = "CAMPAIGN_CREATED" // these are in the history of a campaign's home
 	entryCampaignChanged = "CAMPAIGN_CHANGED"
 )

@@ -108,9 +108,11 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadLots(p)
 		b.loadHomes(p)
 		b.loadCampaigns(p)
+		b.loadPackets(p)
 		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
+		b.loadNextShares(p)
 		b.loadTaken(p)
 		b.loadSlices(p, round)
 	case 2:
@@ -336,6 +338,8 @@ func moneyOf(op *shard.Op) string {
 	case *holdOp:
 		return body.moneyCurrency()
 	case *creditOp:
+		return body.Amount.Currency
+	case *createPacketOp:
 		return body.Amount.Currency
 	}
 	return ""

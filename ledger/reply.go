@@ -147,6 +147,7 @@ type EntryChange struct {
 	CouponID   string       `json:"coupon_id,omitempty"`
 	QuotaID    string       `json:"quota_id,omitempty"`
 	CampaignID string       `json:"campaign_id,omitempty"`
+	PacketID   string       `json:"packet_id,omitempty"`
 	From       string       `json:"from,omitempty"` // state or place before; empty for a new asset
 	To         string       `json:"to,omitempty"`
 	Quantity   int64        `json:"quantity,omitempty"` // of a quota

@@ -29,6 +29,7 @@ type state struct {
 
 	quotaRows
 	campaignRows
+	packetRows
 
 	changed struct {
 		owners  []*ownerRow

@@ -20,6 +20,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeEntries(p)
 	b.writeQuotas(p)
 	b.writeCampaigns(p)
+	b.writePackets(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {
