@@ -48,6 +48,10 @@ var routes = []route{
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/claims", "claim", access.ScopeHold, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "", true}, // each row counts as issue-coupon
+	{http.MethodPost, "/v1/packets", "create-packet", access.ScopeHold, true, "", false},
+	{http.MethodGet, "/v1/packets/{packet_id}", "", access.ScopeRead, false, "", false},
+	{http.MethodGet, "/v1/packets/{packet_id}/shares", "", access.ScopeRead, false, "", false},
+	{http.MethodPost, "/v1/packets/{packet_id}/grabs", "grab", access.ScopeHold, true, "", false},
 	{http.MethodGet, "/v1/stock/{sku}/{location}", "", access.ScopeRead, false, "", false},
 	{http.MethodPut, "/v1/stock/{sku}/{location}", "set-quota", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/stock/{sku}/{location}/adjustments", "adjust-quota", access.ScopeIssue, true, "", false},

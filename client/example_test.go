@@ -357,6 +357,33 @@ func ExampleClient_PauseCampaign() {
 	// ENDED 6
 }
 
+// A packet of three shares: whoever grabs first gets one, and the same one when he asks again.
+func ExampleClient_Grab() {
+	ctx := context.Background()
+	value(c.CreditLot(ctx, client.NewKey(), "quentin", client.CreditRequest{
+		IssueRef: "gift", Source: "spring-2026", Amount: client.Money{Amount: 1000, Currency: "CNY"}, ExpiresAt: time.Now().AddDate(0, 1, 0),
+	}))
+	made := value(c.CreatePacket(ctx, client.NewKey(), client.PacketRequest{
+		Owner: "quentin", PacketRef: "new-year", Amount: client.Money{Amount: 100, Currency: "CNY"}, Shares: 3, Mode: client.EqualSplit,
+	})).Packet
+	first := value(c.Grab(ctx, client.NewKey(), made.PacketID, "rosa"))
+	again := value(c.Grab(ctx, client.NewKey(), made.PacketID, "rosa"))
+	fmt.Println(first.Share.Amount.Amount, again.Share == first.Share)
+	value(c.Grab(ctx, client.NewKey(), made.PacketID, "sam"))
+	value(c.Grab(ctx, client.NewKey(), made.PacketID, "tina"))
+	_, err := c.Grab(ctx, client.NewKey(), made.PacketID, "uwe")
+	fmt.Println(errors.Is(err, client.ErrSoldOut), value(c.Packet(ctx, made.PacketID)).State)
+	for _, share := range value(c.Shares(ctx, made.PacketID)) {
+		fmt.Println(share.Owner, share.Amount.Amount, share.State)
+	}
+	// Output:
+	// 34 true
+	// true EMPTY
+	// rosa 34 DONE
+	// sam 33 DONE
+	// tina 33 DONE
+}
+
 // Lists are iterated; the next page is fetched when it is needed.
 func ExampleClient_Entries() {
 	ctx := context.Background()

@@ -31,6 +31,11 @@ type (
 	CampaignRequest = gen.CampaignRequest
 	Validity        = gen.Validity
 	ClaimRequest    = gen.ClaimRequest
+	Packet          = gen.Packet
+	PacketReply     = gen.PacketReply
+	PacketRequest   = gen.PacketRequest
+	Share           = gen.Share
+	GrabReply       = gen.GrabReply
 	Entry           = gen.Entry
 	Owner           = gen.Owner
 	Operation       = gen.Operation
@@ -63,6 +68,9 @@ const (
 	BudgetItem = "budget"
 	Fixed      = "FIXED"
 	Percent    = "PERCENT"
+
+	EqualSplit  = "EQUAL" // modes of packets
+	RandomSplit = "RANDOM"
 
 	Window   = "WINDOW" // validities of the coupons of a campaign
 	Days     = "DAYS"

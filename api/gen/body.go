@@ -13,6 +13,7 @@ const (
 	maxRate        = 1_000_000
 	maxBasisPoints = 10_000
 	maxValidDays   = 7_300
+	maxShares      = 500
 )
 
 // ReadJSON reads the body of createHold.
@@ -467,4 +468,25 @@ func (b *ClaimRequest) ReadJSON(r *strictjson.Reader) {
 		}
 	}
 	r.Require("owner", "claim_ref")
+}
+
+// ReadJSON reads the body of createPacket.
+func (b *PacketRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "packet_ref":
+			b.PacketRef = r.String()
+		case "amount":
+			b.Amount.read(r, 1)
+		case "shares":
+			b.Shares = int(r.Integer(1, maxShares))
+		case "mode":
+			b.Mode = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "packet_ref", "amount", "shares", "mode")
 }

@@ -459,6 +459,7 @@ type EntryChange struct {
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
 	From     string   `json:"from,omitempty,omitzero"`
 	LotID    LotID    `json:"lot_id,omitempty,omitzero"`
+	PacketID PacketID `json:"packet_id,omitempty,omitzero"`
 	Quantity int64    `json:"quantity,omitempty,omitzero"`
 
 	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
@@ -520,6 +521,11 @@ type FailoverStep struct {
 	Node   string  `json:"node,omitempty,omitzero"`
 	Step   string  `json:"step"`
 	TookMs float64 `json:"took_ms"`
+}
+
+// GrabReply defines model for GrabReply.
+type GrabReply struct {
+	Share Share `json:"share"`
 }
 
 // Grain defines model for Grain.
@@ -1051,6 +1057,80 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
+// Packet defines model for Packet.
+type Packet struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt From this instant on nobody can grab.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Grabbed Money that was grabbed, in minor units.
+	Grabbed int64 `json:"grabbed"`
+
+	// LotsExpireAt When the money expires, wherever it is by then.
+	LotsExpireAt time.Time  `json:"lots_expire_at"`
+	Mode         PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Returned Money that went back, in minor units.
+	Returned int64  `json:"returned"`
+	Shares   int64  `json:"shares"`
+	State    string `json:"state"`
+
+	// Taken Shares that were grabbed.
+	Taken int64 `json:"taken"`
+}
+
+// PacketID defines model for PacketId.
+type PacketID = string
+
+// PacketMode defines model for PacketMode.
+type PacketMode = string
+
+// PacketReply defines model for PacketReply.
+type PacketReply struct {
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+	Packet        Packet    `json:"packet"`
+	Version       int64     `json:"version"`
+}
+
+// PacketRequest defines model for PacketRequest.
+type PacketRequest struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money      `json:"amount"`
+	Mode   PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Shares Not more than there are minor units.
+	Shares int `json:"shares"`
+}
+
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
 type PrimaryAnnouncement struct {
 	// Address host:port
@@ -1301,6 +1381,33 @@ type ShardOrder struct {
 	Reason string `json:"reason"`
 }
 
+// Share defines model for Share.
+type Share struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	GrabbedAt time.Time `json:"grabbed_at"`
+
+	// Number The shares of a packet are taken in this order.
+	Number int64 `json:"number"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// State In lists: DONE, once the money is known to be in the lots of its owner.
+	State      string     `json:"state,omitempty,omitzero"`
+	TransferID TransferID `json:"transfer_id"`
+}
+
+// ShareList defines model for ShareList.
+type ShareList struct {
+	Shares []Share `json:"shares"`
+}
+
 // Sku A stock-keeping unit. With its location it has at most 57 characters.
 //
 // Example: mug-blue
@@ -1310,6 +1417,9 @@ type Sku = string
 //
 // Example: berlin
 type StockLocation = string
+
+// TransferID defines model for TransferId.
+type TransferID = string
 
 // Undecided defines model for Undecided.
 type Undecided struct {
@@ -1382,6 +1492,9 @@ type KeyInPath = OperationKey
 // Example: user-1
 type OwnerInPath = OwnerName
 
+// PacketIDInPath defines model for PacketIdInPath.
+type PacketIDInPath = PacketID
+
 // PageCursor defines model for PageCursor.
 type PageCursor = string
 
@@ -1436,8 +1549,20 @@ type LotCreated = LotReply
 // LotExists defines model for LotExists.
 type LotExists = LotReply
 
+// PacketCreated defines model for PacketCreated.
+type PacketCreated = PacketReply
+
+// PacketExists defines model for PacketExists.
+type PacketExists = PacketReply
+
 // QuotaChanged defines model for QuotaChanged.
 type QuotaChanged = QuotaReply
+
+// ShareGrabbed defines model for ShareGrabbed.
+type ShareGrabbed = GrabReply
+
+// SharePending defines model for SharePending.
+type SharePending = GrabReply
 
 // ListBlocksParams defines parameters for ListBlocks.
 type ListBlocksParams struct {
@@ -1626,6 +1751,12 @@ type MintIdsJSONRequestBody = MintRequest
 // CreditLotJSONRequestBody defines body for CreditLot for application/json ContentType.
 type CreditLotJSONRequestBody = CreditRequest
 
+// CreatePacketJSONRequestBody defines body for CreatePacket for application/json ContentType.
+type CreatePacketJSONRequestBody = PacketRequest
+
+// GrabShareJSONRequestBody defines body for GrabShare for application/json ContentType.
+type GrabShareJSONRequestBody = OwnerRequest
+
 // SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
 type SetQuotaJSONRequestBody = QuotaRequest
 
@@ -1787,6 +1918,18 @@ type ServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(c *gin.Context, owner OwnerInPath, key KeyInPath)
+	// CreatePacket Put money into a packet for others to grab
+	// (POST /v1/packets)
+	CreatePacket(c *gin.Context)
+	// GetPacket Show a packet
+	// (GET /v1/packets/{packet_id})
+	GetPacket(c *gin.Context, packetID PacketIDInPath)
+	// GrabShare Grab a share of a packet
+	// (POST /v1/packets/{packet_id}/grabs)
+	GrabShare(c *gin.Context, packetID PacketIDInPath)
+	// ListShares Show who has grabbed what
+	// (GET /v1/packets/{packet_id}/shares)
+	ListShares(c *gin.Context, packetID PacketIDInPath)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(c *gin.Context, quotaID QuotaIDInPath)
@@ -3166,6 +3309,94 @@ func (siw *ServerInterfaceWrapper) SealOperation(c *gin.Context) {
 	siw.Handler.SealOperation(c, owner, key)
 }
 
+// CreatePacket operation middleware
+func (siw *ServerInterfaceWrapper) CreatePacket(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreatePacket(c)
+}
+
+// GetPacket operation middleware
+func (siw *ServerInterfaceWrapper) GetPacket(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPacket(c, packetID)
+}
+
+// GrabShare operation middleware
+func (siw *ServerInterfaceWrapper) GrabShare(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GrabShare(c, packetID)
+}
+
+// ListShares operation middleware
+func (siw *ServerInterfaceWrapper) ListShares(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListShares(c, packetID)
+}
+
 // GetQuota operation middleware
 func (siw *ServerInterfaceWrapper) GetQuota(c *gin.Context) {
 
@@ -3419,6 +3650,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/owners/:owner/lots", wrapper.CreditLot)
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
+	router.POST(options.BaseURL+"/v1/packets", wrapper.CreatePacket)
+	router.GET(options.BaseURL+"/v1/packets/:packet_id", wrapper.GetPacket)
+	router.POST(options.BaseURL+"/v1/packets/:packet_id/grabs", wrapper.GrabShare)
+	router.GET(options.BaseURL+"/v1/packets/:packet_id/shares", wrapper.ListShares)
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
@@ -3527,6 +3762,26 @@ type LotExistsJSONResponse struct {
 	Headers LotExistsResponseHeaders
 }
 
+type PacketCreatedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type PacketCreatedJSONResponse struct {
+	Body PacketReply
+
+	Headers PacketCreatedResponseHeaders
+}
+
+type PacketExistsResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type PacketExistsJSONResponse struct {
+	Body PacketReply
+
+	Headers PacketExistsResponseHeaders
+}
+
 type QuotaChangedResponseHeaders struct {
 	IdempotencyReplayed string
 	XRequestID          string
@@ -3535,6 +3790,26 @@ type QuotaChangedJSONResponse struct {
 	Body QuotaReply
 
 	Headers QuotaChangedResponseHeaders
+}
+
+type ShareGrabbedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type ShareGrabbedJSONResponse struct {
+	Body GrabReply
+
+	Headers ShareGrabbedResponseHeaders
+}
+
+type SharePendingResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type SharePendingJSONResponse struct {
+	Body GrabReply
+
+	Headers SharePendingResponseHeaders
 }
 
 type ListBlocksRequestObject struct {
@@ -5019,6 +5294,147 @@ func (response SealOperation200JSONResponse) VisitSealOperationResponse(w http.R
 	return err
 }
 
+type CreatePacketRequestObject struct {
+	Body *CreatePacketJSONRequestBody
+}
+
+type CreatePacketResponseObject interface {
+	VisitCreatePacketResponse(w http.ResponseWriter) error
+}
+
+type CreatePacket200JSONResponse struct{ PacketExistsJSONResponse }
+
+func (response CreatePacket200JSONResponse) VisitCreatePacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePacket201JSONResponse struct{ PacketCreatedJSONResponse }
+
+func (response CreatePacket201JSONResponse) VisitCreatePacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPacketRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+}
+
+type GetPacketResponseObject interface {
+	VisitGetPacketResponse(w http.ResponseWriter) error
+}
+
+type GetPacket200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetPacket200JSONResponse struct {
+	Body    Packet
+	Headers GetPacket200ResponseHeaders
+}
+
+func (response GetPacket200JSONResponse) VisitGetPacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrabShareRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+	Body     *GrabShareJSONRequestBody
+}
+
+type GrabShareResponseObject interface {
+	VisitGrabShareResponse(w http.ResponseWriter) error
+}
+
+type GrabShare200JSONResponse struct{ ShareGrabbedJSONResponse }
+
+func (response GrabShare200JSONResponse) VisitGrabShareResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrabShare202JSONResponse struct{ SharePendingJSONResponse }
+
+func (response GrabShare202JSONResponse) VisitGrabShareResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSharesRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+}
+
+type ListSharesResponseObject interface {
+	VisitListSharesResponse(w http.ResponseWriter) error
+}
+
+type ListShares200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListShares200JSONResponse struct {
+	Body    ShareList
+	Headers ListShares200ResponseHeaders
+}
+
+func (response ListShares200JSONResponse) VisitListSharesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetQuotaRequestObject struct {
 	QuotaID QuotaIDInPath `json:"quota_id"`
 }
@@ -5331,6 +5747,18 @@ type StrictServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(ctx context.Context, request SealOperationRequestObject) (SealOperationResponseObject, error)
+	// CreatePacket Put money into a packet for others to grab
+	// (POST /v1/packets)
+	CreatePacket(ctx context.Context, request CreatePacketRequestObject) (CreatePacketResponseObject, error)
+	// GetPacket Show a packet
+	// (GET /v1/packets/{packet_id})
+	GetPacket(ctx context.Context, request GetPacketRequestObject) (GetPacketResponseObject, error)
+	// GrabShare Grab a share of a packet
+	// (POST /v1/packets/{packet_id}/grabs)
+	GrabShare(ctx context.Context, request GrabShareRequestObject) (GrabShareResponseObject, error)
+	// ListShares Show who has grabbed what
+	// (GET /v1/packets/{packet_id}/shares)
+	ListShares(ctx context.Context, request ListSharesRequestObject) (ListSharesResponseObject, error)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(ctx context.Context, request GetQuotaRequestObject) (GetQuotaResponseObject, error)
@@ -6197,6 +6625,73 @@ func (sh *strictHandler) SealOperation(ctx *gin.Context, owner OwnerInPath, key 
 		return
 	}
 	if err := response.VisitSealOperationResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreatePacket reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreatePacket(ctx *gin.Context) {
+	var request CreatePacketRequestObject
+	var body CreatePacketJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreatePacket(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreatePacketResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetPacket reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetPacket(ctx *gin.Context, packetID PacketIDInPath) {
+	var request GetPacketRequestObject
+	request.PacketID = packetID
+	response, err := sh.ssi.GetPacket(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetPacketResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GrabShare reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GrabShare(ctx *gin.Context, packetID PacketIDInPath) {
+	var request GrabShareRequestObject
+	request.PacketID = packetID
+	var body GrabShareJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.GrabShare(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGrabShareResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListShares reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListShares(ctx *gin.Context, packetID PacketIDInPath) {
+	var request ListSharesRequestObject
+	request.PacketID = packetID
+	response, err := sh.ssi.ListShares(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListSharesResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

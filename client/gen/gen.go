@@ -459,6 +459,7 @@ type EntryChange struct {
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
 	From     string   `json:"from,omitempty,omitzero"`
 	LotID    LotID    `json:"lot_id,omitempty,omitzero"`
+	PacketID PacketID `json:"packet_id,omitempty,omitzero"`
 	Quantity int64    `json:"quantity,omitempty,omitzero"`
 
 	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
@@ -529,6 +530,11 @@ type FieldError struct {
 
 	// Pointer JSON pointer into the request's body, or the name of a header or parameter.
 	Pointer string `json:"pointer"`
+}
+
+// GrabReply defines model for GrabReply.
+type GrabReply struct {
+	Share Share `json:"share"`
 }
 
 // Grain defines model for Grain.
@@ -1060,6 +1066,80 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
+// Packet defines model for Packet.
+type Packet struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt From this instant on nobody can grab.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Grabbed Money that was grabbed, in minor units.
+	Grabbed int64 `json:"grabbed"`
+
+	// LotsExpireAt When the money expires, wherever it is by then.
+	LotsExpireAt time.Time  `json:"lots_expire_at"`
+	Mode         PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Returned Money that went back, in minor units.
+	Returned int64  `json:"returned"`
+	Shares   int64  `json:"shares"`
+	State    string `json:"state"`
+
+	// Taken Shares that were grabbed.
+	Taken int64 `json:"taken"`
+}
+
+// PacketID defines model for PacketId.
+type PacketID = string
+
+// PacketMode defines model for PacketMode.
+type PacketMode = string
+
+// PacketReply defines model for PacketReply.
+type PacketReply struct {
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+	Packet        Packet    `json:"packet"`
+	Version       int64     `json:"version"`
+}
+
+// PacketRequest defines model for PacketRequest.
+type PacketRequest struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money      `json:"amount"`
+	Mode   PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Shares Not more than there are minor units.
+	Shares int `json:"shares"`
+}
+
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
 type PrimaryAnnouncement struct {
 	// Address host:port
@@ -1351,6 +1431,33 @@ type ShardOrder struct {
 	Reason string `json:"reason"`
 }
 
+// Share defines model for Share.
+type Share struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	GrabbedAt time.Time `json:"grabbed_at"`
+
+	// Number The shares of a packet are taken in this order.
+	Number int64 `json:"number"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// State In lists: DONE, once the money is known to be in the lots of its owner.
+	State      string     `json:"state,omitempty,omitzero"`
+	TransferID TransferID `json:"transfer_id"`
+}
+
+// ShareList defines model for ShareList.
+type ShareList struct {
+	Shares []Share `json:"shares"`
+}
+
 // Sku A stock-keeping unit. With its location it has at most 57 characters.
 //
 // Example: mug-blue
@@ -1360,6 +1467,9 @@ type Sku = string
 //
 // Example: berlin
 type StockLocation = string
+
+// TransferID defines model for TransferId.
+type TransferID = string
 
 // Undecided defines model for Undecided.
 type Undecided struct {
@@ -1438,6 +1548,9 @@ type KeyInPath = OperationKey
 // Example: user-1
 type OwnerInPath = OwnerName
 
+// PacketIDInPath defines model for PacketIdInPath.
+type PacketIDInPath = PacketID
+
 // PageCursor defines model for PageCursor.
 type PageCursor = string
 
@@ -1495,11 +1608,23 @@ type LotCreated = LotReply
 // LotExists defines model for LotExists.
 type LotExists = LotReply
 
+// PacketCreated defines model for PacketCreated.
+type PacketCreated = PacketReply
+
+// PacketExists defines model for PacketExists.
+type PacketExists = PacketReply
+
 // QuotaChanged defines model for QuotaChanged.
 type QuotaChanged = QuotaReply
 
 // Refused A problem document (RFC 9457).
 type Refused = Problem
+
+// ShareGrabbed defines model for ShareGrabbed.
+type ShareGrabbed = GrabReply
+
+// SharePending defines model for SharePending.
+type SharePending = GrabReply
 
 // ListBlocksParams defines parameters for ListBlocks.
 type ListBlocksParams struct {
@@ -1849,6 +1974,40 @@ type SealOperationParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// CreatePacketParams defines parameters for CreatePacket.
+type CreatePacketParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GetPacketParams defines parameters for GetPacket.
+type GetPacketParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GrabShareParams defines parameters for GrabShare.
+type GrabShareParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ListSharesParams defines parameters for ListShares.
+type ListSharesParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetQuotaParams defines parameters for GetQuota.
 type GetQuotaParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
@@ -1974,6 +2133,12 @@ type MintIdsJSONRequestBody = MintRequest
 
 // CreditLotJSONRequestBody defines body for CreditLot for application/json ContentType.
 type CreditLotJSONRequestBody = CreditRequest
+
+// CreatePacketJSONRequestBody defines body for CreatePacket for application/json ContentType.
+type CreatePacketJSONRequestBody = PacketRequest
+
+// GrabShareJSONRequestBody defines body for GrabShare for application/json ContentType.
+type GrabShareJSONRequestBody = OwnerRequest
 
 // SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
 type SetQuotaJSONRequestBody = QuotaRequest
@@ -2811,6 +2976,68 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperation(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePacketWithBody Put money into a packet for others to grab
+	//
+	// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+	// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+	// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+	// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+	CreatePacketWithBody(ctx context.Context, params *CreatePacketParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePacket Put money into a packet for others to grab
+	//
+	// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+	// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+	// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+	// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+	CreatePacket(ctx context.Context, params *CreatePacketParams, body CreatePacketJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPacket Show a packet
+	//
+	// What is in it, and how much of it was grabbed.
+	//
+	// Corresponds with GET /v1/packets/{packet_id} (the `GetPacket` operationId).
+	GetPacket(ctx context.Context, packetID PacketIDInPath, params *GetPacketParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GrabShareWithBody Grab a share of a packet
+	//
+	// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+	// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+	// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+	// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+	GrabShareWithBody(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GrabShare Grab a share of a packet
+	//
+	// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+	// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+	// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+	// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+	GrabShare(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, body GrabShareJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListShares Show who has grabbed what
+	//
+	// The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+	//
+	// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
+	ListShares(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetQuota Read any quota
 	//
@@ -4378,6 +4605,128 @@ func (c *Client) GetOperation(ctx context.Context, owner OwnerInPath, key KeyInP
 // Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 func (c *Client) SealOperation(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSealOperationRequest(c.Server, owner, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePacketWithBody Put money into a packet for others to grab
+//
+// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+func (c *Client) CreatePacketWithBody(ctx context.Context, params *CreatePacketParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePacketRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePacket Put money into a packet for others to grab
+//
+// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+func (c *Client) CreatePacket(ctx context.Context, params *CreatePacketParams, body CreatePacketJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePacketRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPacket Show a packet
+//
+// What is in it, and how much of it was grabbed.
+//
+// Corresponds with GET /v1/packets/{packet_id} (the `GetPacket` operationId).
+func (c *Client) GetPacket(ctx context.Context, packetID PacketIDInPath, params *GetPacketParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPacketRequest(c.Server, packetID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GrabShareWithBody Grab a share of a packet
+//
+// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+func (c *Client) GrabShareWithBody(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGrabShareRequestWithBody(c.Server, packetID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GrabShare Grab a share of a packet
+//
+// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+func (c *Client) GrabShare(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, body GrabShareJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGrabShareRequest(c.Server, packetID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListShares Show who has grabbed what
+//
+// The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+//
+// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
+func (c *Client) ListShares(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSharesRequest(c.Server, packetID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7533,6 +7882,239 @@ func NewSealOperationRequest(server string, owner OwnerInPath, key KeyInPath, pa
 	return req, nil
 }
 
+// NewCreatePacketRequest calls the generic CreatePacket builder with application/json body
+func NewCreatePacketRequest(server string, params *CreatePacketParams, body CreatePacketJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreatePacketRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreatePacketRequestWithBody constructs an http.Request for the CreatePacket method, with any body, and a specified content type
+func NewCreatePacketRequestWithBody(server string, params *CreatePacketParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/packets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetPacketRequest constructs an http.Request for the GetPacket method
+func NewGetPacketRequest(server string, packetID PacketIDInPath, params *GetPacketParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "packet_id", packetID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/packets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGrabShareRequest calls the generic GrabShare builder with application/json body
+func NewGrabShareRequest(server string, packetID PacketIDInPath, params *GrabShareParams, body GrabShareJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewGrabShareRequestWithBody(server, packetID, params, "application/json", bodyReader)
+}
+
+// NewGrabShareRequestWithBody constructs an http.Request for the GrabShare method, with any body, and a specified content type
+func NewGrabShareRequestWithBody(server string, packetID PacketIDInPath, params *GrabShareParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "packet_id", packetID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/packets/%s/grabs", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListSharesRequest constructs an http.Request for the ListShares method
+func NewListSharesRequest(server string, packetID PacketIDInPath, params *ListSharesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "packet_id", packetID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/packets/%s/shares", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetQuotaRequest constructs an http.Request for the GetQuota method
 func NewGetQuotaRequest(server string, quotaID QuotaIDInPath, params *GetQuotaParams) (*http.Request, error) {
 	var err error
@@ -8778,6 +9360,72 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperationWithResponse(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*SealOperationResponse, error)
+
+	// CreatePacketWithBodyWithResponse Put money into a packet for others to grab
+	//
+	// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+	// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+	// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+	// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+	CreatePacketWithBodyWithResponse(ctx context.Context, params *CreatePacketParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePacketResponse, error)
+
+	// CreatePacketWithResponse Put money into a packet for others to grab
+	//
+	// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+	// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+	// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+	// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+	CreatePacketWithResponse(ctx context.Context, params *CreatePacketParams, body CreatePacketJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePacketResponse, error)
+
+	// GetPacketWithResponse Show a packet
+	//
+	// What is in it, and how much of it was grabbed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/packets/{packet_id} (the `GetPacket` operationId).
+	GetPacketWithResponse(ctx context.Context, packetID PacketIDInPath, params *GetPacketParams, reqEditors ...RequestEditorFn) (*GetPacketResponse, error)
+
+	// GrabShareWithBodyWithResponse Grab a share of a packet
+	//
+	// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+	// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+	// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+	// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+	GrabShareWithBodyWithResponse(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GrabShareResponse, error)
+
+	// GrabShareWithResponse Grab a share of a packet
+	//
+	// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+	// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+	// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+	// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+	GrabShareWithResponse(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, body GrabShareJSONRequestBody, reqEditors ...RequestEditorFn) (*GrabShareResponse, error)
+
+	// ListSharesWithResponse Show who has grabbed what
+	//
+	// The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
+	ListSharesWithResponse(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*ListSharesResponse, error)
 
 	// GetQuotaWithResponse Read any quota
 	//
@@ -12880,6 +13528,358 @@ func (r SealOperationResponse) ContentType() string {
 	return ""
 }
 
+// CreatePacketResponse200Headers the declared response headers of an HTTP 200 response for CreatePacket
+type CreatePacketResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// CreatePacketResponse201Headers the declared response headers of an HTTP 201 response for CreatePacket
+type CreatePacketResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// CreatePacketResponse4XXHeaders the declared response headers of an HTTP 4XX response for CreatePacket
+type CreatePacketResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// CreatePacketResponse5XXHeaders the declared response headers of an HTTP 5XX response for CreatePacket
+type CreatePacketResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type CreatePacketResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PacketExists
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *PacketCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreatePacketResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreatePacketResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *CreatePacketResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *CreatePacketResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreatePacketResponse) GetJSON200() *PacketExists {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreatePacketResponse) GetJSON201() *PacketCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r CreatePacketResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r CreatePacketResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r CreatePacketResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreatePacketResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreatePacketResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreatePacketResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetPacketResponse200Headers the declared response headers of an HTTP 200 response for GetPacket
+type GetPacketResponse200Headers struct {
+	XRequestID string
+}
+
+// GetPacketResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetPacket
+type GetPacketResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetPacketResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetPacket
+type GetPacketResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetPacketResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Packet
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPacketResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetPacketResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetPacketResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPacketResponse) GetJSON200() *Packet {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetPacketResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetPacketResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPacketResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPacketResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPacketResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPacketResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GrabShareResponse200Headers the declared response headers of an HTTP 200 response for GrabShare
+type GrabShareResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// GrabShareResponse202Headers the declared response headers of an HTTP 202 response for GrabShare
+type GrabShareResponse202Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// GrabShareResponse4XXHeaders the declared response headers of an HTTP 4XX response for GrabShare
+type GrabShareResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GrabShareResponse5XXHeaders the declared response headers of an HTTP 5XX response for GrabShare
+type GrabShareResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GrabShareResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShareGrabbed
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *SharePending
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GrabShareResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *GrabShareResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GrabShareResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GrabShareResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GrabShareResponse) GetJSON200() *ShareGrabbed {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r GrabShareResponse) GetJSON202() *SharePending {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GrabShareResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GrabShareResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GrabShareResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GrabShareResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GrabShareResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GrabShareResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSharesResponse200Headers the declared response headers of an HTTP 200 response for ListShares
+type ListSharesResponse200Headers struct {
+	XRequestID string
+}
+
+// ListSharesResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListShares
+type ListSharesResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListSharesResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListShares
+type ListSharesResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListSharesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShareList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSharesResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListSharesResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListSharesResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSharesResponse) GetJSON200() *ShareList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListSharesResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListSharesResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSharesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSharesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSharesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSharesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetQuotaResponse200Headers the declared response headers of an HTTP 200 response for GetQuota
 type GetQuotaResponse200Headers struct {
 	XRequestID string
@@ -14599,6 +15599,108 @@ func (c *ClientWithResponses) SealOperationWithResponse(ctx context.Context, own
 		return nil, err
 	}
 	return ParseSealOperationResponse(rsp)
+}
+
+// CreatePacketWithBodyWithResponse Put money into a packet for others to grab
+//
+// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+func (c *ClientWithResponses) CreatePacketWithBodyWithResponse(ctx context.Context, params *CreatePacketParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePacketResponse, error) {
+	rsp, err := c.CreatePacketWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePacketResponse(rsp)
+}
+
+// CreatePacketWithResponse Put money into a packet for others to grab
+//
+// Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+// amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+// the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+// to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/packets (the `CreatePacket` operationId).
+func (c *ClientWithResponses) CreatePacketWithResponse(ctx context.Context, params *CreatePacketParams, body CreatePacketJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePacketResponse, error) {
+	rsp, err := c.CreatePacket(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePacketResponse(rsp)
+}
+
+// GetPacketWithResponse Show a packet
+//
+// What is in it, and how much of it was grabbed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/packets/{packet_id} (the `GetPacket` operationId).
+func (c *ClientWithResponses) GetPacketWithResponse(ctx context.Context, packetID PacketIDInPath, params *GetPacketParams, reqEditors ...RequestEditorFn) (*GetPacketResponse, error) {
+	rsp, err := c.GetPacket(ctx, packetID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPacketResponse(rsp)
+}
+
+// GrabShareWithBodyWithResponse Grab a share of a packet
+//
+// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+func (c *ClientWithResponses) GrabShareWithBodyWithResponse(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GrabShareResponse, error) {
+	rsp, err := c.GrabShareWithBody(ctx, packetID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGrabShareResponse(rsp)
+}
+
+// GrabShareWithResponse Grab a share of a packet
+//
+// Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+// one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+// this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+// which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/packets/{packet_id}/grabs (the `GrabShare` operationId).
+func (c *ClientWithResponses) GrabShareWithResponse(ctx context.Context, packetID PacketIDInPath, params *GrabShareParams, body GrabShareJSONRequestBody, reqEditors ...RequestEditorFn) (*GrabShareResponse, error) {
+	rsp, err := c.GrabShare(ctx, packetID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGrabShareResponse(rsp)
+}
+
+// ListSharesWithResponse Show who has grabbed what
+//
+// The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
+func (c *ClientWithResponses) ListSharesWithResponse(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*ListSharesResponse, error) {
+	rsp, err := c.ListShares(ctx, packetID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSharesResponse(rsp)
 }
 
 // GetQuotaWithResponse Read any quota
@@ -19895,6 +20997,472 @@ func ParseSealOperationResponse(rsp *http.Response) (*SealOperationResponse, err
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers SealOperationResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreatePacketResponse parses an HTTP response from a CreatePacketWithResponse call
+func ParseCreatePacketResponse(rsp *http.Response) (*CreatePacketResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreatePacketResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PacketExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest PacketCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreatePacketResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers CreatePacketResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers CreatePacketResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers CreatePacketResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetPacketResponse parses an HTTP response from a GetPacketWithResponse call
+func ParseGetPacketResponse(rsp *http.Response) (*GetPacketResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPacketResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Packet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPacketResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetPacketResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetPacketResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGrabShareResponse parses an HTTP response from a GrabShareWithResponse call
+func ParseGrabShareResponse(rsp *http.Response) (*GrabShareResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GrabShareResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShareGrabbed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest SharePending
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GrabShareResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers GrabShareResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GrabShareResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GrabShareResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSharesResponse parses an HTTP response from a ListSharesWithResponse call
+func ParseListSharesResponse(rsp *http.Response) (*ListSharesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSharesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShareList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSharesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListSharesResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListSharesResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -654,6 +654,101 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/packets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put money into a packet for others to grab
+         * @description Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+         *     amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+         *     the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+         *     to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+         */
+        post: operations["createPacket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show a packet
+         * @description What is in it, and how much of it was grabbed.
+         */
+        get: operations["getPacket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show who has grabbed what
+         * @description The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+         */
+        get: operations["listShares"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}/grabs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grab a share of a packet
+         * @description Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+         *     one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+         *     this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+         *     which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+         */
+        post: operations["grabShare"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stock/{sku}/{location}": {
         parameters: {
             query?: never;
@@ -1574,6 +1669,7 @@ export interface components {
             from?: string;
             to?: string;
             campaign_id?: components["schemas"]["CampaignId"];
+            packet_id?: components["schemas"]["PacketId"];
             /** Format: int64 */
             quantity?: number;
             lot_id?: components["schemas"]["LotId"];
@@ -1684,6 +1780,82 @@ export interface components {
         ClaimRequest: {
             owner: components["schemas"]["OwnerName"];
             claim_ref: components["schemas"]["Reference"];
+        };
+        PacketId: string;
+        TransferId: string;
+        PacketMode: string;
+        PacketRequest: {
+            owner: components["schemas"]["OwnerName"];
+            packet_ref: components["schemas"]["Reference"];
+            amount: components["schemas"]["Money"];
+            /** @description Not more than there are minor units. */
+            shares: number;
+            mode: components["schemas"]["PacketMode"];
+        };
+        Packet: {
+            packet_id: components["schemas"]["PacketId"];
+            owner: components["schemas"]["OwnerName"];
+            packet_ref: components["schemas"]["Reference"];
+            mode: components["schemas"]["PacketMode"];
+            state: string;
+            amount: components["schemas"]["Money"];
+            /** Format: int64 */
+            shares: number;
+            /**
+             * Format: int64
+             * @description Shares that were grabbed.
+             */
+            taken: number;
+            /**
+             * Format: int64
+             * @description Money that was grabbed, in minor units.
+             */
+            grabbed: number;
+            /**
+             * Format: int64
+             * @description Money that went back, in minor units.
+             */
+            returned: number;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description From this instant on nobody can grab.
+             */
+            expires_at: string;
+            /**
+             * Format: date-time
+             * @description When the money expires, wherever it is by then.
+             */
+            lots_expire_at: string;
+        };
+        PacketReply: {
+            packet: components["schemas"]["Packet"];
+            balances: components["schemas"]["Balance"][];
+            /** Format: int64 */
+            version: number;
+            already_exists?: boolean;
+        };
+        Share: {
+            packet_id: components["schemas"]["PacketId"];
+            /**
+             * Format: int64
+             * @description The shares of a packet are taken in this order.
+             */
+            number: number;
+            owner: components["schemas"]["OwnerName"];
+            amount: components["schemas"]["Money"];
+            /** Format: date-time */
+            grabbed_at: string;
+            transfer_id: components["schemas"]["TransferId"];
+            /** @description In lists: DONE, once the money is known to be in the lots of its owner. */
+            state?: string;
+        };
+        ShareList: {
+            shares: components["schemas"]["Share"][];
+        };
+        GrabReply: {
+            share: components["schemas"]["Share"];
         };
         /** @description How many units there are in all. A budget has a `currency`, and counts its minor units. */
         QuotaRequest: {
@@ -2301,6 +2473,50 @@ export interface components {
                 "application/json": components["schemas"]["CampaignReply"];
             };
         };
+        /** @description The packet. A replay of the same key is answered with 201 too. */
+        PacketCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PacketReply"];
+            };
+        };
+        /** @description The packet was made before, under another key; `already_exists` is true. */
+        PacketExists: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PacketReply"];
+            };
+        };
+        /** @description The share, and it is in the owner's lots. */
+        ShareGrabbed: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["GrabReply"];
+            };
+        };
+        /** @description The share, whose money is on its way. */
+        SharePending: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["GrabReply"];
+            };
+        };
         /** @description The quota's home after the change. */
         QuotaChanged: {
             headers: {
@@ -2366,6 +2582,8 @@ export interface components {
         StockLocationInPath: components["schemas"]["StockLocation"];
         /** @description Id of the quota. */
         QuotaIdInPath: components["schemas"]["QuotaId"];
+        /** @description Id of the packet. */
+        PacketIdInPath: components["schemas"]["PacketId"];
         /** @description The campaign. */
         CampaignIdInPath: components["schemas"]["CampaignId"];
     };
@@ -3509,6 +3727,150 @@ export interface operations {
                     "application/json": components["schemas"]["ImportResult"];
                 };
             };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    createPacket: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "packet_ref": "new-year",
+                 *       "amount": {
+                 *         "amount": 8888,
+                 *         "currency": "CNY"
+                 *       },
+                 *       "shares": 10,
+                 *       "mode": "RANDOM"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PacketRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PacketExists"];
+            201: components["responses"]["PacketCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getPacket: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The packet. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Packet"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listShares: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The shares. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    grabShare: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-2"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OwnerRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["ShareGrabbed"];
+            202: components["responses"]["SharePending"];
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };
