@@ -217,3 +217,25 @@ func TestDefinition(t *testing.T) {
 		t.Errorf("%s became %s: %v", before, after, err)
 	}
 }
+
+// A shard that hears of an older state after a newer one keeps the newer one, whoever tells it.
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for _, c := range []struct {
+		ver   int64
+		state CampaignState
+		want  CampaignState
+	}{
+		{2, CampaignPaused, CampaignPaused},
+		{1, CampaignActive, CampaignPaused},
+		{2, CampaignActive, CampaignPaused},
+		{4, CampaignEnded, CampaignEnded},
+		{3, CampaignActive, CampaignEnded},
+	} {
+		d.do(slicesOwner, &markOp{campaignID: "spring", standing: standing{state: c.state}, ver: c.ver})
+		if got := d.marks["spring"].state; got != c.want {
+			t.Errorf("after version %d the mark says %s, want %s", c.ver, got, c.want)
+		}
+	}
+}

@@ -1,4 +1,4 @@
--- Campaigns, claims, grab-share packets and codes. Every statement can run again after a crash half-way.
+-- Campaigns, claims and grab-share packets. Every statement can run again after a crash half-way.
 
 -- +goose Up
 -- The definition of a campaign is written once; only its state changes. Its home is the bucket of campaign:{campaign_id}.
@@ -87,24 +87,7 @@ CREATE TABLE IF NOT EXISTS packet_shares (
   CONSTRAINT packet_shares_out CHECK (sent_at IS NULL OR owner IS NOT NULL)
 ) ENGINE=InnoDB;
 
--- Codes by which coupons are claimed, where the code's own bucket is. One with an owner and a sent_at is on its way to him.
-CREATE TABLE IF NOT EXISTS codes (
-  bucket      SMALLINT UNSIGNED NOT NULL,
-  code        VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,  -- normalised
-  campaign_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  shared      TINYINT UNSIGNED NOT NULL CHECK (shared IN (0, 1)),          -- 1: everybody may use it; 0: one owner, once
-  owner       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,      -- who has used it
-  sent_at     BIGINT NULL,
-  created_at  BIGINT NOT NULL,
-  ver         BIGINT NOT NULL CHECK (ver > 0),
-  PRIMARY KEY (bucket, code),
-  KEY codes_sent (sent_at),
-  CONSTRAINT codes_owner CHECK (shared = 0 OR owner IS NULL),
-  CONSTRAINT codes_out CHECK (sent_at IS NULL OR owner IS NOT NULL)
-) ENGINE=InnoDB;
-
 -- +goose Down
-DROP TABLE IF EXISTS codes;
 DROP TABLE IF EXISTS packet_shares;
 DROP TABLE IF EXISTS packets;
 DROP TABLE IF EXISTS usages;

@@ -1,4 +1,4 @@
--- Campaigns, claims, grab-share packets and codes: the tables of ../mariadb in SQLite's types.
+-- Campaigns, claims and grab-share packets: the tables of ../mariadb in SQLite's types.
 
 -- +goose Up
 -- The definition of a campaign is written once; only its state changes. Its home is the bucket of campaign:{campaign_id}.
@@ -90,25 +90,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS packet_shares_owner ON packet_shares (bucket, 
 CREATE INDEX IF NOT EXISTS packet_shares_transfer ON packet_shares (bucket, transfer_id);
 CREATE INDEX IF NOT EXISTS packet_shares_sent ON packet_shares (sent_at);
 
--- Codes by which coupons are claimed, where the code's own bucket is. One with an owner and a sent_at is on its way to him.
-CREATE TABLE IF NOT EXISTS codes (
-  bucket      INTEGER NOT NULL,
-  code        TEXT NOT NULL,  -- normalised
-  campaign_id TEXT NOT NULL,
-  shared      INTEGER NOT NULL CHECK (shared IN (0, 1)),          -- 1: everybody may use it; 0: one owner, once
-  owner       TEXT NULL,      -- who has used it
-  sent_at     INTEGER NULL,
-  created_at  INTEGER NOT NULL,
-  ver         INTEGER NOT NULL CHECK (ver > 0),
-  PRIMARY KEY (bucket, code),
-  CONSTRAINT codes_owner CHECK (shared = 0 OR owner IS NULL),
-  CONSTRAINT codes_out CHECK (sent_at IS NULL OR owner IS NOT NULL)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX IF NOT EXISTS codes_sent ON codes (sent_at);
-
 -- +goose Down
-DROP TABLE IF EXISTS codes;
 DROP TABLE IF EXISTS packet_shares;
 DROP TABLE IF EXISTS packets;
 DROP TABLE IF EXISTS usages;
