@@ -38,28 +38,32 @@ func (c *Client) Campaigns(ctx context.Context) iter.Seq2[Campaign, error] {
 // PauseCampaign stops claims until ResumeCampaign. When it returns without an error, no shard grants any.
 func (c *Client) PauseCampaign(ctx context.Context, key, campaignID, reason string) (CampaignReply, error) {
 	return do[CampaignReply](ctx, c, write(campaignOwner(campaignID), key, func(server, key string) (*http.Request, error) {
-		return gen.NewPauseCampaignRequest(server, campaignID, &gen.PauseCampaignParams{IdempotencyKey: key}, gen.CampaignChange{Reason: reason})
+		params := &gen.PauseCampaignParams{IdempotencyKey: key}
+		return gen.NewPauseCampaignRequest(server, campaignID, params, gen.CampaignChange{Reason: reason})
 	}))
 }
 
 // ResumeCampaign lets a paused campaign go on.
 func (c *Client) ResumeCampaign(ctx context.Context, key, campaignID, reason string) (CampaignReply, error) {
 	return do[CampaignReply](ctx, c, write(campaignOwner(campaignID), key, func(server, key string) (*http.Request, error) {
-		return gen.NewResumeCampaignRequest(server, campaignID, &gen.ResumeCampaignParams{IdempotencyKey: key}, gen.CampaignChange{Reason: reason})
+		params := &gen.ResumeCampaignParams{IdempotencyKey: key}
+		return gen.NewResumeCampaignRequest(server, campaignID, params, gen.CampaignChange{Reason: reason})
 	}))
 }
 
 // EndCampaign ends a campaign for ever. Coupons that were claimed stay good.
 func (c *Client) EndCampaign(ctx context.Context, key, campaignID, reason string) (CampaignReply, error) {
 	return do[CampaignReply](ctx, c, write(campaignOwner(campaignID), key, func(server, key string) (*http.Request, error) {
-		return gen.NewEndCampaignRequest(server, campaignID, &gen.EndCampaignParams{IdempotencyKey: key}, gen.CampaignChange{Reason: reason})
+		params := &gen.EndCampaignParams{IdempotencyKey: key}
+		return gen.NewEndCampaignRequest(server, campaignID, params, gen.CampaignChange{Reason: reason})
 	}))
 }
 
 // FreezeCampaign stops claims, and new holds of coupons that were claimed or issued. Live holds still confirm.
 func (c *Client) FreezeCampaign(ctx context.Context, key, campaignID, reason string) (CampaignReply, error) {
 	return do[CampaignReply](ctx, c, write(campaignOwner(campaignID), key, func(server, key string) (*http.Request, error) {
-		return gen.NewFreezeCampaignRequest(server, campaignID, &gen.FreezeCampaignParams{IdempotencyKey: key}, gen.CampaignChange{Reason: reason})
+		params := &gen.FreezeCampaignParams{IdempotencyKey: key}
+		return gen.NewFreezeCampaignRequest(server, campaignID, params, gen.CampaignChange{Reason: reason})
 	}))
 }
 

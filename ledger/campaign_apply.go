@@ -214,15 +214,11 @@ func (s *state) useQuotas(b []byte, q *quotaSide) []byte {
 
 // The rows of campaigns: add makes one known, change is called before every change.
 
-func (s *state) addCampaign(c *campaignRow) *campaignRow {
-	if known := s.campaigns[c.campaignID]; known != nil {
-		return known
-	}
+func (s *state) addCampaign(c *campaignRow) {
 	if s.campaigns == nil {
 		s.campaigns = map[string]*campaignRow{}
 	}
 	s.campaigns[c.campaignID] = c
-	return c
 }
 
 func (s *state) changeCampaign(c *campaignRow) {

@@ -136,7 +136,8 @@ func testPacketFunding(t *testing.T, f *fleet) {
 		t.Errorf("the packet's money lives until %s", made.Packet.LotsUntil)
 	}
 	again, err := a.l.CreatePacket(t.Context(), a.key(), request)
-	if reply := decode[ledger.PacketReply](t, again, err); !reply.AlreadyExists || again.Created || reply.Packet.PacketID != made.Packet.PacketID {
+	reply := decode[ledger.PacketReply](t, again, err)
+	if !reply.AlreadyExists || again.Created || reply.Packet.PacketID != made.Packet.PacketID {
 		t.Errorf("%+v", reply)
 	}
 	request.Shares = 3

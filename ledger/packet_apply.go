@@ -231,16 +231,15 @@ func (r *shareRow) body(codec *id.Codec, currency string) ShareBody {
 
 // The rows of packets: add makes one known, change is called before every change.
 
-func (s *state) addPacket(p *packetRow) *packetRow {
-	if known := s.packets[p.id]; known != nil {
-		return known
+func (s *state) addPacket(p *packetRow) {
+	if s.packets[p.id] != nil {
+		return
 	}
 	if s.packets == nil {
 		s.packets, s.packetRefs = map[id.ID]*packetRow{}, map[packetRef]*packetRow{}
 	}
 	s.packets[p.id] = p
 	s.packetRefs[packetRef{p.owner.name, p.ref}] = p
-	return p
 }
 
 func (s *state) changePacket(p *packetRow) {

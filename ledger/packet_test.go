@@ -93,7 +93,7 @@ func TestInvalidPackets(t *testing.T) {
 	for pointer, change := range map[string]func(*CreatePacket){
 		"/shares":          func(r *CreatePacket) { r.Shares = 11 },
 		"/amount/amount":   func(r *CreatePacket) { r.Amount.Amount = 0 },
-		"/amount/currency": func(r *CreatePacket) { r.Amount.Currency = "XXX" },
+		"/amount/currency": func(r *CreatePacket) { r.Amount.Currency = "ABC" },
 		"/mode":            func(r *CreatePacket) { r.Mode = "LUCKY" },
 		"/packet_ref":      func(r *CreatePacket) { r.PacketRef = "" },
 		"/owner":           func(r *CreatePacket) { r.Owner = "a b" },
