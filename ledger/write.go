@@ -19,6 +19,8 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeOrders(p)
 	b.writeEntries(p)
 	b.writeQuotas(p)
+	b.writeCampaigns(p)
+	b.writePackets(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {
