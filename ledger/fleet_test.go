@@ -67,6 +67,17 @@ func (f *fleet) serve(t testing.TB, number int, epoch uint64, phase shard.Phase)
 	t.Helper()
 	record := shard.Record{Epoch: epoch, Phase: phase, Primary: "n1", Nodes: map[string]shard.Node{"n1": {Address: "here"}}}
 	must(register.Put(t.Context(), f.reg, shard.RecordKey(number), must(record.Encode())))
+	for f.route != nil { // the instances hear of it a moment later
+		changed := f.route.Changed()
+		if heard, _ := f.route.Record(number); heard.Epoch == epoch && heard.Phase == phase {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("the routes do not change")
+		}
+	}
 }
 
 // instance opens one more instance.
