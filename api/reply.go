@@ -83,6 +83,9 @@ func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListDocumentsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListKindsResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitPutKindResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }

@@ -39,6 +39,13 @@ var routes = []route{
 	{http.MethodGet, "/v1/lots/{lot_id}", "", access.ScopeRead, false, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "", true}, // each row counts as issue-coupon
+	{http.MethodGet, "/v1/state/{kind}", "", access.ScopeRead, false, "ids consistency limit cursor ", false},
+	{http.MethodGet, "/v1/state/{kind}/{id}", "", access.ScopeRead, false, "consistency ", false},
+	{http.MethodPut, "/v1/state/{kind}/{id}", "put-document", access.ScopeState, true, "", false},
+	{http.MethodPatch, "/v1/state/{kind}/{id}", "patch-document", access.ScopeState, true, "", false},
+	{http.MethodDelete, "/v1/state/{kind}/{id}", "delete-document", access.ScopeState, true, "", false},
+	{http.MethodGet, "/v1/admin/kinds", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPut, "/v1/admin/kinds/{kind}", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/blocks", "", access.ScopeAdmin, false, "grain id holder ", false},
 	{http.MethodGet, "/v1/admin/blocks/audit", "", access.ScopeAdmin, false, "limit cursor ", false},
 	{http.MethodPut, "/v1/admin/blocks/{grain}/{id}", "", access.ScopeAdmin, false, "", false},

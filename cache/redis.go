@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -8,9 +9,13 @@ import (
 
 // Connect returns a client of a Redis server. It does not wait for the server, and every call is short: a caller can do
 // without Redis, but not without an answer.
-func Connect(addr string) *redis.Client {
+func Connect(addr string) *redis.Client { return connect(addr, nil) }
+
+// connect is Connect with something to do on each new connection.
+func connect(addr string, greet func(ctx context.Context, conn *redis.Conn) error) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:                  addr,
+		OnConnect:             greet,
 		ContextTimeoutEnabled: true, // default: contexts are ignored
 		DialTimeout:           100 * time.Millisecond,
 		ReadTimeout:           100 * time.Millisecond,

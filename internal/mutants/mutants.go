@@ -53,7 +53,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "fence-of-reads", pkg: "./shard", tests: "TestReadsAreFenced",
-		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving == 0 {", "if false {"),
+		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving != len(buckets) {", "if false {"),
 	},
 
 	// The instance's side of a failover.
