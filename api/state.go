@@ -222,9 +222,12 @@ func (r documentReply) write(w http.ResponseWriter) error {
 	return r.reply.write(w)
 }
 
-func (r documentReply) VisitGetDocumentResponse(w http.ResponseWriter) error    { return r.write(w) }
-func (r documentReply) VisitPutDocumentResponse(w http.ResponseWriter) error    { return r.write(w) }
-func (r documentReply) VisitPatchDocumentResponse(w http.ResponseWriter) error  { return r.write(w) }
+func (r documentReply) VisitGetDocumentResponse(w http.ResponseWriter) error { return r.write(w) }
+
+func (r documentReply) VisitPutDocumentResponse(w http.ResponseWriter) error { return r.write(w) }
+
+func (r documentReply) VisitPatchDocumentResponse(w http.ResponseWriter) error { return r.write(w) }
+
 func (r documentReply) VisitDeleteDocumentResponse(w http.ResponseWriter) error { return r.write(w) }
 
 // documentItem is a document among others.

@@ -24,7 +24,7 @@ const (
 	// eventualAge is how old a copy in memory may be that answers an eventual read.
 	eventualAge = time.Minute
 
-	fillTTL       = 2 * time.Second // for a reader who is to fill; who waits for him asks the primary after that
+	fillTTL        = 2 * time.Second // for a reader who is to fill; who waits for him asks the primary after that
 	flightPatience = 5 * time.Second // of reads that several callers wait for: longer than the statement's own timeouts
 	listenEvery    = 200 * time.Millisecond
 
@@ -159,6 +159,11 @@ func (c *Cache) subscribe(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// HearsRedis reports whether Redis was heard lately, so that writes can be stamped.
+func (c *Cache) HearsRedis() bool {
+	return c.remote != nil && c.remote.clock.last.Load().stampAt(c.cfg.Now()) > 0
 }
 
 func redisKey(k state.Key) string { return "s:" + k.String() }

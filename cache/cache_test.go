@@ -1,18 +1,17 @@
 package cache_test
 
-import (
-	"testing"
-)
+import "testing"
 
 func TestWrittenOnceReadEverywhere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	a, b := r.start(nil), r.start(nil)
-	a.shows("sku-1", "", bounded)
-	a.put("sku-1", `{"price":100}`, absent)
-	for _, n := range []*node{a, b} {
-		n.shows("sku-1", `{"price":100}`, strong)
-		t.Logf("%+v", n.shows("sku-1", `{"price":100}`, bounded).Status)
-		t.Logf("%+v", n.shows("sku-1", `{"price":100}`, bounded).Status)
-	}
+	a, b := r.start(), r.start()
+	k := key("sku-1")
+	a.comes(k, "", filled, bounded)
+	a.put(k, v1, absent)
+	a.comes(k, v1, fromL1, bounded)
+	b.comes(k, v1, fromRedis, bounded)
+	b.comes(k, v1, fromL1, bounded)
+	b.comes(k, v1, "statesvc; fwd=request", strong)
+	b.comes(k, v1, fromL1, eventual)
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,6 +14,7 @@ func Connect(addr string) *redis.Client { return connect(addr, nil) }
 
 // connect is Connect with something to do on each new connection.
 func connect(addr string, greet func(ctx context.Context, conn *redis.Conn) error) *redis.Client {
+	quiet()
 	return redis.NewClient(&redis.Options{
 		Addr:                  addr,
 		OnConnect:             greet,
@@ -25,3 +27,11 @@ func connect(addr string, greet func(ctx context.Context, conn *redis.Conn) erro
 		MaxRetries:            -1, // default 3, also of what must not be repeated
 	})
 }
+
+// quiet keeps go-redis from writing a line for each connection that fails: whoever needed it says so, once.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
+
+type silence struct{}
+
+// Printf says nothing.
+func (silence) Printf(context.Context, string, ...any) {}
