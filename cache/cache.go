@@ -55,8 +55,10 @@ type Config struct {
 	Random    func() float64 // from 0 to 1
 	NewToken  func() string  // letters and digits that nobody else draws
 
-	Redis   string // host:port of the cache role; empty: there is none
-	L1Bytes uint64 // most memory of copies; 0: DefaultL1Bytes
+	Redis string // host:port of the cache role; empty: there is none
+	// RedisTimeout is how long Redis may take to be reached, and again to answer; 0: 100 ms. A round trip takes at most twice as long.
+	RedisTimeout time.Duration
+	L1Bytes      uint64 // most memory of copies; 0: DefaultL1Bytes
 	// NoL1 leaves copies out of memory, to measure Redis.
 	NoL1   bool
 	Points Points
@@ -91,6 +93,9 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.L1Bytes == 0 {
 		cfg.L1Bytes = DefaultL1Bytes
 	}
+	if cfg.RedisTimeout == 0 {
+		cfg.RedisTimeout = answerTimeout
+	}
 	memory, err := newL1(cfg.L1Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("make the memory of the cache: %w", err)
@@ -100,7 +105,7 @@ func New(cfg Config) (*Cache, error) {
 	c.stop = stop
 	c.primaries = &primaries{read: c.readPrimary, ctx: ctx, work: &c.work, shards: map[int]*gathering{}}
 	if cfg.Redis != "" {
-		c.remote = newRemote(cfg.Redis, cfg.Now)
+		c.remote = newRemote(cfg.Redis, cfg.RedisTimeout, cfg.Now)
 		c.remote.start(ctx, &c.work)
 		c.work.Go(func() { c.listen(ctx) })
 		c.work.Go(func() { c.subscribe(ctx) })
@@ -132,7 +137,7 @@ func (c *Cache) readPrimary(ctx context.Context, keys []state.Key) ([]state.Snap
 // listen follows the clock of Redis and what the feeds vouch for.
 func (c *Cache) listen(ctx context.Context) {
 	for {
-		limited, cancel := context.WithTimeout(ctx, tripTimeout)
+		limited, cancel := context.WithTimeout(ctx, c.remote.timeout)
 		_ = c.remote.listen(limited, c.cfg.Shards()) // what is not heard grows old
 		cancel()
 		select {

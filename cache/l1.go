@@ -29,7 +29,8 @@ const entryOverhead = 256
 
 func newL1(bytes uint64) (*l1, error) {
 	entries, err := otter.New(&otter.Options[state.Key, *entry]{
-		MaximumWeight: bytes,
+		MaximumWeight:   bytes,
+		InitialCapacity: int(bytes / 1024),
 		Weigher: func(k state.Key, e *entry) uint32 {
 			return uint32(len(k.Kind) + len(k.ID) + len(e.document.Body) + entryOverhead)
 		},

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/statesvc/statesvc/shard"
@@ -11,7 +12,7 @@ import (
 
 // The bulkhead in front of a shard's primary: whatever happens to Redis, a shard has no more reads of documents than this.
 const (
-	primaryReads   = 4    // statements under way; each has up to state.MaxRead documents
+	primaryReads   = 2    // statements under way; each has up to state.MaxRead documents
 	primaryWaiting = 4096 // documents that wait for one
 )
 
@@ -82,6 +83,7 @@ func (p *primaries) queue(number int, w *want) error {
 // run reads what waits, until nothing does.
 func (p *primaries) run(g *gathering) {
 	for {
+		runtime.Gosched() // whoever is about to ask comes along
 		batch := p.take(g)
 		if batch == nil {
 			return

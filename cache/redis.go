@@ -10,19 +10,22 @@ import (
 
 // Connect returns a client of a Redis server. It does not wait for the server, and every call is short: a caller can do
 // without Redis, but not without an answer.
-func Connect(addr string) *redis.Client { return connect(addr, nil) }
+func Connect(addr string) *redis.Client { return connect(addr, answerTimeout, nil) }
 
-// connect is Connect with something to do on each new connection.
-func connect(addr string, greet func(ctx context.Context, conn *redis.Conn) error) *redis.Client {
+// answerTimeout is how long a server may take to be reached, and again to answer.
+const answerTimeout = 100 * time.Millisecond
+
+// connect is Connect with another timeout, and something to do on each new connection.
+func connect(addr string, timeout time.Duration, greet func(ctx context.Context, conn *redis.Conn) error) *redis.Client {
 	quiet()
 	return redis.NewClient(&redis.Options{
 		Addr:                  addr,
 		OnConnect:             greet,
 		ContextTimeoutEnabled: true, // default: contexts are ignored
-		DialTimeout:           100 * time.Millisecond,
-		ReadTimeout:           100 * time.Millisecond,
-		WriteTimeout:          100 * time.Millisecond,
-		PoolTimeout:           50 * time.Millisecond,
+		DialTimeout:           timeout,
+		ReadTimeout:           timeout,
+		WriteTimeout:          timeout,
+		PoolTimeout:           timeout / 2,
 		DialerRetries:         1,
 		MaxRetries:            -1, // default 3, also of what must not be repeated
 	})

@@ -17,7 +17,6 @@ const (
 	senders      = 4    // round trips under way; the commands of one are what waited while the others were under way
 	mostCommands = 256  // of one round trip
 	mostQueued   = 8192 // commands that wait for one
-	tripTimeout  = 250 * time.Millisecond
 )
 
 // errRemote says that Redis did not answer, or was not asked because it has not answered before. Nobody outside sees it.
@@ -27,6 +26,7 @@ var errRemote = errors.New("redis is not to be had")
 type remote struct {
 	client  *redis.Client
 	now     func() time.Time
+	timeout time.Duration // of a round trip
 	queue   chan *command
 	breaker breaker
 	run     atomic.Pointer[string] // run_id of the server of the newest connection; nil: there was none
@@ -34,9 +34,9 @@ type remote struct {
 	beats   beats
 }
 
-func newRemote(addr string, now func() time.Time) *remote {
-	r := &remote{now: now, queue: make(chan *command, mostQueued)}
-	r.client = connect(addr, r.greet)
+func newRemote(addr string, timeout time.Duration, now func() time.Time) *remote {
+	r := &remote{now: now, timeout: 2 * timeout, queue: make(chan *command, mostQueued)}
+	r.client = connect(addr, timeout, r.greet)
 	return r
 }
 
@@ -155,7 +155,7 @@ func (r *remote) trip(ctx context.Context, batch []*command) {
 // exchange runs a batch. Its error is that of the whole batch; nobody knows then what of it the server has done. A server that was
 // replaced in between counts as one: which of them has answered is not known.
 func (r *remote) exchange(ctx context.Context, batch []*command) ([]answered, error) {
-	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	answers := make([]answered, len(batch))
 	run := r.running()

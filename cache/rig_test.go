@@ -72,7 +72,7 @@ func newRig(t *testing.T, redisArgs ...string) *rig {
 	r.documents = state.New(state.Config{
 		Store: r.Store, Kinds: r.Kinds, Blocks: func(string, shard.Bucket) error { return nil },
 	})
-	r.client = cache.Connect(r.redis.Addr())
+	r.client = redis.NewClient(&redis.Options{Addr: r.redis.Addr()})
 	t.Cleanup(func() { _ = r.client.Close() })
 	return r
 }
@@ -91,7 +91,7 @@ func (r *rig) start(change ...func(*cache.Config)) *node {
 	r.t.Helper()
 	cfg := cache.Config{
 		Documents: r.documents, Shards: r.ShardNumbers, Now: time.Now, Random: mathrand.Float64, NewToken: rand.Text,
-		Redis: r.redis.Addr(),
+		Redis: r.redis.Addr(), RedisTimeout: 5 * time.Second, // a busy machine is no fault
 		Locate: func(b shard.Bucket) cache.Place {
 			route, err := r.Routes.Route(b)
 			if err != nil {
