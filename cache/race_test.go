@@ -184,7 +184,7 @@ func TestRace10FillerPaused(t *testing.T) {
 		r.must(r.client.HSet(t.Context(), redisKey(k), "x", 1).Err())
 		r.commit(k, v2, exists)
 	})
-	other.shows(k, v2, bounded)
+	other.comes(k, v2, filled, eventual) // he has stored nothing
 }
 
 // Race 11: Redis comes back with what it had, but without what it was told last. Its entries carry the server that stamped them.
