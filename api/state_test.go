@@ -153,7 +153,7 @@ func TestBadDocuments(t *testing.T) {
 
 	c.get(path+"?consistency=quick").refused(400, "invalid-request").at("consistency")
 	c.send(http.MethodGet, path, "", header{"Consistency-Token", "garbage"}).refused(400, "invalid-request").at("Consistency-Token")
-	c.send(http.MethodPut, path, `{}`, ifNoneMatch("*"), header{"Authorization", "Bearer " + c.rig.Tokens[access.ScopeHold]}).refused(403, "forbidden")
+	c.write(path, `{}`, ifNoneMatch("*"), header{"Authorization", "Bearer " + c.rig.Tokens[access.ScopeHold]}).refused(403, "forbidden")
 	c.write(path, `{}`, ifNoneMatch("*"), header{"Idempotency-Key", ""}).refused(400, "invalid-request")
 }
 

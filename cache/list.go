@@ -30,7 +30,9 @@ func (c *Cache) ReadMany(ctx context.Context, keys []state.Key, ask Ask) ([]Resu
 
 // List returns the documents of a kind that exist, after a position, from the primaries of all shards. next is where the next page
 // begins; it is zero after the last one. Each shard is read at its own instant.
-func (c *Cache) List(ctx context.Context, kind string, after state.Position, limit int) (page []state.Document, next state.Position, err error) {
+func (c *Cache) List(ctx context.Context, kind string, after state.Position, limit int) (
+	page []state.Document, next state.Position, err error,
+) {
 	buckets := c.representatives()
 	parts := make([][]state.Document, len(buckets))
 	group, ctx := errgroup.WithContext(ctx)

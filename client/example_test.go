@@ -332,7 +332,8 @@ func ExampleClient_PutDocument() {
 		Schema: json.RawMessage(`{"type":"object","required":["price"],"properties":{"price":{"type":"integer"}}}`),
 	}))
 	made := value(c.PutDocument(ctx, client.NewKey(), "product", "sku-1", client.IfAbsent(), json.RawMessage(`{"price": 1999}`)))
-	changed := value(c.PatchDocument(ctx, client.NewKey(), "product", "sku-1", client.IfVersion(made.Version), json.RawMessage(`{"tag":"new"}`)))
+	newest := client.IfVersion(made.Version)
+	changed := value(c.PatchDocument(ctx, client.NewKey(), "product", "sku-1", newest, json.RawMessage(`{"tag":"new"}`)))
 	fmt.Println(string(value(c.GetDocument(ctx, "product", "sku-1", client.ReadOptions{Token: changed.Token})).Body))
 	_, err := c.PutDocument(ctx, client.NewKey(), "product", "sku-1", client.IfVersion(made.Version), json.RawMessage(`{"price": 1}`))
 	fmt.Println(errors.Is(err, client.ErrPreconditionFailed))

@@ -249,7 +249,8 @@ func TestKinds(t *testing.T) {
 	if invalid, ok := errors.AsType[*state.Invalid](err); !ok || len(invalid.Problems) != 2 {
 		t.Errorf("two things are wrong: %v", err)
 	}
-	if _, err := r.docs[0].Put(ctx, request(u, absent), []byte(`{"name":"`+strings.Repeat("x", 40)+`"}`)); !errors.Is(err, state.ErrTooLarge) {
+	long := `{"name":"` + strings.Repeat("x", 40) + `"}`
+	if _, err := r.docs[0].Put(ctx, request(u, absent), []byte(long)); !errors.Is(err, state.ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
 	if _, err := r.docs[0].Put(ctx, request(u, absent), []byte(`{"name":"Ann"}`)); err != nil {

@@ -57,6 +57,9 @@ var goodRows = map[string]row{
 	},
 	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "x'7b7d'", "hash": zeros(32)},
 	"clock":   {"source": "'a'", "at": "1"},
+	"state": {
+		"bucket": "1", "kind": "'k'", "id": "'a'", "era": "1", "ver": "1", "deleted": "0", "updated_at": "1", "doc": "x'7b7d'",
+	},
 }
 
 func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
@@ -66,7 +69,7 @@ var other = map[string]row{
 	"operations": {"op_key": "'other'"}, "owners": {"owner": "'b'"}, "entries": {"seq": "2"}, "orders": {"order_id": "'p'"},
 	"coupons": {"coupon_id": ones, "issue_ref": "'other'"}, "lots": {"lot_id": ones, "issue_ref": "'other'"},
 	"holds": {"hold_id": ones}, "decided_holds": {"hold_id": ones}, "fence": {}, "bucket_owner": {"bucket": "2"},
-	"clock": {"source": "'b'"},
+	"clock": {"source": "'b'"}, "state": {"id": "'b'"},
 }
 
 const ones = "x'01010101010101010101010101010101'"
@@ -116,6 +119,12 @@ var wrongRows = []struct {
 	{"a lot's id with another owner", "lots", row{"lot_id": zeros(16), "owner": "'b'"}},
 	{"a second row of a writer's heartbeat", "clock", row{"source": "'a'"}},
 	{"I8 an entry twice", "entries", row{"seq": "1"}},
+	{"a document twice", "state", row{"id": "'a'"}},
+	{"a document of no era", "state", row{"id": "'c'", "era": "0"}},
+	{"a document of no version", "state", row{"id": "'c'", "ver": "0"}},
+	{"a deleted document with a body", "state", row{"id": "'c'", "deleted": "1"}},
+	{"a document without a body", "state", row{"id": "'c'", "doc": "x''"}},
+	{"a document that is half deleted", "state", row{"id": "'c'", "deleted": "2", "doc": "x''"}},
 }
 
 // TestSchemaRefuses: what the rules never do, the schema does not take, on both engines.

@@ -163,7 +163,8 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 
 func (s *server) listen(ctx context.Context) error {
 	handler, err := api.New(api.Config{
-		Ledger: s.instance.Ledger, State: s.instance.State, Kinds: s.instance.Kinds, Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
+		Ledger: s.instance.Ledger, State: s.instance.State, Kinds: s.instance.Kinds,
+		Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
 		CursorKey: s.instance.CursorKey, Resolver: s.instance.Resolver, Routes: s.instance.Routes,
 		Ready: s.ready, Depth: s.instance.Store.Depth,
 		Failovers: operators.New(operators.Config{Register: s.instance.Register, DSN: s.dsn, Now: time.Now}),
