@@ -241,7 +241,8 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := declare("user", `{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"age":{"minimum":0}}}`, 40); err != nil {
+	user := `{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"age":{"minimum":0}}}`
+	if err := declare("user", user, 40); err != nil {
 		t.Fatal(err)
 	}
 	u := state.Key{Kind: "user", ID: "u1"}

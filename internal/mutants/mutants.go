@@ -725,7 +725,10 @@ var mutants = []mutant{
 	},
 	{
 		name: "race-3-stamps-grow-old", pkg: "./cache", tests: "TestRace03",
-		edits: in("cache/scripts/get.lua", " and age <= tonumber(ARGV[5])", ""),
+		edits: []edit{
+			{"cache/scripts/get.lua", " and age <= tonumber(ARGV[5])", ""},
+			{"cache/scripts/get.lua", ">= left then code = 'refresh' end", ">= left then code = 'hit' end"},
+		},
 	},
 	{
 		name: "race-3-memory-grows-old", pkg: "./cache", tests: "TestRace03",
