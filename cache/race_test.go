@@ -76,10 +76,10 @@ func TestRace04CommitBeforePut(t *testing.T) {
 		other.comes(k, v1, filled, bounded)
 		late.while(t, func() { writer.put(k, v2, exists) }, func() {
 			next := state.Version{Era: first.Version.Era, Number: first.Version.Number + 1}
-			other.shows(k, v2, atLeast(next))
 			if name == careful {
 				other.shows(k, v2, bounded)
 			}
+			other.shows(k, v2, atLeast(next))
 		})
 		other.shows(k, v2, bounded)
 	}
