@@ -202,11 +202,16 @@ func wellFormed(name, value string) bool {
 		return shard.ValidOwner(strings.ReplaceAll(value, "/", "-"))
 	case "holder":
 		return validKey(value)
+	case "ids":
+		return len(value) <= idsMax // each is judged where it is read
 	case "currency":
 		return len(value) == 3 && strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 	}
 	return len(value) <= valueMax && utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
 }
+
+// idsMax is enough for the ids of as many documents as may be read at once.
+const idsMax = 13_000
 
 // valueMax is enough for the longest value of a parameter, the reason of an administrator.
 const valueMax = 4 * 500

@@ -15,15 +15,19 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api/gen"
 	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
+	"github.com/statesvc/statesvc/state"
 )
 
 // Config is what the handler needs. What is not marked as optional is required.
 type Config struct {
 	Ledger    *ledger.Ledger
+	State     *cache.Cache
+	Kinds     *state.Kinds
 	Blacklist *blacklist.Blacklist
 	Keys      *access.Keys
 	Routes    *shard.Routes

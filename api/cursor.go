@@ -45,10 +45,20 @@ func (l list) seal(position []byte) string {
 
 // open returns the position of a cursor, which must have size bytes.
 func (l list) open(cursor string, size int) ([]byte, error) {
+	position, err := l.openAny(cursor)
+	if err == nil && len(position) != size {
+		err = invalid("cursor", "is not a cursor of this list")
+	}
+	return position, err
+}
+
+// openAny is open for positions of any length.
+func (l list) openAny(cursor string) ([]byte, error) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || size < 0 || len(sealed) != size+cursorMAC {
+	if err != nil || len(sealed) < cursorMAC {
 		return nil, invalid("cursor", "is not a cursor of this list")
 	}
+	size := len(sealed) - cursorMAC
 	position := sealed[:size]
 	if subtle.ConstantTimeCompare(sealed[size:], l.mac(position)) != 1 {
 		return nil, invalid("cursor", "is not a cursor of this list with these filters")

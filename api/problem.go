@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
+	"github.com/statesvc/statesvc/state"
 )
 
 // Errors that are born here.
@@ -30,6 +32,8 @@ var (
 	errForbidden        = errors.New("the key lacks the scope of the operation")
 	errRateLimited      = errors.New("the key has used up its rate")
 	errNotFound         = errors.New("there is nothing with this id")
+
+	errPreconditionRequired = errors.New("the write says neither If-Match nor If-None-Match")
 )
 
 const (
@@ -53,10 +57,11 @@ var problems = []problem{
 	{"method-not-allowed", 405, terminal, "The address does not know this method", []error{errMethodNotAllowed}},
 	{
 		"invalid-request", 400, terminal, "The request is malformed",
-		[]error{errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid},
+		[]error{errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, state.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid},
 	},
-	{"too-large", 413, terminal, "The body is too large", []error{errTooLarge, strictjson.ErrTooLarge}},
+	{"too-large", 413, terminal, "The body is too large", []error{errTooLarge, strictjson.ErrTooLarge, state.ErrTooLarge}},
 	{"unsupported-media-type", 415, terminal, "The media type is not supported", []error{errMediaType, strictjson.ErrMediaType}},
+	{"precondition-required", 428, terminal, "The write must say what it expects", []error{errPreconditionRequired}},
 	{
 		"unauthenticated", 401, terminal, "The caller is not known", // ErrExpired and ErrRevoked are told apart in the log only
 		[]error{errUnauthenticated, access.ErrUnauthenticated, access.ErrExpired, access.ErrRevoked},
@@ -72,11 +77,15 @@ var problems = []problem{
 		"failover-in-progress", 503, retryable, "The shard has no primary at the moment",
 		[]error{shard.ErrFailover, shard.ErrStaleRoute, blacklist.ErrStale},
 	},
-	{"key-reused", 422, terminal, "The key or the reference belongs to another request", []error{ledger.ErrKeyReused}},
+	{"key-reused", 422, terminal, "The key or the reference belongs to another request", []error{ledger.ErrKeyReused, state.ErrKeyReused}},
 	{
 		"not-found", 404, terminal, "There is nothing with this id", // a wrong MAC says the same as a missing row
-		[]error{errNotFound, ErrNoShard, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged},
+		[]error{
+			errNotFound, ErrNoShard, ledger.ErrNotFound, state.ErrNoKind, access.ErrNotFound, blacklist.ErrNotBlocked,
+			id.ErrMalformed, id.ErrForged,
+		},
 	},
+	{"precondition-failed", 412, terminal, "The document is in another state", []error{state.ErrPrecondition}},
 	{"superseded", 409, terminal, "Another hold has taken its place", []error{ledger.ErrSuperseded}},
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
@@ -84,7 +93,10 @@ var problems = []problem{
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
 	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
 	{"frozen", 409, terminal, "The campaign is frozen or paused", []error{ledger.ErrFrozen}},
-	{"limit-reached", 409, terminal, "There are as many as there may be", []error{access.ErrTooMany, ledger.ErrLimitReached}},
+	{
+		"limit-reached", 409, terminal, "There are as many as there may be",
+		[]error{access.ErrTooMany, ledger.ErrLimitReached, state.ErrTooManyKinds},
+	},
 	{"already-claimed", 409, terminal, "The owner has the coupon", []error{ledger.ErrAlreadyClaimed}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
@@ -148,6 +160,7 @@ type document struct {
 	HoldID    string    `json:"hold_id,omitempty"`
 	CouponID  string    `json:"coupon_id,omitempty"`
 	Grain     string    `json:"grain,omitempty"`
+	Version   string    `json:"version,omitempty"`
 	Errors    []part    `json:"errors,omitempty"`
 }
 
@@ -186,6 +199,8 @@ func (d *document) explain(err error) {
 		for _, p := range e.Problems {
 			d.add(p.Pointer, p.Detail)
 		}
+	} else if d.ofDocuments(err) {
+		return
 	} else if e, ok := errors.AsType[*strictjson.Error](err); ok {
 		for _, p := range e.Problems {
 			d.add(p.Pointer, p.Detail)
@@ -202,6 +217,29 @@ func (d *document) explain(err error) {
 	if len(d.Errors) > 0 && d.Code == "invalid-request" {
 		d.Detail = strings.TrimPrefix(d.Errors[0].Pointer+": "+d.Errors[0].Detail, ": ") // the pointer to the whole body is empty
 	}
+}
+
+// ofDocuments explains an error of package state.
+func (d *document) ofDocuments(err error) bool {
+	if e, ok := errors.AsType[*state.Invalid](err); ok {
+		for _, p := range e.Problems {
+			d.add(p.Pointer, p.Detail)
+		}
+		d.Detail = strings.TrimPrefix(e.Error(), ": ")
+	} else if e, ok := errors.AsType[*state.KeyReused](err); ok {
+		d.Detail = e.Error()
+		for _, field := range e.Fields {
+			d.add("/"+field, "differs from the request that used the key first")
+		}
+	} else if e, ok := errors.AsType[*state.Conflict](err); ok {
+		d.Detail = e.Error()
+		if e.Current != (state.Version{}) {
+			d.Version = e.Current.String()
+		}
+	} else {
+		return false
+	}
+	return true
 }
 
 func (d *document) refusal(r *ledger.Refusal) {
@@ -240,6 +278,7 @@ func (s *server) answer(c *gin.Context, call *call, err error) {
 	d.RequestID = call.requestID
 	call.problem = d.Code
 	header := c.Writer.Header()
+	maps.Copy(header, call.header)
 	header.Set("Content-Type", "application/problem+json")
 	if d.Retryable {
 		header.Set("Retry-After", strconv.Itoa(d.retryAfter(s.cfg.Now())))

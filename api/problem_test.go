@@ -23,6 +23,7 @@ import (
 	"github.com/statesvc/statesvc/blacklist"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/state"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -191,6 +192,8 @@ func compareRoute(t *testing.T, path, method string, node *yaml.Node) {
 			query += "limit "
 		case strings.HasSuffix(p.Ref, "/PageCursor"):
 			query += "cursor "
+		case strings.HasSuffix(p.Ref, "/Consistency"):
+			query += "consistency "
 		case p.In == "query":
 			query += p.Name + " "
 		}
@@ -213,6 +216,8 @@ func TestDocuments(t *testing.T) {
 		}),
 		"key-reused": &ledger.KeyReused{Fields: []string{"items", "ttl_ms"}},
 		"not-found":  invalidOf(errNotFound, "hold_id", "names nothing"),
+
+		"precondition-failed": &state.Conflict{Current: state.Version{Era: 1, Number: 7}},
 		"held-by-other": &ledger.Refusal{
 			Reason: ledger.ErrHeldByOther, Code: "held-by-other", Detail: "in another hold", RetryAt: at, HoldID: "hold_x", Pointer: "/items/0",
 		},

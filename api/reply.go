@@ -105,6 +105,9 @@ func (r reply) VisitAdjustStockResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitGetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitSetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitAdjustQuotaResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitListDocumentsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListKindsResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitPutKindResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }

@@ -122,6 +122,8 @@ func scopeOf(method, path string) access.Scopes {
 		return access.ScopeAdmin
 	case method == http.MethodGet:
 		return access.ScopeRead
+	case strings.HasPrefix(path, "/v1/state/"):
+		return access.ScopeState
 	case strings.HasPrefix(path, "/v1/campaigns/"), strings.HasSuffix(path, "/lots"), strings.HasPrefix(path, "/v1/stock/"),
 		strings.HasPrefix(path, "/v1/quotas/"):
 		return access.ScopeIssue

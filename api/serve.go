@@ -47,10 +47,11 @@ type call struct {
 	contentType   string // for imports, whose handler reads the body itself
 	contentLength int64
 
-	owner    string // whose data; set by handlers, for the log
-	replayed bool   // the reply is that of an earlier request
-	verdict  string // in metrics; empty: done, or the problem's code
-	problem  string // code of the document that answered
+	header   http.Header // of the reply, also if it is a problem document; nil: none
+	owner    string      // whose data; set by handlers, for the log
+	replayed bool        // the reply is that of an earlier request
+	verdict  string      // in metrics; empty: done, or the problem's code
+	problem  string      // code of the document that answered
 	err      error
 }
 

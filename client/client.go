@@ -226,6 +226,9 @@ func (c *Client) send(ctx context.Context, e exchange, reply any) error {
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return newProblem(response, body)
 	}
+	if headed, ok := reply.(interface{ readHeader(header http.Header) }); ok {
+		headed.readHeader(response.Header)
+	}
 	if reply == nil || len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}

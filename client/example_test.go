@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -439,6 +440,37 @@ func ExampleClient_Block() {
 	// 1
 	// unblock lena solved
 	// block lena case 4711
+}
+
+// A product is declared, made, changed by whoever has seen its newest version, and read back.
+func ExampleClient_PutDocument() {
+	ctx := context.Background()
+	value(c.DeclareKind(ctx, "product", client.KindRequest{
+		Schema: json.RawMessage(`{"type":"object","required":["price"],"properties":{"price":{"type":"integer"}}}`),
+	}))
+	made := value(c.PutDocument(ctx, client.NewKey(), "product", "sku-1", client.IfAbsent(), json.RawMessage(`{"price": 1999}`)))
+	newest := client.IfVersion(made.Version)
+	changed := value(c.PatchDocument(ctx, client.NewKey(), "product", "sku-1", newest, json.RawMessage(`{"tag":"new"}`)))
+	fmt.Println(string(value(c.GetDocument(ctx, "product", "sku-1", client.ReadOptions{Token: changed.Token})).Body))
+	_, err := c.PutDocument(ctx, client.NewKey(), "product", "sku-1", client.IfVersion(made.Version), json.RawMessage(`{"price": 1}`))
+	fmt.Println(errors.Is(err, client.ErrPreconditionFailed))
+	_, err = c.PutDocument(ctx, client.NewKey(), "product", "sku-2", client.IfAbsent(), json.RawMessage(`{"price": "free"}`))
+	fmt.Println(errors.Is(err, client.ErrInvalidRequest))
+	fmt.Println(len(value(c.GetDocuments(ctx, "product", []string{"sku-1", "sku-2"}, client.Strong))))
+	for d, err := range c.Documents(ctx, "product") {
+		must(err)
+		fmt.Println(d.ID, d.Version == changed.Version)
+	}
+	fmt.Println(value(c.DeleteDocument(ctx, client.NewKey(), "product", "sku-1", client.IfExists())).Deleted)
+	fmt.Println(value(c.Kinds(ctx))[0].Kind)
+	// Output:
+	// {"price":1999,"tag":"new"}
+	// true
+	// true
+	// 1
+	// sku-1 true
+	// true
+	// product
 }
 
 func ExampleClient_CreateKey() {

@@ -4,6 +4,9 @@ import "github.com/statesvc/statesvc/client/gen"
 
 // The types of openapi.yaml, by the names that callers use.
 type (
+	DocumentItem    = gen.DocumentItem
+	Kind            = gen.Kind
+	KindRequest     = gen.KindRequest
 	Money           = gen.Money
 	Balance         = gen.Balance
 	Hold            = gen.Hold

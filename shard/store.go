@@ -136,16 +136,22 @@ func (s *Store) hold(ctx context.Context, stale Route) error {
 // that snapshot, and afterwards, where the shard can fail over, that no other primary had begun to serve; see certify. f may run
 // several times and must begin anew each time; what it has read is void if Read fails.
 func (s *Store) Read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) error {
-	return s.follows(ctx, func() (Route, error) { return s.read(ctx, b, f) })
+	return s.ReadTogether(ctx, []Bucket{b}, f)
 }
 
-func (s *Store) read(ctx context.Context, b Bucket, f func(tx *gorm.DB, at time.Time) error) (Route, error) {
-	p, route, err := s.primary(b)
+// ReadTogether is Read over several buckets, which must be on one shard by now. If one of them is not, or is not served, all of the read
+// ends as one by a stale route.
+func (s *Store) ReadTogether(ctx context.Context, buckets []Bucket, f func(tx *gorm.DB, at time.Time) error) error {
+	return s.follows(ctx, func() (Route, error) { return s.read(ctx, buckets, f) })
+}
+
+func (s *Store) read(ctx context.Context, buckets []Bucket, f func(tx *gorm.DB, at time.Time) error) (Route, error) {
+	p, route, err := s.primary(buckets[0])
 	if err != nil {
 		return route, err
 	}
 	traced, span := p.committer.observer.snapshot(ctx)
-	inner, err := p.db.read(traced, route.Epoch, b, f)
+	inner, err := p.db.read(traced, route.Epoch, buckets, f)
 	switch {
 	case err == nil:
 		err = s.certify(ctx, route)
@@ -265,12 +271,13 @@ type fenceRow struct {
 	Epoch   uint64
 	FloorAt int64
 	Clock   int64
-	Serving int64
+	Serving int
 }
 
 // read opens a snapshot, checks the fences in it, and runs f over it. inner is what f found or not, if the snapshot is not to
 // blame for it; err is what was.
-func (db *DB) read(ctx context.Context, epoch uint64, b Bucket, f func(tx *gorm.DB, at time.Time) error) (inner, err error) {
+func (db *DB) read(ctx context.Context, epoch uint64, buckets []Bucket, f func(tx *gorm.DB, at time.Time) error) (inner, err error) {
+	buckets = slices.Compact(slices.Sorted(slices.Values(buckets)))
 	options := &sql.TxOptions{ReadOnly: db.Dialect.multi}
 	if db.Dialect.multi {
 		options.Isolation = sql.LevelRepeatableRead // one snapshot for all queries; on SQLite every transaction is one
@@ -278,11 +285,11 @@ func (db *DB) read(ctx context.Context, epoch uint64, b Bucket, f func(tx *gorm.
 	err = db.orm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		var fence fenceRow
 		query := "SELECT epoch, floor_at, " + db.clock() + " AS clock, " +
-			"(SELECT COUNT(*) FROM bucket_owner WHERE bucket=? AND state='SERVING') AS serving FROM fence WHERE id=1"
-		if err := tx.Raw(query, int(b)).Scan(&fence).Error; err != nil {
+			"(SELECT COUNT(*) FROM bucket_owner WHERE bucket IN ? AND state='SERVING') AS serving FROM fence WHERE id=1"
+		if err := tx.Raw(query, buckets).Scan(&fence).Error; err != nil {
 			return err
 		}
-		if fence.Epoch != epoch || fence.Serving == 0 {
+		if fence.Epoch != epoch || fence.Serving != len(buckets) {
 			return fmt.Errorf("the shard is at epoch %d, the route at %d: %w", fence.Epoch, epoch, ErrStaleRoute)
 		}
 		inner = f(tx, time.UnixMicro(max(fence.FloorAt, fence.Clock)).UTC())

@@ -14,6 +14,8 @@ const (
 	maxBasisPoints = 10_000
 	maxValidDays   = 7_300
 	maxShares      = 500
+	minMaxBytes    = 2
+	maxMaxBytes    = 64_000
 )
 
 // ReadJSON reads the body of createHold.
@@ -391,6 +393,40 @@ func (b *Rate) ReadJSON(r *strictjson.Reader) {
 		}
 	}
 	r.Require("per_second", "burst")
+}
+
+// RawObject is a JSON object with members of its own, without white space around its parts.
+type RawObject []byte
+
+// ReadJSON reads the body of putDocument, and a JSON Schema.
+func (o *RawObject) ReadJSON(r *strictjson.Reader) { *o = r.RawObject() }
+
+// MarshalJSON writes the object as it is. It is a method of the value, because values are what replies carry.
+func (o RawObject) MarshalJSON() ([]byte, error) { return o, nil } //nolint:recvcheck // see there
+
+// RawPatch is a RawObject that is a merge patch.
+type RawPatch []byte
+
+// ReadJSON reads the body of patchDocument.
+func (o *RawPatch) ReadJSON(r *strictjson.Reader) { *o = r.RawObject() }
+
+// MediaType is that of merge patches (RFC 7396).
+func (o *RawPatch) MediaType() string { return "application/merge-patch+json" }
+
+// ReadJSON reads the body of putKind.
+func (b *KindRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "schema":
+			b.Schema.ReadJSON(r)
+		case "max_bytes":
+			b.MaxBytes = int(r.Integer(minMaxBytes, maxMaxBytes))
+		case "intent":
+			b.Intent = r.Bool()
+		default:
+			r.Unknown()
+		}
+	}
 }
 
 // ReadJSON reads the body of createCampaign.

@@ -420,6 +420,64 @@ type DiscountRequest struct {
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
 }
 
+// Document Any JSON object of at most 64,000 bytes that the kind's schema allows.
+type Document = RawObject
+
+// DocumentID Example: sku-1
+type DocumentID = string
+
+// DocumentItem defines model for DocumentItem.
+type DocumentItem struct {
+	// Document Any JSON object of at most 64,000 bytes that the kind's schema allows.
+	Document Document `json:"document"`
+
+	// ID Example: sku-1
+	ID        DocumentID `json:"id"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version"`
+}
+
+// DocumentList defines model for DocumentList.
+type DocumentList struct {
+	Documents []DocumentItem `json:"documents"`
+
+	// Missing Those of `ids` that do not exist.
+	Missing []DocumentID `json:"missing,omitempty,omitzero"`
+
+	// NextCursor Where the next page begins; absent on the last one.
+	NextCursor string `json:"next_cursor,omitempty,omitzero"`
+}
+
+// DocumentReply defines model for DocumentReply.
+type DocumentReply struct {
+	// Created There was no document before.
+	Created bool `json:"created,omitempty,omitzero"`
+
+	// Deleted There is no document any more.
+	Deleted bool `json:"deleted,omitempty,omitzero"`
+
+	// ID Example: sku-1
+	ID DocumentID `json:"id"`
+
+	// Kind Example: product
+	Kind      KindName  `json:"kind"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version"`
+}
+
+// DocumentVersion Era and number of a version; it is the ETag without its quotes.
+//
+// Example: 1.1795381234567
+type DocumentVersion = string
+
 // Entry One decided operation.
 type Entry struct {
 	At      time.Time     `json:"at"`
@@ -770,6 +828,42 @@ type IssueRequest struct {
 	ValidFrom time.Time `json:"valid_from,omitempty,omitzero"`
 }
 
+// JSONSchema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+type JSONSchema = RawObject
+
+// Kind defines model for Kind.
+type Kind struct {
+	Intent bool `json:"intent,omitempty,omitzero"`
+
+	// Kind Example: product
+	Kind     KindName `json:"kind"`
+	MaxBytes int      `json:"max_bytes"`
+
+	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
+// KindList defines model for KindList.
+type KindList struct {
+	Kinds []Kind `json:"kinds"`
+}
+
+// KindName Example: product
+type KindName = string
+
+// KindRequest defines model for KindRequest.
+type KindRequest struct {
+	// Intent Every write tells Redis before it commits, so that no reader takes the old document from there meanwhile. It costs each
+	// write a round trip to Redis.
+	Intent bool `json:"intent,omitempty,omitzero"`
+
+	// MaxBytes The most bytes of a document, without white space around its parts.
+	MaxBytes int `json:"max_bytes,omitempty,omitzero"`
+
+	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
 // Line An order line with what it costs after all discounts, in the currency of `amount`.
 type Line struct {
 	// Amount An amount in minor units of a currency.
@@ -930,6 +1024,9 @@ type LotShare struct {
 	Amount Amount `json:"amount"`
 	LotID  LotID  `json:"lot_id"`
 }
+
+// MergePatch What is to change in a document (RFC 7396).
+type MergePatch = RawPatch
 
 // MintRequest defines model for MintRequest.
 type MintRequest struct {
@@ -1481,11 +1578,29 @@ type Verification struct {
 // Example: spring-2026
 type CampaignIDInPath = CampaignID
 
+// Consistency defines model for Consistency.
+type Consistency = string
+
+// ConsistencyToken defines model for ConsistencyToken.
+type ConsistencyToken = string
+
+// DocumentIDInPath Example: sku-1
+type DocumentIDInPath = DocumentID
+
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// IfNoneMatch defines model for IfNoneMatch.
+type IfNoneMatch = string
+
 // KeyInPath An idempotency key, without quotes.
 type KeyInPath = OperationKey
+
+// KindInPath Example: product
+type KindInPath = KindName
 
 // OwnerInPath Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 //
@@ -1533,6 +1648,12 @@ type CouponCreated = CouponReply
 
 // CouponExists defines model for CouponExists.
 type CouponExists = CouponReply
+
+// DocumentCreated defines model for DocumentCreated.
+type DocumentCreated = DocumentReply
+
+// DocumentWritten defines model for DocumentWritten.
+type DocumentWritten = DocumentReply
 
 // HoldCreated defines model for HoldCreated.
 type HoldCreated = HoldReply
@@ -1679,6 +1800,60 @@ type ListLotsParams struct {
 	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
+// ListDocumentsParams defines parameters for ListDocuments.
+type ListDocumentsParams struct {
+	// Ids Up to 200 ids, separated by commas. Not together with `limit` and `cursor`.
+	Ids string `form:"ids,omitempty" json:"ids,omitempty,omitzero"`
+
+	// Consistency `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+	// `eventual`: what is at hand.
+	Consistency Consistency `form:"consistency,omitempty" json:"consistency,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// DeleteDocumentParams defines parameters for DeleteDocument.
+type DeleteDocumentParams struct {
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// GetDocumentParams defines parameters for GetDocument.
+type GetDocumentParams struct {
+	// Consistency `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+	// `eventual`: what is at hand.
+	Consistency Consistency `form:"consistency,omitempty" json:"consistency,omitempty,omitzero"`
+
+	// ConsistencyToken The token of an earlier reply: nothing older than that is returned. Of another document it asks for `strong`. Not together with
+	// `consistency`.
+	ConsistencyToken ConsistencyToken `json:"Consistency-Token,omitempty,omitzero"`
+
+	// IfNoneMatch ETags that the caller has, or `*`. If the document still has one of them, the reply is 304.
+	IfNoneMatch string `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// PatchDocumentParams defines parameters for PatchDocument.
+type PatchDocumentParams struct {
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IfNoneMatch `*`: the document must not exist.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// PutDocumentParams defines parameters for PutDocument.
+type PutDocumentParams struct {
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IfNoneMatch `*`: the document must not exist.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
 // PutBlockJSONRequestBody defines body for PutBlock for application/json ContentType.
 type PutBlockJSONRequestBody = BlockRequest
 
@@ -1687,6 +1862,9 @@ type CreateKeyJSONRequestBody = APIKeyRequest
 
 // UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
 type UpdateKeyJSONRequestBody = APIKeyChange
+
+// PutKindJSONRequestBody defines body for PutKind for application/json ContentType.
+type PutKindJSONRequestBody = KindRequest
 
 // FenceShardJSONRequestBody defines body for FenceShard for application/json ContentType.
 type FenceShardJSONRequestBody = ReasonRequest
@@ -1763,6 +1941,12 @@ type SetQuotaJSONRequestBody = QuotaRequest
 // AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
 type AdjustQuotaJSONRequestBody = QuotaAdjustment
 
+// PatchDocumentApplicationMergePatchPlusJSONRequestBody defines body for PatchDocument for application/merge-patch+json ContentType.
+type PatchDocumentApplicationMergePatchPlusJSONRequestBody = MergePatch
+
+// PutDocumentJSONRequestBody defines body for PutDocument for application/json ContentType.
+type PutDocumentJSONRequestBody = Document
+
 // SetStockJSONRequestBody defines body for SetStock for application/json ContentType.
 type SetStockJSONRequestBody = QuotaRequest
 
@@ -1798,6 +1982,12 @@ type ServerInterface interface {
 	// UpdateKey Change an API key
 	// (PATCH /v1/admin/keys/{key_id})
 	UpdateKey(c *gin.Context, keyID APIKeyID)
+	// ListKinds List the kinds of state data
+	// (GET /v1/admin/kinds)
+	ListKinds(c *gin.Context)
+	// PutKind Declare a kind of state data
+	// (PUT /v1/admin/kinds/{kind})
+	PutKind(c *gin.Context, kind KindInPath)
 	// Locate Find where an owner or a document lives
 	// (GET /v1/admin/locate)
 	Locate(c *gin.Context, params LocateParams)
@@ -1939,6 +2129,21 @@ type ServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(c *gin.Context, quotaID QuotaIDInPath)
+	// ListDocuments Read many documents of a kind, or list them all
+	// (GET /v1/state/{kind})
+	ListDocuments(c *gin.Context, kind KindInPath, params ListDocumentsParams)
+	// DeleteDocument Delete a document
+	// (DELETE /v1/state/{kind}/{id})
+	DeleteDocument(c *gin.Context, kind KindInPath, id DocumentIDInPath, params DeleteDocumentParams)
+	// GetDocument Read a document
+	// (GET /v1/state/{kind}/{id})
+	GetDocument(c *gin.Context, kind KindInPath, id DocumentIDInPath, params GetDocumentParams)
+	// PatchDocument Change parts of a document
+	// (PATCH /v1/state/{kind}/{id})
+	PatchDocument(c *gin.Context, kind KindInPath, id DocumentIDInPath, params PatchDocumentParams)
+	// PutDocument Make or replace a document
+	// (PUT /v1/state/{kind}/{id})
+	PutDocument(c *gin.Context, kind KindInPath, id DocumentIDInPath, params PutDocumentParams)
 	// GetStock Read the stock of a SKU at a location
 	// (GET /v1/stock/{sku}/{location})
 	GetStock(c *gin.Context, sku SkuInPath, location StockLocationInPath)
@@ -2233,6 +2438,44 @@ func (siw *ServerInterfaceWrapper) UpdateKey(c *gin.Context) {
 	}
 
 	siw.Handler.UpdateKey(c, keyID)
+}
+
+// ListKinds operation middleware
+func (siw *ServerInterfaceWrapper) ListKinds(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListKinds(c)
+}
+
+// PutKind operation middleware
+func (siw *ServerInterfaceWrapper) PutKind(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutKind(c, kind)
 }
 
 // Locate operation middleware
@@ -3472,6 +3715,363 @@ func (siw *ServerInterfaceWrapper) AdjustQuota(c *gin.Context) {
 	siw.Handler.AdjustQuota(c, quotaID)
 }
 
+// ListDocuments operation middleware
+func (siw *ServerInterfaceWrapper) ListDocuments(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDocumentsParams
+
+	// ------------- Optional query parameter "ids" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "ids", c.Request.URL.Query(), &params.Ids, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ids: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "consistency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consistency", c.Request.URL.Query(), &params.Consistency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consistency: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDocuments(c, kind, params)
+}
+
+// DeleteDocument operation middleware
+func (siw *ServerInterfaceWrapper) DeleteDocument(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id DocumentIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteDocumentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteDocument(c, kind, id, params)
+}
+
+// GetDocument operation middleware
+func (siw *ServerInterfaceWrapper) GetDocument(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id DocumentIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetDocumentParams
+
+	// ------------- Optional query parameter "consistency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consistency", c.Request.URL.Query(), &params.Consistency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consistency: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Consistency-Token" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Consistency-Token")]; found {
+		var ConsistencyToken ConsistencyToken
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Consistency-Token, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", valueList[0], &ConsistencyToken, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Consistency-Token: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.ConsistencyToken = ConsistencyToken
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDocument(c, kind, id, params)
+}
+
+// PatchDocument operation middleware
+func (siw *ServerInterfaceWrapper) PatchDocument(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id DocumentIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PatchDocumentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PatchDocument(c, kind, id, params)
+}
+
+// PutDocument operation middleware
+func (siw *ServerInterfaceWrapper) PutDocument(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind KindInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", c.Param("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter kind: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id DocumentIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutDocumentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutDocument(c, kind, id, params)
+}
+
 // GetStock operation middleware
 func (siw *ServerInterfaceWrapper) GetStock(c *gin.Context) {
 
@@ -3610,6 +4210,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/admin/keys", wrapper.CreateKey)
 	router.DELETE(options.BaseURL+"/v1/admin/keys/:key_id", wrapper.DeleteKey)
 	router.PATCH(options.BaseURL+"/v1/admin/keys/:key_id", wrapper.UpdateKey)
+	router.GET(options.BaseURL+"/v1/admin/kinds", wrapper.ListKinds)
+	router.PUT(options.BaseURL+"/v1/admin/kinds/:kind", wrapper.PutKind)
 	router.GET(options.BaseURL+"/v1/admin/locate", wrapper.Locate)
 	router.GET(options.BaseURL+"/v1/admin/map", wrapper.GetMap)
 	router.GET(options.BaseURL+"/v1/admin/shards", wrapper.ListShards)
@@ -3657,6 +4259,11 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
+	router.GET(options.BaseURL+"/v1/state/:kind", wrapper.ListDocuments)
+	router.DELETE(options.BaseURL+"/v1/state/:kind/:id", wrapper.DeleteDocument)
+	router.GET(options.BaseURL+"/v1/state/:kind/:id", wrapper.GetDocument)
+	router.PATCH(options.BaseURL+"/v1/state/:kind/:id", wrapper.PatchDocument)
+	router.PUT(options.BaseURL+"/v1/state/:kind/:id", wrapper.PutDocument)
 	router.GET(options.BaseURL+"/v1/stock/:sku/:location", wrapper.GetStock)
 	router.PUT(options.BaseURL+"/v1/stock/:sku/:location", wrapper.SetStock)
 	router.POST(options.BaseURL+"/v1/stock/:sku/:location/adjustments", wrapper.AdjustStock)
@@ -3710,6 +4317,30 @@ type CouponExistsJSONResponse struct {
 	Body CouponReply
 
 	Headers CouponExistsResponseHeaders
+}
+
+type DocumentCreatedResponseHeaders struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type DocumentCreatedJSONResponse struct {
+	Body DocumentReply
+
+	Headers DocumentCreatedResponseHeaders
+}
+
+type DocumentWrittenResponseHeaders struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type DocumentWrittenJSONResponse struct {
+	Body DocumentReply
+
+	Headers DocumentWrittenResponseHeaders
 }
 
 type HoldCreatedResponseHeaders struct {
@@ -4066,6 +4697,66 @@ type UpdateKey200JSONResponse struct {
 }
 
 func (response UpdateKey200JSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListKindsRequestObject struct {
+}
+
+type ListKindsResponseObject interface {
+	VisitListKindsResponse(w http.ResponseWriter) error
+}
+
+type ListKinds200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListKinds200JSONResponse struct {
+	Body    KindList
+	Headers ListKinds200ResponseHeaders
+}
+
+func (response ListKinds200JSONResponse) VisitListKindsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutKindRequestObject struct {
+	Kind KindInPath `json:"kind"`
+	Body *PutKindJSONRequestBody
+}
+
+type PutKindResponseObject interface {
+	VisitPutKindResponse(w http.ResponseWriter) error
+}
+
+type PutKind200ResponseHeaders struct {
+	XRequestID string
+}
+
+type PutKind200JSONResponse struct {
+	Body    Kind
+	Headers PutKind200ResponseHeaders
+}
+
+func (response PutKind200JSONResponse) VisitPutKindResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5515,6 +6206,221 @@ func (response AdjustQuota200JSONResponse) VisitAdjustQuotaResponse(w http.Respo
 	return err
 }
 
+type ListDocumentsRequestObject struct {
+	Kind   KindInPath `json:"kind"`
+	Params ListDocumentsParams
+}
+
+type ListDocumentsResponseObject interface {
+	VisitListDocumentsResponse(w http.ResponseWriter) error
+}
+
+type ListDocuments200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListDocuments200JSONResponse struct {
+	Body    DocumentList
+	Headers ListDocuments200ResponseHeaders
+}
+
+func (response ListDocuments200JSONResponse) VisitListDocumentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteDocumentRequestObject struct {
+	Kind   KindInPath       `json:"kind"`
+	ID     DocumentIDInPath `json:"id"`
+	Params DeleteDocumentParams
+}
+
+type DeleteDocumentResponseObject interface {
+	VisitDeleteDocumentResponse(w http.ResponseWriter) error
+}
+
+type DeleteDocument200JSONResponse struct{ DocumentWrittenJSONResponse }
+
+func (response DeleteDocument200JSONResponse) VisitDeleteDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDocumentRequestObject struct {
+	Kind   KindInPath       `json:"kind"`
+	ID     DocumentIDInPath `json:"id"`
+	Params GetDocumentParams
+}
+
+type GetDocumentResponseObject interface {
+	VisitGetDocumentResponse(w http.ResponseWriter) error
+}
+
+type GetDocument200ResponseHeaders struct {
+	Age              int
+	CacheStatus      string
+	ConsistencyToken string
+	ETag             string
+	XRequestID       string
+}
+
+type GetDocument200JSONResponse struct {
+	Body    Document
+	Headers GetDocument200ResponseHeaders
+}
+
+func (response GetDocument200JSONResponse) VisitGetDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Age", fmt.Sprint(response.Headers.Age))
+	w.Header().Set("Cache-Status", fmt.Sprint(response.Headers.CacheStatus))
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDocument304ResponseHeaders struct {
+	Age              int
+	CacheStatus      string
+	ConsistencyToken string
+	ETag             string
+	XRequestID       string
+}
+
+type GetDocument304Response struct {
+	Headers GetDocument304ResponseHeaders
+}
+
+func (response GetDocument304Response) VisitGetDocumentResponse(w http.ResponseWriter) error {
+	w.Header().Set("Age", fmt.Sprint(response.Headers.Age))
+	w.Header().Set("Cache-Status", fmt.Sprint(response.Headers.CacheStatus))
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(304)
+	return nil
+}
+
+type PatchDocumentRequestObject struct {
+	Kind   KindInPath       `json:"kind"`
+	ID     DocumentIDInPath `json:"id"`
+	Params PatchDocumentParams
+	Body   *PatchDocumentApplicationMergePatchPlusJSONRequestBody
+}
+
+type PatchDocumentResponseObject interface {
+	VisitPatchDocumentResponse(w http.ResponseWriter) error
+}
+
+type PatchDocument200JSONResponse struct{ DocumentWrittenJSONResponse }
+
+func (response PatchDocument200JSONResponse) VisitPatchDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PatchDocument201JSONResponse struct{ DocumentCreatedJSONResponse }
+
+func (response PatchDocument201JSONResponse) VisitPatchDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutDocumentRequestObject struct {
+	Kind   KindInPath       `json:"kind"`
+	ID     DocumentIDInPath `json:"id"`
+	Params PutDocumentParams
+	Body   *PutDocumentJSONRequestBody
+}
+
+type PutDocumentResponseObject interface {
+	VisitPutDocumentResponse(w http.ResponseWriter) error
+}
+
+type PutDocument200JSONResponse struct{ DocumentWrittenJSONResponse }
+
+func (response PutDocument200JSONResponse) VisitPutDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutDocument201JSONResponse struct{ DocumentCreatedJSONResponse }
+
+func (response PutDocument201JSONResponse) VisitPutDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Consistency-Token", fmt.Sprint(response.Headers.ConsistencyToken))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStockRequestObject struct {
 	Sku      SkuInPath           `json:"sku"`
 	Location StockLocationInPath `json:"location"`
@@ -5627,6 +6533,12 @@ type StrictServerInterface interface {
 	// UpdateKey Change an API key
 	// (PATCH /v1/admin/keys/{key_id})
 	UpdateKey(ctx context.Context, request UpdateKeyRequestObject) (UpdateKeyResponseObject, error)
+	// ListKinds List the kinds of state data
+	// (GET /v1/admin/kinds)
+	ListKinds(ctx context.Context, request ListKindsRequestObject) (ListKindsResponseObject, error)
+	// PutKind Declare a kind of state data
+	// (PUT /v1/admin/kinds/{kind})
+	PutKind(ctx context.Context, request PutKindRequestObject) (PutKindResponseObject, error)
 	// Locate Find where an owner or a document lives
 	// (GET /v1/admin/locate)
 	Locate(ctx context.Context, request LocateRequestObject) (LocateResponseObject, error)
@@ -5768,6 +6680,21 @@ type StrictServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(ctx context.Context, request AdjustQuotaRequestObject) (AdjustQuotaResponseObject, error)
+	// ListDocuments Read many documents of a kind, or list them all
+	// (GET /v1/state/{kind})
+	ListDocuments(ctx context.Context, request ListDocumentsRequestObject) (ListDocumentsResponseObject, error)
+	// DeleteDocument Delete a document
+	// (DELETE /v1/state/{kind}/{id})
+	DeleteDocument(ctx context.Context, request DeleteDocumentRequestObject) (DeleteDocumentResponseObject, error)
+	// GetDocument Read a document
+	// (GET /v1/state/{kind}/{id})
+	GetDocument(ctx context.Context, request GetDocumentRequestObject) (GetDocumentResponseObject, error)
+	// PatchDocument Change parts of a document
+	// (PATCH /v1/state/{kind}/{id})
+	PatchDocument(ctx context.Context, request PatchDocumentRequestObject) (PatchDocumentResponseObject, error)
+	// PutDocument Make or replace a document
+	// (PUT /v1/state/{kind}/{id})
+	PutDocument(ctx context.Context, request PutDocumentRequestObject) (PutDocumentResponseObject, error)
 	// GetStock Read the stock of a SKU at a location
 	// (GET /v1/stock/{sku}/{location})
 	GetStock(ctx context.Context, request GetStockRequestObject) (GetStockResponseObject, error)
@@ -5940,6 +6867,39 @@ func (sh *strictHandler) UpdateKey(ctx *gin.Context, keyID APIKeyID) {
 		return
 	}
 	if err := response.VisitUpdateKeyResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListKinds reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListKinds(ctx *gin.Context) {
+	var request ListKindsRequestObject
+	response, err := sh.ssi.ListKinds(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListKindsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PutKind reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PutKind(ctx *gin.Context, kind KindInPath) {
+	var request PutKindRequestObject
+	request.Kind = kind
+	var body PutKindJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PutKind(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPutKindResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -6746,6 +7706,97 @@ func (sh *strictHandler) AdjustQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
 		return
 	}
 	if err := response.VisitAdjustQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListDocuments reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListDocuments(ctx *gin.Context, kind KindInPath, params ListDocumentsParams) {
+	var request ListDocumentsRequestObject
+	request.Kind = kind
+	request.Params = params
+	response, err := sh.ssi.ListDocuments(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListDocumentsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// DeleteDocument reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) DeleteDocument(ctx *gin.Context, kind KindInPath, id DocumentIDInPath, params DeleteDocumentParams) {
+	var request DeleteDocumentRequestObject
+	request.Kind = kind
+	request.ID = id
+	request.Params = params
+	response, err := sh.ssi.DeleteDocument(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitDeleteDocumentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetDocument reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetDocument(ctx *gin.Context, kind KindInPath, id DocumentIDInPath, params GetDocumentParams) {
+	var request GetDocumentRequestObject
+	request.Kind = kind
+	request.ID = id
+	request.Params = params
+	response, err := sh.ssi.GetDocument(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetDocumentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PatchDocument reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PatchDocument(ctx *gin.Context, kind KindInPath, id DocumentIDInPath, params PatchDocumentParams) {
+	var request PatchDocumentRequestObject
+	request.Kind = kind
+	request.ID = id
+	request.Params = params
+	var body PatchDocumentApplicationMergePatchPlusJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PatchDocument(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPatchDocumentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PutDocument reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PutDocument(ctx *gin.Context, kind KindInPath, id DocumentIDInPath, params PutDocumentParams) {
+	var request PutDocumentRequestObject
+	request.Kind = kind
+	request.ID = id
+	request.Params = params
+	var body PutDocumentJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PutDocument(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPutDocumentResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

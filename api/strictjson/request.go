@@ -28,9 +28,12 @@ type buffer struct{ bytes []byte }
 // keptBuffer is the largest buffer that goes back to the pool: a rare large body must not stay in memory.
 const keptBuffer = 64 << 10
 
+// OwnMediaType is a Value whose media type is another than application/json.
+type OwnMediaType interface{ MediaType() string }
+
 // ReadRequest reads the body of a request into v.
 func ReadRequest(request *http.Request, v Value) error {
-	if !isJSON(request.Header.Get("Content-Type")) {
+	if !hasMediaType(request.Header.Get("Content-Type"), v) {
 		return ErrMediaType
 	}
 	if request.ContentLength > MaxBody {
@@ -72,12 +75,16 @@ func readAll(body io.Reader, length int64) (string, error) {
 	}
 }
 
-// isJSON accepts application/json, and UTF-8 as its only charset.
-func isJSON(contentType string) bool {
-	if contentType == "application/json" {
+// hasMediaType accepts the media type of v, and UTF-8 as its only charset.
+func hasMediaType(contentType string, v Value) bool {
+	want := "application/json"
+	if own, ok := v.(OwnMediaType); ok {
+		want = own.MediaType()
+	}
+	if contentType == want {
 		return true
 	}
 	kind, parameters, err := mime.ParseMediaType(contentType)
 	charset, named := parameters["charset"]
-	return err == nil && kind == "application/json" && (!named || strings.EqualFold(charset, "utf-8"))
+	return err == nil && kind == want && (!named || strings.EqualFold(charset, "utf-8"))
 }

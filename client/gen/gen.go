@@ -420,6 +420,64 @@ type DiscountRequest struct {
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
 }
 
+// Document Any JSON object of at most 64,000 bytes that the kind's schema allows.
+type Document = json.RawMessage
+
+// DocumentID Example: sku-1
+type DocumentID = string
+
+// DocumentItem defines model for DocumentItem.
+type DocumentItem struct {
+	// Document Any JSON object of at most 64,000 bytes that the kind's schema allows.
+	Document Document `json:"document"`
+
+	// ID Example: sku-1
+	ID        DocumentID `json:"id"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version"`
+}
+
+// DocumentList defines model for DocumentList.
+type DocumentList struct {
+	Documents []DocumentItem `json:"documents"`
+
+	// Missing Those of `ids` that do not exist.
+	Missing []DocumentID `json:"missing,omitempty,omitzero"`
+
+	// NextCursor Where the next page begins; absent on the last one.
+	NextCursor string `json:"next_cursor,omitempty,omitzero"`
+}
+
+// DocumentReply defines model for DocumentReply.
+type DocumentReply struct {
+	// Created There was no document before.
+	Created bool `json:"created,omitempty,omitzero"`
+
+	// Deleted There is no document any more.
+	Deleted bool `json:"deleted,omitempty,omitzero"`
+
+	// ID Example: sku-1
+	ID DocumentID `json:"id"`
+
+	// Kind Example: product
+	Kind      KindName  `json:"kind"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version"`
+}
+
+// DocumentVersion Era and number of a version; it is the ETag without its quotes.
+//
+// Example: 1.1795381234567
+type DocumentVersion = string
+
 // Entry One decided operation.
 type Entry struct {
 	At      time.Time     `json:"at"`
@@ -779,6 +837,42 @@ type IssueRequest struct {
 	ValidFrom time.Time `json:"valid_from,omitempty,omitzero"`
 }
 
+// JSONSchema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+type JSONSchema = json.RawMessage
+
+// Kind defines model for Kind.
+type Kind struct {
+	Intent bool `json:"intent,omitempty,omitzero"`
+
+	// Kind Example: product
+	Kind     KindName `json:"kind"`
+	MaxBytes int      `json:"max_bytes"`
+
+	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
+// KindList defines model for KindList.
+type KindList struct {
+	Kinds []Kind `json:"kinds"`
+}
+
+// KindName Example: product
+type KindName = string
+
+// KindRequest defines model for KindRequest.
+type KindRequest struct {
+	// Intent Every write tells Redis before it commits, so that no reader takes the old document from there meanwhile. It costs each
+	// write a round trip to Redis.
+	Intent bool `json:"intent,omitempty,omitzero"`
+
+	// MaxBytes The most bytes of a document, without white space around its parts.
+	MaxBytes int `json:"max_bytes,omitempty,omitzero"`
+
+	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
+	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
 // Line An order line with what it costs after all discounts, in the currency of `amount`.
 type Line struct {
 	// Amount An amount in minor units of a currency.
@@ -939,6 +1033,9 @@ type LotShare struct {
 	Amount Amount `json:"amount"`
 	LotID  LotID  `json:"lot_id"`
 }
+
+// MergePatch What is to change in a document (RFC 7396).
+type MergePatch = json.RawMessage
 
 // MintRequest defines model for MintRequest.
 type MintRequest struct {
@@ -1188,6 +1285,11 @@ type Problem struct {
 
 	// Type A page about the code, `/problems/{code}`.
 	Type string `json:"type"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version,omitempty,omitzero"`
 }
 
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
@@ -1531,8 +1633,17 @@ type Verification struct {
 // Example: spring-2026
 type CampaignIDInPath = CampaignID
 
+// Consistency defines model for Consistency.
+type Consistency = string
+
+// ConsistencyToken defines model for ConsistencyToken.
+type ConsistencyToken = string
+
 // DeadlineMs defines model for DeadlineMs.
 type DeadlineMs = int
+
+// DocumentIDInPath Example: sku-1
+type DocumentIDInPath = DocumentID
 
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
@@ -1540,8 +1651,17 @@ type HoldIDInPath = HoldID
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// IfNoneMatch defines model for IfNoneMatch.
+type IfNoneMatch = string
+
 // KeyInPath An idempotency key, without quotes.
 type KeyInPath = OperationKey
+
+// KindInPath Example: product
+type KindInPath = KindName
 
 // OwnerInPath Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 //
@@ -1589,6 +1709,12 @@ type CouponCreated = CouponReply
 
 // CouponExists defines model for CouponExists.
 type CouponExists = CouponReply
+
+// DocumentCreated defines model for DocumentCreated.
+type DocumentCreated = DocumentReply
+
+// DocumentWritten defines model for DocumentWritten.
+type DocumentWritten = DocumentReply
 
 // Failed A problem document (RFC 9457).
 type Failed = Problem
@@ -2035,6 +2161,89 @@ type AdjustQuotaParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// ListDocumentsParams defines parameters for ListDocuments.
+type ListDocumentsParams struct {
+	// Ids Up to 200 ids, separated by commas. Not together with `limit` and `cursor`.
+	Ids *string `form:"ids,omitempty" json:"ids,omitempty"`
+
+	// Consistency `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+	// `eventual`: what is at hand.
+	Consistency *Consistency `form:"consistency,omitempty" json:"consistency,omitempty"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// DeleteDocumentParams defines parameters for DeleteDocument.
+type DeleteDocumentParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GetDocumentParams defines parameters for GetDocument.
+type GetDocumentParams struct {
+	// Consistency `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+	// `eventual`: what is at hand.
+	Consistency *Consistency `form:"consistency,omitempty" json:"consistency,omitempty"`
+
+	// ConsistencyToken The token of an earlier reply: nothing older than that is returned. Of another document it asks for `strong`. Not together with
+	// `consistency`.
+	ConsistencyToken ConsistencyToken `json:"Consistency-Token,omitempty,omitzero"`
+
+	// IfNoneMatch ETags that the caller has, or `*`. If the document still has one of them, the reply is 304.
+	IfNoneMatch string `json:"If-None-Match,omitempty,omitzero"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// PatchDocumentParams defines parameters for PatchDocument.
+type PatchDocumentParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IfNoneMatch `*`: the document must not exist.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// PutDocumentParams defines parameters for PutDocument.
+type PutDocumentParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// IfMatch The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IfNoneMatch `*`: the document must not exist.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetStockParams defines parameters for GetStock.
 type GetStockParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
@@ -2070,6 +2279,9 @@ type CreateKeyJSONRequestBody = APIKeyRequest
 
 // UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
 type UpdateKeyJSONRequestBody = APIKeyChange
+
+// PutKindJSONRequestBody defines body for PutKind for application/json ContentType.
+type PutKindJSONRequestBody = KindRequest
 
 // FenceShardJSONRequestBody defines body for FenceShard for application/json ContentType.
 type FenceShardJSONRequestBody = ReasonRequest
@@ -2145,6 +2357,12 @@ type SetQuotaJSONRequestBody = QuotaRequest
 
 // AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
 type AdjustQuotaJSONRequestBody = QuotaAdjustment
+
+// PatchDocumentApplicationMergePatchPlusJSONRequestBody defines body for PatchDocument for application/merge-patch+json ContentType.
+type PatchDocumentApplicationMergePatchPlusJSONRequestBody = MergePatch
+
+// PutDocumentJSONRequestBody defines body for PutDocument for application/json ContentType.
+type PutDocumentJSONRequestBody = Document
 
 // SetStockJSONRequestBody defines body for SetStock for application/json ContentType.
 type SetStockJSONRequestBody = QuotaRequest
@@ -2330,6 +2548,33 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/admin/keys/{key_id} (the `UpdateKey` operationId).
 	UpdateKey(ctx context.Context, keyID APIKeyID, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListKinds List the kinds of state data
+	//
+	// Returns all kinds that were declared, by name.
+	//
+	// Corresponds with GET /v1/admin/kinds (the `ListKinds` operationId).
+	ListKinds(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutKindWithBody Declare a kind of state data
+	//
+	// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+	// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+	PutKindWithBody(ctx context.Context, kind KindInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutKind Declare a kind of state data
+	//
+	// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+	// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+	PutKind(ctx context.Context, kind KindInPath, body PutKindJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Locate Find where an owner or a document lives
 	//
@@ -3086,6 +3331,70 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDocuments Read many documents of a kind, or list them all
+	//
+	// With `ids` it returns those documents, as consistent as `consistency` says; what does not exist is in `missing`. Without, it
+	// lists all documents of the kind in an order that means nothing and stays the same; a list is read from the primaries, each
+	// shard at its own instant.
+	//
+	// Corresponds with GET /v1/state/{kind} (the `ListDocuments` operationId).
+	ListDocuments(ctx context.Context, kind KindInPath, params *ListDocumentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteDocument Delete a document
+	//
+	// Removes the document if it has the ETag of `If-Match`. Its version goes on where it was if it is made again.
+	//
+	// Corresponds with DELETE /v1/state/{kind}/{id} (the `DeleteDocument` operationId).
+	DeleteDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *DeleteDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDocument Read a document
+	//
+	// Returns the document as it was written, without white space around its parts. A document that does not exist is 404, with a
+	// `Consistency-Token` too.
+	//
+	// Corresponds with GET /v1/state/{kind}/{id} (the `GetDocument` operationId).
+	GetDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *GetDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PatchDocumentWithBody Change parts of a document
+	//
+	// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+	// `If-None-Match: *` the document is made of the patch.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+	PatchDocumentWithBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PatchDocumentWithApplicationMergePatchPlusJSONBody Change parts of a document
+	//
+	// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+	// `If-None-Match: *` the document is made of the patch.
+	//
+	// Takes a body of the `application/merge-patch+json` content type.
+	//
+	// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+	PatchDocumentWithApplicationMergePatchPlusJSONBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, body PatchDocumentApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutDocumentWithBody Make or replace a document
+	//
+	// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+	// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+	PutDocumentWithBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutDocument Make or replace a document
+	//
+	// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+	// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+	PutDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, body PutDocumentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetStock Read the stock of a SKU at a location
 	//
 	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -3349,6 +3658,63 @@ func (c *Client) UpdateKeyWithBody(ctx context.Context, keyID APIKeyID, contentT
 // Corresponds with PATCH /v1/admin/keys/{key_id} (the `UpdateKey` operationId).
 func (c *Client) UpdateKey(ctx context.Context, keyID APIKeyID, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateKeyRequest(c.Server, keyID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListKinds List the kinds of state data
+//
+// Returns all kinds that were declared, by name.
+//
+// Corresponds with GET /v1/admin/kinds (the `ListKinds` operationId).
+func (c *Client) ListKinds(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListKindsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutKindWithBody Declare a kind of state data
+//
+// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+func (c *Client) PutKindWithBody(ctx context.Context, kind KindInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutKindRequestWithBody(c.Server, kind, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutKind Declare a kind of state data
+//
+// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+func (c *Client) PutKind(ctx context.Context, kind KindInPath, body PutKindJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutKindRequest(c.Server, kind, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4834,6 +5200,140 @@ func (c *Client) AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params 
 	return c.Client.Do(req)
 }
 
+// ListDocuments Read many documents of a kind, or list them all
+//
+// With `ids` it returns those documents, as consistent as `consistency` says; what does not exist is in `missing`. Without, it
+// lists all documents of the kind in an order that means nothing and stays the same; a list is read from the primaries, each
+// shard at its own instant.
+//
+// Corresponds with GET /v1/state/{kind} (the `ListDocuments` operationId).
+func (c *Client) ListDocuments(ctx context.Context, kind KindInPath, params *ListDocumentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDocumentsRequest(c.Server, kind, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteDocument Delete a document
+//
+// Removes the document if it has the ETag of `If-Match`. Its version goes on where it was if it is made again.
+//
+// Corresponds with DELETE /v1/state/{kind}/{id} (the `DeleteDocument` operationId).
+func (c *Client) DeleteDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *DeleteDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDocumentRequest(c.Server, kind, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDocument Read a document
+//
+// Returns the document as it was written, without white space around its parts. A document that does not exist is 404, with a
+// `Consistency-Token` too.
+//
+// Corresponds with GET /v1/state/{kind}/{id} (the `GetDocument` operationId).
+func (c *Client) GetDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *GetDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDocumentRequest(c.Server, kind, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PatchDocumentWithBody Change parts of a document
+//
+// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+// `If-None-Match: *` the document is made of the patch.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+func (c *Client) PatchDocumentWithBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPatchDocumentRequestWithBody(c.Server, kind, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PatchDocumentWithApplicationMergePatchPlusJSONBody Change parts of a document
+//
+// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+// `If-None-Match: *` the document is made of the patch.
+//
+// Takes a body of the `application/merge-patch+json` content type.
+//
+// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+func (c *Client) PatchDocumentWithApplicationMergePatchPlusJSONBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, body PatchDocumentApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPatchDocumentRequestWithApplicationMergePatchPlusJSONBody(c.Server, kind, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutDocumentWithBody Make or replace a document
+//
+// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+func (c *Client) PutDocumentWithBody(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutDocumentRequestWithBody(c.Server, kind, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutDocument Make or replace a document
+//
+// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+func (c *Client) PutDocument(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, body PutDocumentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutDocumentRequest(c.Server, kind, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetStock Read the stock of a SKU at a location
 //
 // Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -5410,6 +5910,80 @@ func NewUpdateKeyRequestWithBody(server string, keyID APIKeyID, contentType stri
 	}
 
 	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListKindsRequest constructs an http.Request for the ListKinds method
+func NewListKindsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/kinds")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutKindRequest calls the generic PutKind builder with application/json body
+func NewPutKindRequest(server string, kind KindInPath, body PutKindJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutKindRequestWithBody(server, kind, "application/json", bodyReader)
+}
+
+// NewPutKindRequestWithBody constructs an http.Request for the PutKind method, with any body, and a specified content type
+func NewPutKindRequestWithBody(server string, kind KindInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/kinds/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -8306,6 +8880,485 @@ func NewAdjustQuotaRequestWithBody(server string, quotaID QuotaIDInPath, params 
 	return req, nil
 }
 
+// NewListDocumentsRequest constructs an http.Request for the ListDocuments method
+func NewListDocumentsRequest(server string, kind KindInPath, params *ListDocumentsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/state/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Ids != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ids", *params.Ids, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Consistency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "consistency", *params.Consistency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteDocumentRequest constructs an http.Request for the DeleteDocument method
+func NewDeleteDocumentRequest(server string, kind KindInPath, id DocumentIDInPath, params *DeleteDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/state/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam1)
+
+		if params.DeadlineMs != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetDocumentRequest constructs an http.Request for the GetDocument method
+func NewGetDocumentRequest(server string, kind KindInPath, id DocumentIDInPath, params *GetDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/state/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Consistency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "consistency", *params.Consistency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Consistency-Token", params.ConsistencyToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Consistency-Token", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-None-Match", headerParam1)
+
+		if params.DeadlineMs != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPatchDocumentRequestWithApplicationMergePatchPlusJSONBody calls the generic PatchDocument builder with application/merge-patch+json body
+func NewPatchDocumentRequestWithApplicationMergePatchPlusJSONBody(server string, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, body PatchDocumentApplicationMergePatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPatchDocumentRequestWithBody(server, kind, id, params, "application/merge-patch+json", bodyReader)
+}
+
+// NewPatchDocumentRequestWithBody constructs an http.Request for the PatchDocument method, with any body, and a specified content type
+func NewPatchDocumentRequestWithBody(server string, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/state/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-None-Match", headerParam2)
+
+		if params.DeadlineMs != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPutDocumentRequest calls the generic PutDocument builder with application/json body
+func NewPutDocumentRequest(server string, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, body PutDocumentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutDocumentRequestWithBody(server, kind, id, params, "application/json", bodyReader)
+}
+
+// NewPutDocumentRequestWithBody constructs an http.Request for the PutDocument method, with any body, and a specified content type
+func NewPutDocumentRequestWithBody(server string, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/state/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-None-Match", headerParam2)
+
+		if params.DeadlineMs != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetStockRequest constructs an http.Request for the GetStock method
 func NewGetStockRequest(server string, sku SkuInPath, location StockLocationInPath, params *GetStockParams) (*http.Request, error) {
 	var err error
@@ -8678,6 +9731,35 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /v1/admin/keys/{key_id} (the `UpdateKey` operationId).
 	UpdateKeyWithResponse(ctx context.Context, keyID APIKeyID, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateKeyResponse, error)
+
+	// ListKindsWithResponse List the kinds of state data
+	//
+	// Returns all kinds that were declared, by name.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/kinds (the `ListKinds` operationId).
+	ListKindsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKindsResponse, error)
+
+	// PutKindWithBodyWithResponse Declare a kind of state data
+	//
+	// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+	// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+	PutKindWithBodyWithResponse(ctx context.Context, kind KindInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutKindResponse, error)
+
+	// PutKindWithResponse Declare a kind of state data
+	//
+	// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+	// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+	PutKindWithResponse(ctx context.Context, kind KindInPath, body PutKindJSONRequestBody, reqEditors ...RequestEditorFn) (*PutKindResponse, error)
 
 	// LocateWithResponse Find where an owner or a document lives
 	//
@@ -9476,6 +10558,76 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error)
 
+	// ListDocumentsWithResponse Read many documents of a kind, or list them all
+	//
+	// With `ids` it returns those documents, as consistent as `consistency` says; what does not exist is in `missing`. Without, it
+	// lists all documents of the kind in an order that means nothing and stays the same; a list is read from the primaries, each
+	// shard at its own instant.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/state/{kind} (the `ListDocuments` operationId).
+	ListDocumentsWithResponse(ctx context.Context, kind KindInPath, params *ListDocumentsParams, reqEditors ...RequestEditorFn) (*ListDocumentsResponse, error)
+
+	// DeleteDocumentWithResponse Delete a document
+	//
+	// Removes the document if it has the ETag of `If-Match`. Its version goes on where it was if it is made again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/state/{kind}/{id} (the `DeleteDocument` operationId).
+	DeleteDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *DeleteDocumentParams, reqEditors ...RequestEditorFn) (*DeleteDocumentResponse, error)
+
+	// GetDocumentWithResponse Read a document
+	//
+	// Returns the document as it was written, without white space around its parts. A document that does not exist is 404, with a
+	// `Consistency-Token` too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/state/{kind}/{id} (the `GetDocument` operationId).
+	GetDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *GetDocumentParams, reqEditors ...RequestEditorFn) (*GetDocumentResponse, error)
+
+	// PatchDocumentWithBodyWithResponse Change parts of a document
+	//
+	// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+	// `If-None-Match: *` the document is made of the patch.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+	PatchDocumentWithBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchDocumentResponse, error)
+
+	// PatchDocumentWithApplicationMergePatchPlusJSONBodyWithResponse Change parts of a document
+	//
+	// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+	// `If-None-Match: *` the document is made of the patch.
+	//
+	// Takes a body of the `application/merge-patch+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+	PatchDocumentWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, body PatchDocumentApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchDocumentResponse, error)
+
+	// PutDocumentWithBodyWithResponse Make or replace a document
+	//
+	// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+	// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+	PutDocumentWithBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutDocumentResponse, error)
+
+	// PutDocumentWithResponse Make or replace a document
+	//
+	// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+	// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+	PutDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, body PutDocumentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutDocumentResponse, error)
+
 	// GetStockWithResponse Read the stock of a SKU at a location
 	//
 	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -10233,6 +11385,166 @@ func (r UpdateKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListKindsResponse200Headers the declared response headers of an HTTP 200 response for ListKinds
+type ListKindsResponse200Headers struct {
+	XRequestID string
+}
+
+// ListKindsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListKinds
+type ListKindsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListKindsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListKinds
+type ListKindsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListKindsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KindList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListKindsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListKindsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListKindsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListKindsResponse) GetJSON200() *KindList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListKindsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListKindsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListKindsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListKindsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListKindsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListKindsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutKindResponse200Headers the declared response headers of an HTTP 200 response for PutKind
+type PutKindResponse200Headers struct {
+	XRequestID string
+}
+
+// PutKindResponse4XXHeaders the declared response headers of an HTTP 4XX response for PutKind
+type PutKindResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PutKindResponse5XXHeaders the declared response headers of an HTTP 5XX response for PutKind
+type PutKindResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PutKindResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Kind
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutKindResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PutKindResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PutKindResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutKindResponse) GetJSON200() *Kind {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PutKindResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PutKindResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PutKindResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutKindResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutKindResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutKindResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14122,6 +15434,464 @@ func (r AdjustQuotaResponse) ContentType() string {
 	return ""
 }
 
+// ListDocumentsResponse200Headers the declared response headers of an HTTP 200 response for ListDocuments
+type ListDocumentsResponse200Headers struct {
+	XRequestID string
+}
+
+// ListDocumentsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListDocuments
+type ListDocumentsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListDocumentsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListDocuments
+type ListDocumentsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListDocumentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DocumentList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListDocumentsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListDocumentsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListDocumentsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDocumentsResponse) GetJSON200() *DocumentList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListDocumentsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListDocumentsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDocumentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDocumentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDocumentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDocumentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteDocumentResponse200Headers the declared response headers of an HTTP 200 response for DeleteDocument
+type DeleteDocumentResponse200Headers struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// DeleteDocumentResponse4XXHeaders the declared response headers of an HTTP 4XX response for DeleteDocument
+type DeleteDocumentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// DeleteDocumentResponse5XXHeaders the declared response headers of an HTTP 5XX response for DeleteDocument
+type DeleteDocumentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type DeleteDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DocumentWritten
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeleteDocumentResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *DeleteDocumentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *DeleteDocumentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteDocumentResponse) GetJSON200() *DocumentWritten {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r DeleteDocumentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r DeleteDocumentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetDocumentResponse200Headers the declared response headers of an HTTP 200 response for GetDocument
+type GetDocumentResponse200Headers struct {
+	Age              int
+	CacheStatus      string
+	ConsistencyToken string
+	ETag             string
+	XRequestID       string
+}
+
+// GetDocumentResponse304Headers the declared response headers of an HTTP 304 response for GetDocument
+type GetDocumentResponse304Headers struct {
+	Age              int
+	CacheStatus      string
+	ConsistencyToken string
+	ETag             string
+	XRequestID       string
+}
+
+// GetDocumentResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetDocument
+type GetDocumentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetDocumentResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetDocument
+type GetDocumentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Document
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetDocumentResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetDocumentResponse304Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetDocumentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetDocumentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDocumentResponse) GetJSON200() *Document {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetDocumentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetDocumentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PatchDocumentResponse200Headers the declared response headers of an HTTP 200 response for PatchDocument
+type PatchDocumentResponse200Headers struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PatchDocumentResponse201Headers the declared response headers of an HTTP 201 response for PatchDocument
+type PatchDocumentResponse201Headers struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PatchDocumentResponse4XXHeaders the declared response headers of an HTTP 4XX response for PatchDocument
+type PatchDocumentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PatchDocumentResponse5XXHeaders the declared response headers of an HTTP 5XX response for PatchDocument
+type PatchDocumentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PatchDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DocumentWritten
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *DocumentCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PatchDocumentResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *PatchDocumentResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PatchDocumentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PatchDocumentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PatchDocumentResponse) GetJSON200() *DocumentWritten {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r PatchDocumentResponse) GetJSON201() *DocumentCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PatchDocumentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PatchDocumentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PatchDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PatchDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PatchDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PatchDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutDocumentResponse200Headers the declared response headers of an HTTP 200 response for PutDocument
+type PutDocumentResponse200Headers struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PutDocumentResponse201Headers the declared response headers of an HTTP 201 response for PutDocument
+type PutDocumentResponse201Headers struct {
+	ConsistencyToken    string
+	ETag                string
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PutDocumentResponse4XXHeaders the declared response headers of an HTTP 4XX response for PutDocument
+type PutDocumentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PutDocumentResponse5XXHeaders the declared response headers of an HTTP 5XX response for PutDocument
+type PutDocumentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PutDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DocumentWritten
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *DocumentCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutDocumentResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *PutDocumentResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PutDocumentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PutDocumentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutDocumentResponse) GetJSON200() *DocumentWritten {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r PutDocumentResponse) GetJSON201() *DocumentCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PutDocumentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PutDocumentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PutDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetStockResponse200Headers the declared response headers of an HTTP 200 response for GetStock
 type GetStockResponse200Headers struct {
 	XRequestID string
@@ -14551,6 +16321,53 @@ func (c *ClientWithResponses) UpdateKeyWithResponse(ctx context.Context, keyID A
 		return nil, err
 	}
 	return ParseUpdateKeyResponse(rsp)
+}
+
+// ListKindsWithResponse List the kinds of state data
+//
+// Returns all kinds that were declared, by name.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/kinds (the `ListKinds` operationId).
+func (c *ClientWithResponses) ListKindsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKindsResponse, error) {
+	rsp, err := c.ListKinds(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListKindsResponse(rsp)
+}
+
+// PutKindWithBodyWithResponse Declare a kind of state data
+//
+// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+func (c *ClientWithResponses) PutKindWithBodyWithResponse(ctx context.Context, kind KindInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutKindResponse, error) {
+	rsp, err := c.PutKindWithBody(ctx, kind, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutKindResponse(rsp)
+}
+
+// PutKindWithResponse Declare a kind of state data
+//
+// Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+// documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/admin/kinds/{kind} (the `PutKind` operationId).
+func (c *ClientWithResponses) PutKindWithResponse(ctx context.Context, kind KindInPath, body PutKindJSONRequestBody, reqEditors ...RequestEditorFn) (*PutKindResponse, error) {
+	rsp, err := c.PutKind(ctx, kind, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutKindResponse(rsp)
 }
 
 // LocateWithResponse Find where an owner or a document lives
@@ -15782,6 +17599,118 @@ func (c *ClientWithResponses) AdjustQuotaWithResponse(ctx context.Context, quota
 	return ParseAdjustQuotaResponse(rsp)
 }
 
+// ListDocumentsWithResponse Read many documents of a kind, or list them all
+//
+// With `ids` it returns those documents, as consistent as `consistency` says; what does not exist is in `missing`. Without, it
+// lists all documents of the kind in an order that means nothing and stays the same; a list is read from the primaries, each
+// shard at its own instant.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/state/{kind} (the `ListDocuments` operationId).
+func (c *ClientWithResponses) ListDocumentsWithResponse(ctx context.Context, kind KindInPath, params *ListDocumentsParams, reqEditors ...RequestEditorFn) (*ListDocumentsResponse, error) {
+	rsp, err := c.ListDocuments(ctx, kind, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDocumentsResponse(rsp)
+}
+
+// DeleteDocumentWithResponse Delete a document
+//
+// Removes the document if it has the ETag of `If-Match`. Its version goes on where it was if it is made again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/state/{kind}/{id} (the `DeleteDocument` operationId).
+func (c *ClientWithResponses) DeleteDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *DeleteDocumentParams, reqEditors ...RequestEditorFn) (*DeleteDocumentResponse, error) {
+	rsp, err := c.DeleteDocument(ctx, kind, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDocumentResponse(rsp)
+}
+
+// GetDocumentWithResponse Read a document
+//
+// Returns the document as it was written, without white space around its parts. A document that does not exist is 404, with a
+// `Consistency-Token` too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/state/{kind}/{id} (the `GetDocument` operationId).
+func (c *ClientWithResponses) GetDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *GetDocumentParams, reqEditors ...RequestEditorFn) (*GetDocumentResponse, error) {
+	rsp, err := c.GetDocument(ctx, kind, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDocumentResponse(rsp)
+}
+
+// PatchDocumentWithBodyWithResponse Change parts of a document
+//
+// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+// `If-None-Match: *` the document is made of the patch.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+func (c *ClientWithResponses) PatchDocumentWithBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchDocumentResponse, error) {
+	rsp, err := c.PatchDocumentWithBody(ctx, kind, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePatchDocumentResponse(rsp)
+}
+
+// PatchDocumentWithApplicationMergePatchPlusJSONBodyWithResponse Change parts of a document
+//
+// Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+// `If-None-Match: *` the document is made of the patch.
+//
+// Takes a body of the `application/merge-patch+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/state/{kind}/{id} (the `PatchDocument` operationId).
+func (c *ClientWithResponses) PatchDocumentWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PatchDocumentParams, body PatchDocumentApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchDocumentResponse, error) {
+	rsp, err := c.PatchDocumentWithApplicationMergePatchPlusJSONBody(ctx, kind, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePatchDocumentResponse(rsp)
+}
+
+// PutDocumentWithBodyWithResponse Make or replace a document
+//
+// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+func (c *ClientWithResponses) PutDocumentWithBodyWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutDocumentResponse, error) {
+	rsp, err := c.PutDocumentWithBody(ctx, kind, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutDocumentResponse(rsp)
+}
+
+// PutDocumentWithResponse Make or replace a document
+//
+// Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+// `If-Match: *` replaces it whatever it is. The kind must have been declared.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/state/{kind}/{id} (the `PutDocument` operationId).
+func (c *ClientWithResponses) PutDocumentWithResponse(ctx context.Context, kind KindInPath, id DocumentIDInPath, params *PutDocumentParams, body PutDocumentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutDocumentResponse, error) {
+	rsp, err := c.PutDocument(ctx, kind, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutDocumentResponse(rsp)
+}
+
 // GetStockWithResponse Read the stock of a SKU at a location
 //
 // Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -16739,6 +18668,208 @@ func ParseUpdateKeyResponse(rsp *http.Response) (*UpdateKeyResponse, error) {
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers UpdateKeyResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListKindsResponse parses an HTTP response from a ListKindsWithResponse call
+func ParseListKindsResponse(rsp *http.Response) (*ListKindsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListKindsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KindList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListKindsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListKindsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListKindsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutKindResponse parses an HTTP response from a PutKindWithResponse call
+func ParsePutKindResponse(rsp *http.Response) (*PutKindResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutKindResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Kind
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutKindResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PutKindResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PutKindResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -21780,6 +23911,719 @@ func ParseAdjustQuotaResponse(rsp *http.Response) (*AdjustQuotaResponse, error) 
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers AdjustQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListDocumentsResponse parses an HTTP response from a ListDocumentsWithResponse call
+func ParseListDocumentsResponse(rsp *http.Response) (*ListDocumentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDocumentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DocumentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListDocumentsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListDocumentsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListDocumentsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteDocumentResponse parses an HTTP response from a DeleteDocumentWithResponse call
+func ParseDeleteDocumentResponse(rsp *http.Response) (*DeleteDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DocumentWritten
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DeleteDocumentResponse200Headers
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers DeleteDocumentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers DeleteDocumentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetDocumentResponse parses an HTTP response from a GetDocumentWithResponse call
+func ParseGetDocumentResponse(rsp *http.Response) (*GetDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Document
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetDocumentResponse200Headers
+		if values := rsp.Header.Values("Age"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Age", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Age = value
+		}
+		if values := rsp.Header.Values("Cache-Status"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Status", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheStatus = value
+		}
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetDocumentResponse304Headers
+		if values := rsp.Header.Values("Age"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Age", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Age = value
+		}
+		if values := rsp.Header.Values("Cache-Status"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Status", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheStatus = value
+		}
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers304 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetDocumentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetDocumentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePatchDocumentResponse parses an HTTP response from a PatchDocumentWithResponse call
+func ParsePatchDocumentResponse(rsp *http.Response) (*PatchDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PatchDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DocumentWritten
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest DocumentCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PatchDocumentResponse200Headers
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers PatchDocumentResponse201Headers
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PatchDocumentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PatchDocumentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutDocumentResponse parses an HTTP response from a PutDocumentWithResponse call
+func ParsePutDocumentResponse(rsp *http.Response) (*PutDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DocumentWritten
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest DocumentCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutDocumentResponse200Headers
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers PutDocumentResponse201Headers
+		if values := rsp.Header.Values("Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ConsistencyToken = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PutDocumentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PutDocumentResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

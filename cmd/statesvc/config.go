@@ -29,9 +29,11 @@ type config struct {
 	Register string        `koanf:"register"` // file shared by all instances on this machine, or etcd://…
 	Shards   []shardConfig `koanf:"shards"`
 	Redis    string        `koanf:"redis"` // host:port of the coordination role; empty: work without
-	Lanes    int           `koanf:"lanes"` // per shard; 0: the default of the engine
-	Queue    int           `koanf:"queue"` // operations waiting per lane
-	Batch    int           `koanf:"batch"` // most operations in one transaction
+	// host:port of the cache role; empty: state data come from memory and from the primaries
+	RedisCache string `koanf:"redis_cache"`
+	Lanes      int    `koanf:"lanes"` // per shard; 0: the default of the engine
+	Queue      int    `koanf:"queue"` // operations waiting per lane
+	Batch      int    `koanf:"batch"` // most operations in one transaction
 
 	SweepEvery   time.Duration `koanf:"sweep_every"`   // pause between sweeps of expired holds; 0: no sweeper
 	DrainDelay   time.Duration `koanf:"drain_delay"`   // between "not ready" and the end of listening at shutdown
@@ -79,6 +81,7 @@ func configFlags(f *pflag.FlagSet) {
 	f.String("listen", d.Listen, "address of the HTTP listener")
 	registerFlag(f)
 	f.String("redis", "", "host:port of Redis, for leases on background work; without it instances sweep side by side")
+	f.String("redis_cache", "", "host:port of another Redis, for copies of state data; without it primaries and memory answer")
 	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
 	f.Int("batch", 0, "most operations in one transaction (default 256)")
@@ -220,6 +223,10 @@ func (c *config) validate() error {
 		if s.Feed != "" && s.DSN == "" {
 			errs = append(errs, fmt.Errorf("shard %d (%q): feed is for a shard with a dsn", i+1, s.Name))
 		}
+	}
+	if c.Redis != "" && c.Redis == c.RedisCache {
+		errs = append(errs, fmt.Errorf("redis and redis_cache are both %s; they need servers of their own, "+
+			"because one evicts what it has no room for and the other must not", c.Redis))
 	}
 	if len(c.Shards) == 0 {
 		errs = append(errs, errors.New("no shards are configured; write\n\n"+

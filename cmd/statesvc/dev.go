@@ -54,12 +54,16 @@ func (p *program) runDev(ctx context.Context, listen, data string, quiet bool) e
 	if err := os.MkdirAll(data, 0o750); err != nil {
 		return fmt.Errorf("make the folder of the data: %w", err)
 	}
-	memory := miniredis.NewMiniRedis()
-	if err := memory.Start(); err != nil {
-		return fmt.Errorf("start Redis in memory: %w", err)
+	coordination, copies := miniredis.NewMiniRedis(), miniredis.NewMiniRedis()
+	copies.ClockTTL(true) // what is not read for an hour goes
+	for _, memory := range []*miniredis.Miniredis{coordination, copies} {
+		if err := memory.Start(); err != nil {
+			return fmt.Errorf("start Redis in memory: %w", err)
+		}
+		defer memory.Close()
 	}
-	defer memory.Close()
-	cfg := devConfig(listen, data, memory.Addr(), quiet)
+	cfg := devConfig(listen, data, coordination.Addr(), quiet)
+	cfg.RedisCache = copies.Addr()
 	reg, err := connectRegister(ctx, cfg.Register)
 	if err != nil {
 		return err

@@ -72,6 +72,9 @@ var goodRows = map[string]row{
 	"hold_items": {
 		"bucket": "1", "hold_id": zeros(16), "quota": "'stock:a:b'", "owner": "'a'", "amount": "2", "expires_at": "2",
 	},
+	"state": {
+		"bucket": "1", "kind": "'k'", "id": "'a'", "era": "1", "ver": "1", "deleted": "0", "updated_at": "1", "doc": "x'7b7d'",
+	},
 }
 
 func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
@@ -83,6 +86,7 @@ var other = map[string]row{
 	"holds": {"hold_id": ones}, "decided_holds": {"hold_id": ones}, "fence": {}, "bucket_owner": {"bucket": "2"},
 	"clock": {"source": "'b'"}, "quotas": {"quota": "'stock:a:c'"}, "grants": {"shard": "2"}, "slices": {"quota": "'stock:a:c'"},
 	"transfers": {"transfer_id": ones, "shard": "2"}, "hold_items": {"hold_id": ones},
+	"state": {"id": "'b'"},
 }
 
 const ones = "x'01010101010101010101010101010101'"
@@ -149,6 +153,12 @@ var wrongRows = []struct {
 	{"a lot's id with another owner", "lots", row{"lot_id": zeros(16), "owner": "'b'"}},
 	{"a second row of a writer's heartbeat", "clock", row{"source": "'a'"}},
 	{"I8 an entry twice", "entries", row{"seq": "1"}},
+	{"a document twice", "state", row{"id": "'a'"}},
+	{"a document of no era", "state", row{"id": "'c'", "era": "0"}},
+	{"a document of no version", "state", row{"id": "'c'", "ver": "0"}},
+	{"a deleted document with a body", "state", row{"id": "'c'", "deleted": "1"}},
+	{"a document without a body", "state", row{"id": "'c'", "doc": "x''"}},
+	{"a document that is half deleted", "state", row{"id": "'c'", "deleted": "2", "doc": "x''"}},
 }
 
 // TestSchemaRefuses: what the rules never do, the schema does not take, on both engines.

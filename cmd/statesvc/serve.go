@@ -147,6 +147,7 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
 		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
+		Redis:      s.cfg.RedisCache,
 		FailPoints: failPoints(),
 		NewSession: sessions(reg, func(s *register.Session) instance.Session { return s }),
 	}
@@ -162,7 +163,8 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 
 func (s *server) listen(ctx context.Context) error {
 	handler, err := api.New(api.Config{
-		Ledger: s.instance.Ledger, Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
+		Ledger: s.instance.Ledger, State: s.instance.State, Kinds: s.instance.Kinds,
+		Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
 		CursorKey: s.instance.CursorKey, Resolver: s.instance.Resolver, Routes: s.instance.Routes,
 		Ready: s.ready, Depth: s.instance.Store.Depth,
 		Failovers: operators.New(operators.Config{Register: s.instance.Register, DSN: s.dsn, Now: time.Now}),

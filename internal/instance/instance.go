@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -17,12 +18,14 @@ import (
 
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/failpoint"
 	"github.com/statesvc/statesvc/shard/id"
+	"github.com/statesvc/statesvc/state"
 )
 
 // How often the routes are compared with the register: so often that nobody acts on very old ones, and, where reads depend on it, that
@@ -46,6 +49,10 @@ type Config struct {
 	// NewSession opens a session on the register. Nil: the register has none, so controllers do not hear of the instance.
 	NewSession func(ctx context.Context) (Session, error)
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
+	// Redis is host:port of the Redis of the cache role; empty: state data are served from memory and from the primaries.
+	Redis string
+	// CachePoints stop readers and writers of state data in tests.
+	CachePoints cache.Points
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
 	LeadSweep  func(ctx context.Context, shard int) bool
 	Now        func() time.Time
@@ -76,6 +83,8 @@ type Instance struct {
 	CursorKey []byte
 	Store     *shard.Store
 	Ledger    *ledger.Ledger
+	Kinds     *state.Kinds
+	State     *cache.Cache
 	Resolver  *pending.Resolver
 
 	cfg       Config
@@ -119,6 +128,9 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
 		Blocks: in.blocks, Undecided: in.undecided,
 	})
+	if err := in.openState(ctx); err != nil {
+		return err
+	}
 	if in.cfg.Meter != nil {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
@@ -158,7 +170,7 @@ func (in *Instance) openStore() {
 	cfg := shard.StoreConfig{
 		Routes: in.Routes, Open: in.openNode, ReadLease: in.cfg.ReadLease,
 		Committer: shard.Config{
-			Machine: ledger.NewMachine(in.Codec), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
+			Machine: shard.Compose(ledger.NewMachine(in.Codec), state.Machine{}), Lanes: in.cfg.Lanes, Queue: in.cfg.Queue, Batch: in.cfg.Batch,
 			Undecided: in.Resolver.Undecided, Now: in.cfg.Now, Log: in.cfg.Log, Metrics: in.cfg.Metrics,
 			Tracer: in.cfg.Tracer, Source: in.cfg.source(), FailPoints: in.cfg.FailPoints,
 		},
@@ -168,6 +180,30 @@ func (in *Instance) openStore() {
 		cfg.Closed, cfg.Committer.Suspect = in.announcer.isClosed, in.announcer.suspect
 	}
 	in.Store = shard.NewStore(cfg)
+}
+
+// openState opens the state data, and the copies that they are read from.
+func (in *Instance) openState(ctx context.Context) (err error) {
+	if in.Kinds, err = state.OpenKinds(ctx, in.Register, in.cfg.Now); err != nil {
+		return err
+	}
+	documents := state.New(state.Config{Store: in.Store, Kinds: in.Kinds, Blocks: in.blocks})
+	in.State, err = cache.New(cache.Config{
+		Documents: documents, Locate: in.locate, Shards: in.ShardNumbers, Now: in.cfg.Now,
+		Random: mathrand.Float64, NewToken: rand.Text, //nolint:forbidigo // chance spreads refreshes; nothing depends on it
+		Redis: in.cfg.Redis, Points: in.cfg.CachePoints,
+	})
+	return err
+}
+
+// locate is what the routes know of a bucket. While its shard does not serve, no era is asked for: nothing is written meanwhile, and what
+// was believed a moment ago may be believed until it is too old.
+func (in *Instance) locate(b shard.Bucket) cache.Place {
+	route, err := in.Routes.Route(b)
+	if err != nil {
+		return cache.Place{Shard: route.Shard}
+	}
+	return cache.Place{Shard: route.Shard, Epoch: route.Epoch, Era: route.Era()}
 }
 
 // openNode connects to a node as the configuration says of its shard, at the address that the register has unless it is the only one.
@@ -270,12 +306,18 @@ func (in *Instance) Close(ctx context.Context) error {
 	if in.Ledger != nil {
 		in.Ledger.Close()
 	}
+	if in.State != nil {
+		errs = append(errs, in.State.Close())
+	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))
 	}
 	if in.stop != nil {
 		in.stop()
 		errs = append(errs, in.loops.Wait())
+	}
+	if in.Kinds != nil {
+		in.Kinds.Close()
 	}
 	if in.Keys != nil {
 		in.Keys.Close()

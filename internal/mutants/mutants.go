@@ -53,7 +53,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "fence-of-reads", pkg: "./shard", tests: "TestReadsAreFenced",
-		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving == 0 {", "if false {"),
+		edits: in("shard/store.go", "if fence.Epoch != epoch || fence.Serving != len(buckets) {", "if false {"),
 	},
 
 	// The instance's side of a failover.
@@ -914,5 +914,119 @@ var mutants = []mutant{
 	{
 		name: "empty-packets-know-their-winners", pkg: "./ledger", tests: "TestPackets/sqlite/Empty",
 		edits: in("ledger/packet_desk.go", "return winners != nil && !winners[owner]", "return winners != nil"),
+	},
+
+	// State data, and the copies that they are read from. The numbers are those of the table in docs/cache.md.
+	{
+		name: "documents-have-preconditions", pkg: "./state", tests: "TestLifeOfADocument",
+		edits: in("state/apply.go", "if !c.when.holds(&old) {", "if false {"),
+	},
+	{
+		name: "what-was-written-is-what-was-recorded", pkg: "./state", tests: "TestLifeOfADocument",
+		edits: in("state/documents.go", "if !reply.Replayed && c.wrote.Version == version {", "if true {"),
+	},
+	{
+		name: "patches-are-judged", pkg: "./state", tests: "TestKinds",
+		edits: in("state/apply.go", "return merged, c.kind.check(merged)", "return merged, nil"),
+	},
+	{
+		name: "race-1-put-ends-leases", pkg: "./cache", tests: "TestRace01",
+		edits: in("cache/scripts/put.lua",
+			"  redis.call('HSET', KEYS[1], 'fe', e, 'fn', n)\n  redis.call('HDEL', KEYS[1], 't', 'x')\n", ""),
+	},
+	{
+		name: "race-2-puts-are-newer", pkg: "./cache", tests: "TestRace02|TestRace16",
+		edits: in("cache/scripts/put.lua", "if newer(h[1], h[2]) then", "if true then"),
+	},
+	{
+		name: "race-3-stamps-grow-old", pkg: "./cache", tests: "TestRace03",
+		edits: []edit{
+			{"cache/scripts/get.lua", " and age <= tonumber(ARGV[5])", ""},
+			{"cache/scripts/get.lua", ">= left then code = 'refresh' end", ">= left then code = 'hit' end"},
+		},
+	},
+	{
+		name: "race-3-memory-grows-old", pkg: "./cache", tests: "TestRace03",
+		edits: in("cache/read.go", "return age <= Bound && e.seen", "return e.seen"),
+	},
+	{
+		name: "race-4-intents-are-heeded", pkg: "./cache", tests: "TestRace04",
+		edits: in("cache/scripts/get.lua", "    if now < tonumber(expiry) then return {'bypass'} end\n", ""),
+	},
+	{
+		name: "race-4-tokens-are-kept", pkg: "./cache", tests: "TestRace04",
+		edits: in("cache/scripts/get.lua", "hit = not below(e, n, tonumber(ARGV[3]), tonumber(ARGV[4]))", "hit = true"),
+	},
+	{
+		name: "race-6-fills-need-their-lease", pkg: "./cache", tests: "TestRace06",
+		edits: in("cache/scripts/fill.lua",
+			"if h[1] ~= ARGV[1] or now >= tonumber(h[2]) then return 'token' end", "h[2] = h[2] or now + ARGV[10]"),
+	},
+	{
+		name: "race-7-negative-entries-are-put", pkg: "./cache", tests: "TestRace07",
+		edits: in("cache/scripts/put.lua", "if h[5] and ARGV[5] == '1' then", "if h[5] and h[5] ~= '' and ARGV[5] == '1' then"),
+	},
+	{
+		name: "race-8-numbers-begin-at-the-time", pkg: "./cache", tests: "TestRace08",
+		edits: in("state/apply.go", "return max(now.UnixMilli(), 1)", "_ = now\n\t\treturn 1"),
+	},
+	{
+		name: "race-9-flights-end-with-a-write", pkg: "./cache", tests: "TestRace09",
+		edits: in("cache/cache.go", "b = strconv.AppendUint(b, c.l1.moved(k), 36)", "_ = k"),
+	},
+	{
+		name: "race-9-flights-are-of-one-token", pkg: "./cache", tests: "TestRace09",
+		edits: in("cache/cache.go", "return string(append(b, ask.Version.String()...))", "return string(b)"),
+	},
+	{
+		name: "race-10-leases-end", pkg: "./cache", tests: "TestRace10",
+		edits: in("cache/scripts/fill.lua", " or now >= tonumber(h[2])", ""),
+	},
+	{
+		name: "race-11-stamps-are-of-one-server", pkg: "./cache", tests: "TestRace11",
+		edits: in("cache/scripts/get.lua", "local own = h[9] == run", "local own = true"),
+	},
+	{
+		name: "race-11-beats-are-of-one-server", pkg: "./cache", tests: "TestRace11",
+		edits: []edit{
+			{"cache/feed.go", "if h == nil || epoch == 0 || h.sample.run != run {", "if h == nil || epoch == 0 {"},
+			{"cache/feed.go", "!found || beat.run != run || beat.epoch != epoch", "!found || beat.epoch != epoch"},
+		},
+	},
+	{
+		name: "race-12-beats-grow-old", pkg: "./cache", tests: "TestRace12",
+		edits: in("cache/feed.go", "return at, now.Sub(at) <= trusted", "return at, true"),
+	},
+	{
+		name: "race-13-entries-are-of-the-era", pkg: "./cache", tests: "TestRace13",
+		edits: in("cache/scripts/get.lua", "hit = e >= tonumber(ARGV[2]) and (", "hit = ("),
+	},
+	{
+		name: "race-13-memory-is-of-the-era", pkg: "./cache", tests: "TestRace13",
+		edits: in("cache/read.go", " && e.seen.Era >= c.cfg.Locate(e.document.Key.Bucket()).Era", ""),
+	},
+	{
+		name: "race-15-intents-are-taken-back", pkg: "./cache", tests: "TestRace15",
+		edits: in("cache/write.go", "case wid != \"\" && !errors.Is(err, shard.ErrOutcomeUnknown):", "case errors.Is(err, shard.ErrOutcomeUnknown):"),
+	},
+	{
+		name: "race-16-memory-keeps-the-newest", pkg: "./cache", tests: "TestL1KeepsTheNewest",
+		edits: in("cache/l1.go", "case old.seen.Compare(v) >= 0:", "case false:"),
+	},
+	{
+		name: "race-17-stamps-are-of-redis", pkg: "./cache", tests: "TestRace17",
+		edits: in("cache/clock.go", "return s.redis + at.Sub(s.heardAt).Milliseconds() - 1", "return at.UnixMilli()"),
+	},
+	{
+		name: "stamps-are-not-of-the-future", pkg: "./cache", tests: "TestRedisClockSetBack",
+		edits: in("cache/scripts/get.lua", "own and age >= 0 and", "own and"),
+	},
+	{
+		name: "cold-keys-are-read-once", pkg: "./cache", tests: "TestColdKey",
+		edits: in("cache/scripts/get.lua", "elseif leased then", "elseif false then"),
+	},
+	{
+		name: "clock-set-back-is-noticed", pkg: "./cache", tests: "TestClockSetBack",
+		edits: in("cache/clock.go", "if next.redis < least {", "if false {"),
 	},
 }

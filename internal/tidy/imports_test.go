@@ -20,7 +20,7 @@ type layer struct {
 	reason string
 }
 
-// layers say: cmd → api → ledger → pending, cache, blacklist → shard → register; ledger, cache → feed → shard; failover → pending,
+// layers say: cmd → api → ledger → pending, blacklist → shard → register; api → cache → state, feed → shard; failover → pending,
 // blacklist, shard, register. Neighbours meet through interfaces that their user declares.
 var layers = []layer{
 	{"register", nil, "the register is below everything: shard map and epochs must be readable when all else is down"},
@@ -29,11 +29,12 @@ var layers = []layer{
 	{"shard", []string{"register"}, "shard knows batches, lanes and epochs, not what is in them; ledger hands it the rules"},
 	{"feed", []string{"shard", "register"}, "the feed knows transactions and rows, not what they mean"},
 	{"blacklist", []string{"shard", "register"}, "whether an owner is blocked does not depend on what the owner has"},
-	{"cache", []string{"feed", "shard", "register"}, "state data know nothing of coupons and holds"},
+	{"state", []string{"shard", "register"}, "state data know nothing of coupons and holds, nor of their copies"},
+	{"cache", []string{"state", "feed", "shard", "register"}, "copies know what they are copies of, and nothing else"},
 	{"pending", []string{"blacklist", "shard", "register"}, "pending settles what ledger started, and its records are blocks"},
 	{
 		"ledger",
-		[]string{"pending", "cache", "feed", "blacklist", "shard", "register"},
+		[]string{"pending", "feed", "blacklist", "shard", "register"},
 		"the rules know nothing of HTTP, nor who fails over when",
 	},
 	{
@@ -43,12 +44,12 @@ var layers = []layer{
 	},
 	{
 		"api",
-		[]string{"ledger", "pending", "cache", "feed", "blacklist", "access", "shard", "register"},
+		[]string{"ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register"},
 		"requests are served by instances, and instances do not decide failovers",
 	},
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
-		"api", "ledger", "pending", "cache", "feed", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
+		"api", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
 	}, "bench drives what internal/instance has wired, it does not wire"},
 }
 
@@ -68,7 +69,7 @@ var scopes = []scope{
 	{"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic", []string{"api"}, "see gin"},
 	{"github.com/getkin/kin-openapi", []string{"api", "client", "cmd"}, "the contract is checked at the door"},
 	{"github.com/coreos/go-oidc", []string{"api"}, "who calls is decided at the door"},
-	{"gorm.io", []string{"shard", "ledger", "cmd"}, "databases are opened and mapped in shard and ledger; cmd migrates them"},
+	{"gorm.io", []string{"shard", "ledger", "state", "cmd"}, "databases are opened in shard, and mapped in the domains; cmd migrates them"},
 	{"github.com/glebarez", []string{"shard", "ledger", "cmd", "migrations"}, "the embedded database is a dialect of shard"},
 	{
 		"github.com/go-sql-driver/mysql",
@@ -83,7 +84,7 @@ var scopes = []scope{
 	{"go.etcd.io/etcd/server", wiring, "20 MB, for the one-machine cluster and tests"},
 	{"github.com/go-mysql-org", []string{"feed"}, "the change feed reads binary logs, nobody else"},
 	{"github.com/maypok86/otter", []string{"cache"}, "see DESIGN of cache"},
-	{"github.com/failsafe-go", []string{"cache"}, "before 1.0: one wrapper file"},
+	{"github.com/santhosh-tekuri/jsonschema", []string{"state"}, "what may be in a document is decided where it is written"},
 	{"github.com/pressly/goose", append([]string{"migrations"}, wiring...), "schemas change by command, not by request"},
 	{"github.com/spf13", []string{"cmd"}, "flags come in through cmd"},
 	{"github.com/knadh/koanf", []string{"cmd"}, "configuration comes in through cmd"},

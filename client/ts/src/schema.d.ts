@@ -654,6 +654,115 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/state/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read many documents of a kind, or list them all
+         * @description With `ids` it returns those documents, as consistent as `consistency` says; what does not exist is in `missing`. Without, it
+         *     lists all documents of the kind in an order that means nothing and stays the same; a list is read from the primaries, each
+         *     shard at its own instant.
+         */
+        get: operations["listDocuments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/state/{kind}/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+                /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+                id: components["parameters"]["DocumentIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read a document
+         * @description Returns the document as it was written, without white space around its parts. A document that does not exist is 404, with a
+         *     `Consistency-Token` too.
+         */
+        get: operations["getDocument"];
+        /**
+         * Make or replace a document
+         * @description Writes the document as a whole. `If-None-Match: *` makes one that does not exist, `If-Match` with its ETag replaces it, and
+         *     `If-Match: *` replaces it whatever it is. The kind must have been declared.
+         */
+        put: operations["putDocument"];
+        post?: never;
+        /**
+         * Delete a document
+         * @description Removes the document if it has the ETag of `If-Match`. Its version goes on where it was if it is made again.
+         */
+        delete: operations["deleteDocument"];
+        options?: never;
+        head?: never;
+        /**
+         * Change parts of a document
+         * @description Applies a merge patch (RFC 7396): members that are `null` are removed, objects are merged, everything else is replaced. With
+         *     `If-None-Match: *` the document is made of the patch.
+         */
+        patch: operations["patchDocument"];
+        trace?: never;
+    };
+    "/v1/admin/kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the kinds of state data
+         * @description Returns all kinds that were declared, by name.
+         */
+        get: operations["listKinds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/kinds/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Declare a kind of state data
+         * @description Makes the kind, or replaces its declaration; all instances know it within milliseconds. The declaration judges later writes;
+         *     documents that are there already stay as they are. Declaring the same again changes nothing, so it needs no `Idempotency-Key`.
+         */
+        put: operations["putKind"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/packets": {
         parameters: {
             query?: never;
@@ -1340,6 +1449,75 @@ export interface components {
         Money: {
             amount: components["schemas"]["Amount"];
             currency: components["schemas"]["Currency"];
+        };
+        /** @example product */
+        KindName: string;
+        /** @example sku-1 */
+        DocumentId: string;
+        /** @description Any JSON object of at most 64,000 bytes that the kind's schema allows. */
+        Document: {
+            [key: string]: unknown;
+        };
+        /** @description What is to change in a document (RFC 7396). */
+        MergePatch: {
+            [key: string]: unknown;
+        };
+        /**
+         * @description Era and number of a version; it is the ETag without its quotes.
+         * @example 1.1795381234567
+         */
+        DocumentVersion: string;
+        DocumentReply: {
+            kind: components["schemas"]["KindName"];
+            id: components["schemas"]["DocumentId"];
+            version: components["schemas"]["DocumentVersion"];
+            /** Format: date-time */
+            updated_at: string;
+            /** @description There was no document before. */
+            created?: boolean;
+            /** @description There is no document any more. */
+            deleted?: boolean;
+        };
+        DocumentItem: {
+            id: components["schemas"]["DocumentId"];
+            version: components["schemas"]["DocumentVersion"];
+            /** Format: date-time */
+            updated_at: string;
+            document: components["schemas"]["Document"];
+        };
+        DocumentList: {
+            documents: components["schemas"]["DocumentItem"][];
+            /** @description Those of `ids` that do not exist. */
+            missing?: components["schemas"]["DocumentId"][];
+            /** @description Where the next page begins; absent on the last one. */
+            next_cursor?: string;
+        };
+        /** @description A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it. */
+        JSONSchema: {
+            [key: string]: unknown;
+        };
+        KindRequest: {
+            schema?: components["schemas"]["JSONSchema"];
+            /**
+             * @description The most bytes of a document, without white space around its parts.
+             * @default 64000
+             */
+            max_bytes?: number;
+            /**
+             * @description Every write tells Redis before it commits, so that no reader takes the old document from there meanwhile. It costs each
+             *     write a round trip to Redis.
+             * @default false
+             */
+            intent?: boolean;
+        };
+        Kind: {
+            kind: components["schemas"]["KindName"];
+            schema?: components["schemas"]["JSONSchema"];
+            max_bytes: number;
+            intent?: boolean;
+        };
+        KindList: {
+            kinds: components["schemas"]["Kind"][];
         };
         MintRequest: {
             owner: components["schemas"]["OwnerName"];
@@ -2317,6 +2495,7 @@ export interface components {
             /** @description already-claimed: the coupon that the owner has. */
             coupon_id?: string;
             grain?: components["schemas"]["Grain"];
+            version?: components["schemas"]["DocumentVersion"];
             errors?: components["schemas"]["FieldError"][];
         };
         FieldError: {
@@ -2438,6 +2617,41 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["LotReply"];
+            };
+        };
+        /** @description The version that was written; there was no document. A replay of the same key is answered with 201 too. */
+        DocumentCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                ETag: components["headers"]["ETag"];
+                "Consistency-Token": components["headers"]["Consistency-Token"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "kind": "product",
+                 *       "id": "sku-1",
+                 *       "version": "1.1795381234567",
+                 *       "updated_at": "2026-11-22T10:00:00.000000Z",
+                 *       "created": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["DocumentReply"];
+            };
+        };
+        /** @description The version that was written. */
+        DocumentWritten: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                ETag: components["headers"]["ETag"];
+                "Consistency-Token": components["headers"]["Consistency-Token"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["DocumentReply"];
             };
         };
         /** @description The campaign. A replay of the same key is answered with 201 too. */
@@ -2576,6 +2790,27 @@ export interface components {
         KeyInPath: components["schemas"]["OperationKey"];
         /** @description Id of the hold. */
         HoldIdInPath: components["schemas"]["HoldId"];
+        /** @description The kind of document. */
+        KindInPath: components["schemas"]["KindName"];
+        /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+        DocumentIdInPath: components["schemas"]["DocumentId"];
+        /**
+         * @description `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+         *     `eventual`: what is at hand.
+         */
+        Consistency: string;
+        /**
+         * @description The token of an earlier reply: nothing older than that is returned. Of another document it asks for `strong`. Not together with
+         *     `consistency`.
+         */
+        ConsistencyToken: string;
+        /**
+         * @description The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+         * @example "1.1795381234567"
+         */
+        IfMatch: string;
+        /** @description `*`: the document must not exist. */
+        IfNoneMatch: string;
         /** @description The stock-keeping unit. */
         SkuInPath: components["schemas"]["Sku"];
         /** @description Where the stock is, e.g. a warehouse. */
@@ -2593,6 +2828,14 @@ export interface components {
         "X-Request-Id": string;
         /** @description `true` if this is the recorded reply of an earlier request with the same key. */
         "Idempotency-Replayed": string;
+        /** @description Version of the document, `"{era}.{number}"`. It changes with every write. */
+        ETag: string;
+        /** @description Names what this reply knows of the document. A read that brings it along returns nothing older. */
+        "Consistency-Token": string;
+        /** @description Where the answer comes from (RFC 9211). */
+        "Cache-Status": string;
+        /** @description Seconds, rounded down, since the document was known to be the newest. It is left out if nobody knows. */
+        Age: number;
         /** @description Seconds after which a retryable refusal may be tried again. */
         "Retry-After": number;
     };
@@ -3725,6 +3968,337 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ImportResult"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listDocuments: {
+        parameters: {
+            query?: {
+                /** @description Up to 200 ids, separated by commas. Not together with `limit` and `cursor`. */
+                ids?: string;
+                /**
+                 * @description `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+                 *     `eventual`: what is at hand.
+                 */
+                consistency?: components["parameters"]["Consistency"];
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The documents. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "documents": [
+                     *         {
+                     *           "id": "sku-1",
+                     *           "version": "1.1795381234567",
+                     *           "updated_at": "2026-11-22T10:00:00.000000Z",
+                     *           "document": {
+                     *             "price": 1999
+                     *           }
+                     *         }
+                     *       ],
+                     *       "missing": [
+                     *         "sku-2"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DocumentList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getDocument: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `bounded`: what was the newest content at some instant of the last two seconds. `strong`: the newest content, from the primary.
+                 *     `eventual`: what is at hand.
+                 */
+                consistency?: components["parameters"]["Consistency"];
+            };
+            header?: {
+                /**
+                 * @description The token of an earlier reply: nothing older than that is returned. Of another document it asks for `strong`. Not together with
+                 *     `consistency`.
+                 */
+                "Consistency-Token"?: components["parameters"]["ConsistencyToken"];
+                /** @description ETags that the caller has, or `*`. If the document still has one of them, the reply is 304. */
+                "If-None-Match"?: string;
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+                /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+                id: components["parameters"]["DocumentIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Consistency-Token": components["headers"]["Consistency-Token"];
+                    "Cache-Status": components["headers"]["Cache-Status"];
+                    Age: components["headers"]["Age"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Shoes",
+                     *       "price": 1999
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            /** @description The document is what the caller has. */
+            304: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Consistency-Token": components["headers"]["Consistency-Token"];
+                    "Cache-Status": components["headers"]["Cache-Status"];
+                    Age: components["headers"]["Age"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    putDocument: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+                 * @example "1.1795381234567"
+                 */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description `*`: the document must not exist. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+                /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+                id: components["parameters"]["DocumentIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "Shoes",
+                 *       "price": 1999
+                 *     }
+                 */
+                "application/json": components["schemas"]["Document"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DocumentWritten"];
+            201: components["responses"]["DocumentCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    deleteDocument: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+                 * @example "1.1795381234567"
+                 */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+                /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+                id: components["parameters"]["DocumentIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["DocumentWritten"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    patchDocument: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description The ETag that the document must have, or `*` if it only must exist. This or `If-None-Match` is needed.
+                 * @example "1.1795381234567"
+                 */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description `*`: the document must not exist. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+                /** @description The document, by a name of the caller's own. Kind and id together have at most 63 characters. */
+                id: components["parameters"]["DocumentIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "price": 1499,
+                 *       "discontinued": null
+                 *     }
+                 */
+                "application/merge-patch+json": components["schemas"]["MergePatch"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DocumentWritten"];
+            201: components["responses"]["DocumentCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listKinds: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The kinds. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KindList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    putKind: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The kind of document. */
+                kind: components["parameters"]["KindInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "schema": {
+                 *         "type": "object",
+                 *         "required": [
+                 *           "price"
+                 *         ],
+                 *         "properties": {
+                 *           "price": {
+                 *             "type": "integer",
+                 *             "minimum": 0
+                 *           }
+                 *         }
+                 *       },
+                 *       "max_bytes": 16000
+                 *     }
+                 */
+                "application/json": components["schemas"]["KindRequest"];
+            };
+        };
+        responses: {
+            /** @description The kind. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kind"];
                 };
             };
             "4XX": components["responses"]["Refused"];

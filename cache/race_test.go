@@ -1,0 +1,370 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/state"
+)
+
+// The tests of this file force the interleavings of the table in docs/cache.md, by its numbers. Nothing in them depends on luck, and
+// time matters only where the promise is about time.
+
+// Race 1: a reader has read the first version when the second is committed and put; then he fills.
+func TestRace01FillAfterPut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	late := stopAt(cache.BeforeFill)
+	reader, writer, other := r.start(late.in, noL1), r.start(), r.start(noL1)
+	late.while(t, func() { reader.shows(k, v1, bounded) }, func() { writer.put(k, v2, exists) })
+	other.shows(k, v2, bounded)
+	other.shows(k, v2, eventual)
+}
+
+// Race 2: the puts of two writers arrive reversed.
+func TestRace02PutsReversed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	late := stopAt(cache.AfterCommit)
+	slow, quick, other := r.start(late.in), r.start(), r.start(noL1)
+	other.comes(k, v1, filled, bounded)
+	late.while(t, func() { slow.put(k, v2, exists) }, func() { quick.put(k, v3, exists) })
+	other.comes(k, v3, fromRedis, bounded)
+	slow.shows(k, v3, eventual)
+}
+
+// Race 3: a writer dies between its commit and its put. Nobody reads the old version later than the bound after the commit, and the
+// feed mends it before.
+func TestRace03WriterDies(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	reader, remote := r.start(), r.start(noL1)
+	a, b := key("a"), key("b")
+	for _, k := range []state.Key{a, b} {
+		r.commit(k, v1, absent)
+		reader.comes(k, v1, filled, bounded)
+	}
+	committed := time.Now()
+	r.commit(a, v2, exists)
+	mended := r.commit(b, v2, exists)
+	reader.shows(a, v1, bounded) // as the mode allows
+	reader.apply(change(b, v2, mended.Version))
+	reader.shows(b, v2, bounded)
+	remote.shows(b, v2, bounded)
+	time.Sleep(time.Until(committed.Add(cache.Bound)))
+	reader.shows(a, v2, bounded)
+	remote.shows(a, v2, bounded)
+}
+
+// Race 4: a read between a commit and its put. A token sees the write; so does everybody if the kind announces its writes.
+func TestRace04CommitBeforePut(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{kind, careful} {
+		r := newRig(t)
+		k := state.Key{Kind: name, ID: "a"}
+		first := r.commit(k, v1, absent)
+		late := stopAt(cache.AfterCommit)
+		writer, other := r.start(late.in), r.start(noL1)
+		other.comes(k, v1, filled, bounded)
+		late.while(t, func() { writer.put(k, v2, exists) }, func() {
+			next := state.Version{Era: first.Version.Era, Number: first.Version.Number + 1}
+			if name == careful {
+				other.shows(k, v2, bounded)
+			}
+			other.shows(k, v2, atLeast(next))
+		})
+		other.shows(k, v2, bounded)
+	}
+}
+
+// Race 6: the key is evicted during a fill, and a write in between finds nothing that it could tell.
+func TestRace06EvictedDuringFill(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	late := stopAt(cache.BeforeFill)
+	reader, writer, other := r.start(late.in, noL1), r.start(noL1), r.start(noL1)
+	late.while(t, func() { reader.shows(k, v1, bounded) }, func() {
+		r.evict(k)
+		writer.put(k, v2, exists)
+	})
+	other.comes(k, v2, filled, bounded)
+}
+
+// Race 7: that there is no document is cached while one is made, before and after.
+func TestRace07NegativeAgainstInsert(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	late := stopAt(cache.BeforeFill)
+	reader, writer, other := r.start(late.in, noL1), r.start(), r.start(noL1)
+	a, b := key("a"), key("b")
+	other.comes(b, "", filled, bounded)
+	other.comes(b, "", fromRedis, bounded)
+	writer.put(b, v1, absent)
+	other.comes(b, v1, fromRedis, bounded)
+	late.while(t, func() { reader.shows(a, "", bounded) }, func() { writer.put(a, v1, absent) })
+	other.shows(a, v1, bounded)
+}
+
+// Race 8: a document is deleted and made again. No version comes twice, not even after its tombstone was purged.
+func TestRace08DeleteAndMakeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	n, other := r.start(), r.start(noL1)
+	k := key("a")
+	first := n.put(k, v1, absent)
+	other.shows(k, v1, bounded)
+	deleted, err := n.Delete(t.Context(), request(k, ifVersion(first.Version)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.shows(k, "", bounded)
+	again := n.put(k, v2, absent)
+	other.shows(k, v2, bounded)
+	r.sql("DELETE FROM state")
+	purged := n.put(k, v3, absent)
+	for older, newer := range map[state.Version]state.Version{
+		first.Version: deleted.Version, deleted.Version: again.Version, again.Version: purged.Version,
+	} {
+		if newer.Compare(older) <= 0 {
+			t.Errorf("version %s comes after %s", newer, older)
+		}
+	}
+	other.shows(k, v3, bounded)
+}
+
+// Race 9: a read must not join one that began before a write which it has to see: one of its own instance, or one whose token it has.
+func TestRace09OldFlights(t *testing.T) {
+	t.Parallel()
+	t.Run("write", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		k := key("a")
+		r.commit(k, v1, absent)
+		late := stopAt(cache.AfterPrimary)
+		n := r.start(late.in, noL1)
+		late.while(t, func() { n.shows(k, v1, bounded) }, func() {
+			n.put(k, v2, exists)
+			n.shows(k, v2, bounded)
+		})
+	})
+	t.Run("token", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		k := key("a")
+		first := r.commit(k, v1, absent)
+		late := stopAt(cache.AfterPrimary)
+		n := r.start(late.in, noL1)
+		late.while(t, func() { n.shows(k, v1, atLeast(first.Version)) }, func() {
+			second := r.commit(k, v2, exists)
+			r.evict(k) // so that nobody waits for the lease
+			n.shows(k, v2, atLeast(second.Version))
+		})
+	})
+}
+
+// Race 10: a reader is paused until his lease is over; meanwhile a version is committed of which Redis hears nothing.
+func TestRace10FillerPaused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	late := stopAt(cache.BeforeFill)
+	reader, other := r.start(late.in, noL1), r.start(noL1)
+	late.while(t, func() { reader.shows(k, v1, bounded) }, func() {
+		r.must(r.client.HSet(t.Context(), redisKey(k), "x", 1).Err())
+		r.commit(k, v2, exists)
+	})
+	other.comes(k, v2, filled, eventual) // he has stored nothing
+}
+
+// Race 11: Redis comes back with what it had, but without what it was told last. Its entries carry the server that stamped them.
+func TestRace11RedisComesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "--appendonly", "yes", "--appendfsync", "always")
+	k := key("a")
+	r.commit(k, v1, absent)
+	before := r.start(noL1)
+	before.comes(k, v1, filled, bounded)
+	before.vouch(1)
+	r.commit(k, v2, exists)
+	r.redis.Restart(t)
+	r.start(noL1).comes(k, v2, renewed, bounded)
+}
+
+// Race 12: the feed has stopped, or Redis is cut off from it: what was vouched for is believed no longer than the bound.
+func TestRace12FeedStops(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	first := r.commit(k, v1, absent)
+	n := r.start(noL1)
+	n.comes(k, v1, filled, bounded)
+	n.apply(change(k, v1, first.Version))
+	n.vouch(1)
+	eventually(t, "an entry without a stamp is believed", func() bool {
+		r.must(r.client.HSet(t.Context(), redisKey(k), "s", 0).Err())
+		result, err := n.Read(t.Context(), k, bounded)
+		return err == nil && plain(result.Status) == fromRedis
+	})
+	committed := time.Now()
+	r.commit(k, v2, exists)
+	time.Sleep(time.Until(committed.Add(cache.Bound)))
+	n.shows(k, v2, bounded)
+}
+
+// Race 13: after a failover every entry of the era before is suspect, and is read from the new primary once.
+func TestRace13NewEra(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	n, other := r.start(), r.start(noL1)
+	n.comes(k, v1, filled, bounded)
+	r.failOver(2)
+	for _, node := range []*node{n, other} {
+		node.vouch(1) // by a feed that has not heard
+	}
+	n.comes(k, v1, renewed, bounded)
+	n.comes(k, v1, fromL1, bounded)
+	other.comes(k, v1, fromRedis, bounded)
+	if seen := other.shows(k, v1, bounded).Seen; seen.Era != 2 {
+		t.Errorf("it was seen in era %d", seen.Era)
+	}
+}
+
+// Race 15: an announced write that does not happen is taken back; if nobody is left to do that, its time ends.
+func TestRace15RollbackAfterIntent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := state.Key{Kind: careful, ID: "a"}
+	r.commit(k, v1, absent)
+	n := r.start(noL1)
+	n.comes(k, v1, filled, bounded)
+	if _, err := n.Put(t.Context(), request(k, absent), []byte(v2)); err == nil {
+		t.Fatal("the write happened")
+	}
+	n.comes(k, v1, fromRedis, bounded)
+	r.must(r.client.HSet(t.Context(), redisKey(k), "w", "DEAD:9999999999999 ").Err())
+	n.comes(k, v1, "statesvc; fwd=bypass; detail=intent", bounded)
+	r.must(r.client.HSet(t.Context(), redisKey(k), "w", "DEAD:1 ").Err())
+	n.comes(k, v1, fromRedis, bounded)
+}
+
+// Race 16: the feed repeats what it has said before.
+func TestRace16FeedRepeats(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	first := r.commit(k, v1, absent)
+	n := r.start()
+	n.shows(k, v1, bounded)
+	n.put(k, v2, exists)
+	n.apply(change(k, v1, first.Version))
+	n.shows(k, v2, bounded)
+	r.start(noL1).comes(k, v2, fromRedis, bounded)
+}
+
+// Race 17: the clocks of two instances are an hour apart. Stamps are of Redis' clock, ages of the reader's own.
+func TestRace17ClocksDiffer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		shifted := r.start(noL1, func(c *cache.Config) { c.Now = func() time.Time { return time.Now().Add(ahead) } })
+		right := r.start(noL1)
+		r.evict(k)
+		right.shows(k, string(shifted.shows(k, "", strong).Document.Body), bounded)
+		wrote := shifted.put(k, v1, absent)
+		right.comes(k, v1, fromRedis, bounded)
+		shifted.comes(k, v1, fromRedis, bounded)
+		if _, err := right.Delete(t.Context(), request(k, ifVersion(wrote.Version))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A clock of Redis that is set back makes no entry younger.
+func TestRedisClockSetBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	n := r.start(noL1)
+	n.comes(k, v1, filled, bounded)
+	now := r.client.Time(t.Context()).Val().UnixMilli()
+	r.must(r.client.HSet(t.Context(), redisKey(k), "s", now+60_000).Err()) // as stamped before the clock was set back
+	r.commit(k, v2, exists)
+	n.comes(k, v2, renewed, bounded)
+}
+
+// apply hands a change to the cache as the feed does.
+func (n *node) apply(c cache.Change) {
+	n.t.Helper()
+	n.rig.must(n.Apply(n.t.Context(), []cache.Change{c}))
+}
+
+// vouch says, as the feed does, that everything is applied that the shard has acknowledged in an epoch.
+func (n *node) vouch(epoch uint64) {
+	n.t.Helper()
+	moment, err := n.Moment(n.t.Context())
+	n.rig.must(err)
+	n.rig.must(n.Vouch(n.t.Context(), 1, epoch, "0-1-1", moment))
+}
+
+func change(k state.Key, body string, v state.Version) cache.Change {
+	return cache.Change{Document: state.Document{Key: k, Version: v, Body: []byte(body), UpdatedAt: time.Now()}}
+}
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Error(err)
+	}
+}
+
+func redisKey(k state.Key) string { return "s:" + k.String() }
+
+func (r *rig) evict(k state.Key) {
+	r.t.Helper()
+	r.must(r.client.Del(r.t.Context(), redisKey(k)).Err())
+}
+
+// sql changes the shard under the hands of everybody.
+func (r *rig) sql(statement string) {
+	r.t.Helper()
+	db, _, err := r.Store.Primary(1)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, err = db.SQL().ExecContext(r.t.Context(), statement)
+	r.must(err)
+}
+
+// failOver begins an epoch of the shard.
+func (r *rig) failOver(epoch uint64) {
+	r.t.Helper()
+	entry, err := r.reg.Get(r.t.Context(), shard.RecordKey(1))
+	r.must(err)
+	record, err := shard.DecodeRecord(entry.Value)
+	r.must(err)
+	r.sql("UPDATE fence SET epoch=2")
+	record.Epoch = epoch
+	text, err := record.Encode()
+	r.must(err)
+	_, err = register.Put(context.Background(), r.reg, shard.RecordKey(1), text)
+	r.must(err)
+	eventually(r.t, "the routes know of the epoch", func() bool {
+		route, err := r.Routes.Shard(1)
+		return err == nil && route.Epoch == epoch
+	})
+}
