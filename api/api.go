@@ -28,6 +28,7 @@ type Config struct {
 	Keys      *access.Keys
 	Routes    *shard.Routes
 	Resolver  *pending.Resolver
+	Auditor   *ledger.Auditor
 	Codec     *id.Codec
 	CursorKey []byte // signs the cursors of lists; the same on all instances
 	Now       func() time.Time

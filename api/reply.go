@@ -101,4 +101,5 @@ func (r reply) VisitResumeShardResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitFenceShardResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitAnnouncePrimaryResponse(w http.ResponseWriter) error  { return r.write(w) }
 func (r reply) VisitListFailoversResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetAuditResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitLocateResponse(w http.ResponseWriter) error           { return r.write(w) }

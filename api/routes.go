@@ -57,6 +57,7 @@ var routes = []route{
 	{http.MethodPost, "/v1/admin/shards/{shard}/fence", "", access.ScopeAdmin, false, "", false},
 	{http.MethodPost, "/v1/admin/shards/{shard}/primary", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/failovers", "", access.ScopeAdmin, false, "shard limit cursor ", false},
+	{http.MethodGet, "/v1/admin/audit", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/locate", "", access.ScopeAdmin, false, "owner id ", false},
 }
 

@@ -385,6 +385,16 @@ func ExampleClient_Fence() {
 	// true
 }
 
+// The auditor compares the tables with each other; before its first pass it has found nothing.
+func ExampleClient_Audit() {
+	for _, shard := range value(c.Audit(context.Background())).Shards {
+		fmt.Println(shard.Shard, shard.Drift)
+	}
+	// Output:
+	// 1 0
+	// 2 0
+}
+
 func ExampleClient_ListUndecided() {
 	ctx := context.Background()
 	fmt.Println(len(value(c.ListUndecided(ctx))))

@@ -43,6 +43,7 @@ type (
 	ShardFence      = gen.ShardFence
 	Failover        = gen.Failover
 	FailoverStep    = gen.FailoverStep
+	AuditReport     = gen.AuditReport
 )
 
 // The kinds of items and discounts.

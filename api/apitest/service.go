@@ -44,7 +44,7 @@ func Open(folder string) (*Service, error) {
 		return nil, err
 	}
 	s.Config = api.Config{
-		Ledger: s.Ledger, Blacklist: s.Blacklist, Keys: s.Keys, Routes: s.Routes, Resolver: s.Resolver, Codec: s.Codec,
+		Ledger: s.Ledger, Blacklist: s.Blacklist, Keys: s.Keys, Routes: s.Routes, Resolver: s.Resolver, Codec: s.Codec, Auditor: s.Auditor,
 		CursorKey: s.CursorKey, Now: time.Now, Log: log, Meter: noop.Meter{}, Depth: s.Store.Depth, Ready: s.Ready,
 		Failovers: operators.New(operators.Config{Register: reg, DSN: func(int) string { return "" }, Now: time.Now}),
 	}

@@ -66,6 +66,23 @@ type APIKeyRequest struct {
 	Scopes Scopes `json:"scopes"`
 }
 
+// AuditPass A walk through all owners of a shard. Without `started_at` there was none yet.
+type AuditPass struct {
+	Drift   int64     `json:"drift"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Findings The first hundred contradictions.
+	Findings  []Drift   `json:"findings"`
+	Owners    int64     `json:"owners"`
+	Rows      int64     `json:"rows"`
+	StartedAt time.Time `json:"started_at,omitempty,omitzero"`
+}
+
+// AuditReport defines model for AuditReport.
+type AuditReport struct {
+	Shards []ShardAudit `json:"shards"`
+}
+
 // Balance An owner's money in one currency.
 type Balance struct {
 	Available int64 `json:"available"`
@@ -302,6 +319,18 @@ type DiscountRequest struct {
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
+}
+
+// Drift A place where two tables contradict each other.
+type Drift struct {
+	Bucket int    `json:"bucket"`
+	Check  string `json:"check"`
+	Have   string `json:"have"`
+	Owner  string `json:"owner"`
+
+	// Subject The lot, coupon or hold, or the entry; without it the owner himself.
+	Subject string `json:"subject,omitempty,omitzero"`
+	Want    string `json:"want"`
 }
 
 // Entry One decided operation.
@@ -969,6 +998,19 @@ type Shard struct {
 	Suspended string `json:"suspended,omitempty,omitzero"`
 }
 
+// ShardAudit defines model for ShardAudit.
+type ShardAudit struct {
+	// Current A walk through all owners of a shard. Without `started_at` there was none yet.
+	Current AuditPass `json:"current"`
+
+	// Drift The contradictions that are known; the larger number of both passes.
+	Drift int64 `json:"drift"`
+
+	// Last A walk through all owners of a shard. Without `started_at` there was none yet.
+	Last  AuditPass `json:"last"`
+	Shard int       `json:"shard"`
+}
+
 // ShardFence defines model for ShardFence.
 type ShardFence struct {
 	// Address Of the primary; while FENCING still the old one's.
@@ -1251,6 +1293,9 @@ type CreditLotJSONRequestBody = CreditRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetAudit Show what the auditor has found
+	// (GET /v1/admin/audit)
+	GetAudit(c *gin.Context)
 	// ListBlocks List what is blocked
 	// (GET /v1/admin/blocks)
 	ListBlocks(c *gin.Context, params ListBlocksParams)
@@ -1378,6 +1423,19 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// GetAudit operation middleware
+func (siw *ServerInterfaceWrapper) GetAudit(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAudit(c)
+}
 
 // ListBlocks operation middleware
 func (siw *ServerInterfaceWrapper) ListBlocks(c *gin.Context) {
@@ -2508,6 +2566,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 		ErrorHandler:       errorHandler,
 	}
 
+	router.GET(options.BaseURL+"/v1/admin/audit", wrapper.GetAudit)
 	router.GET(options.BaseURL+"/v1/admin/blocks", wrapper.ListBlocks)
 	router.DELETE(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.DeleteBlock)
 	router.PUT(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.PutBlock)
@@ -2617,6 +2676,35 @@ type LotExistsJSONResponse struct {
 	Body LotReply
 
 	Headers LotExistsResponseHeaders
+}
+
+type GetAuditRequestObject struct {
+}
+
+type GetAuditResponseObject interface {
+	VisitGetAuditResponse(w http.ResponseWriter) error
+}
+
+type GetAudit200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetAudit200JSONResponse struct {
+	Body    AuditReport
+	Headers GetAudit200ResponseHeaders
+}
+
+func (response GetAudit200JSONResponse) VisitGetAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type ListBlocksRequestObject struct {
@@ -3806,6 +3894,9 @@ func (response SealOperation200JSONResponse) VisitSealOperationResponse(w http.R
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetAudit Show what the auditor has found
+	// (GET /v1/admin/audit)
+	GetAudit(ctx context.Context, request GetAuditRequestObject) (GetAuditResponseObject, error)
 	// ListBlocks List what is blocked
 	// (GET /v1/admin/blocks)
 	ListBlocks(ctx context.Context, request ListBlocksRequestObject) (ListBlocksResponseObject, error)
@@ -3943,6 +4034,19 @@ func NewStrictHandlerWithOptions(ssi StrictServerInterface, options StrictGinSer
 type strictHandler struct {
 	ssi     StrictServerInterface
 	options StrictGinServerOptions
+}
+
+// GetAudit reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetAudit(ctx *gin.Context) {
+	var request GetAuditRequestObject
+	response, err := sh.ssi.GetAudit(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetAuditResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
 }
 
 // ListBlocks reads the body, calls the handler and writes the reply.

@@ -66,6 +66,23 @@ type APIKeyRequest struct {
 	Scopes Scopes `json:"scopes"`
 }
 
+// AuditPass A walk through all owners of a shard. Without `started_at` there was none yet.
+type AuditPass struct {
+	Drift   int64     `json:"drift"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Findings The first hundred contradictions.
+	Findings  []Drift   `json:"findings"`
+	Owners    int64     `json:"owners"`
+	Rows      int64     `json:"rows"`
+	StartedAt time.Time `json:"started_at,omitempty,omitzero"`
+}
+
+// AuditReport defines model for AuditReport.
+type AuditReport struct {
+	Shards []ShardAudit `json:"shards"`
+}
+
 // Balance An owner's money in one currency.
 type Balance struct {
 	Available int64 `json:"available"`
@@ -302,6 +319,18 @@ type DiscountRequest struct {
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	MinSpend Money `json:"min_spend,omitempty,omitzero"`
+}
+
+// Drift A place where two tables contradict each other.
+type Drift struct {
+	Bucket int    `json:"bucket"`
+	Check  string `json:"check"`
+	Have   string `json:"have"`
+	Owner  string `json:"owner"`
+
+	// Subject The lot, coupon or hold, or the entry; without it the owner himself.
+	Subject string `json:"subject,omitempty,omitzero"`
+	Want    string `json:"want"`
 }
 
 // Entry One decided operation.
@@ -1016,6 +1045,19 @@ type Shard struct {
 	Suspended string `json:"suspended,omitempty,omitzero"`
 }
 
+// ShardAudit defines model for ShardAudit.
+type ShardAudit struct {
+	// Current A walk through all owners of a shard. Without `started_at` there was none yet.
+	Current AuditPass `json:"current"`
+
+	// Drift The contradictions that are known; the larger number of both passes.
+	Drift int64 `json:"drift"`
+
+	// Last A walk through all owners of a shard. Without `started_at` there was none yet.
+	Last  AuditPass `json:"last"`
+	Shard int       `json:"shard"`
+}
+
 // ShardFence defines model for ShardFence.
 type ShardFence struct {
 	// Address Of the primary; while FENCING still the old one's.
@@ -1533,6 +1575,14 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
+	// GetAudit Show what the auditor has found
+	//
+	// Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
+	// pass that is under way. `drift` must be 0. Nothing is ever repaired. `statesvc check ledger` makes a pass at once.
+	//
+	// Corresponds with GET /v1/admin/audit (the `GetAudit` operationId).
+	GetAudit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBlocks List what is blocked
 	//
@@ -2081,6 +2131,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperation(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// GetAudit Show what the auditor has found
+//
+// Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
+// pass that is under way. `drift` must be 0. Nothing is ever repaired. `statesvc check ledger` makes a pass at once.
+//
+// Corresponds with GET /v1/admin/audit (the `GetAudit` operationId).
+func (c *Client) GetAudit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // ListBlocks List what is blocked
@@ -3179,6 +3247,33 @@ func (c *Client) SealOperation(ctx context.Context, owner OwnerInPath, key KeyIn
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewGetAuditRequest constructs an http.Request for the GetAudit method
+func NewGetAuditRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewListBlocksRequest constructs an http.Request for the ListBlocks method
@@ -5509,6 +5604,16 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// GetAuditWithResponse Show what the auditor has found
+	//
+	// Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
+	// pass that is under way. `drift` must be 0. Nothing is ever repaired. `statesvc check ledger` makes a pass at once.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/audit (the `GetAudit` operationId).
+	GetAuditWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditResponse, error)
+
 	// ListBlocksWithResponse List what is blocked
 	//
 	// Lists the entries of the routing blacklist. A thing is free when its last entry is gone.
@@ -6100,6 +6205,86 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperationWithResponse(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*SealOperationResponse, error)
+}
+
+// GetAuditResponse200Headers the declared response headers of an HTTP 200 response for GetAudit
+type GetAuditResponse200Headers struct {
+	XRequestID string
+}
+
+// GetAuditResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetAudit
+type GetAuditResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetAuditResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetAudit
+type GetAuditResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditReport
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAuditResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetAuditResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetAuditResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAuditResponse) GetJSON200() *AuditReport {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetAuditResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetAuditResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // ListBlocksResponse200Headers the declared response headers of an HTTP 200 response for ListBlocks
@@ -9267,6 +9452,22 @@ func (r SealOperationResponse) ContentType() string {
 	return ""
 }
 
+// GetAuditWithResponse Show what the auditor has found
+//
+// Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
+// pass that is under way. `drift` must be 0. Nothing is ever repaired. `statesvc check ledger` makes a pass at once.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/audit (the `GetAudit` operationId).
+func (c *ClientWithResponses) GetAuditWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditResponse, error) {
+	rsp, err := c.GetAudit(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditResponse(rsp)
+}
+
 // ListBlocksWithResponse List what is blocked
 //
 // Lists the entries of the routing blacklist. A thing is free when its last entry is gone.
@@ -10187,6 +10388,107 @@ func (c *ClientWithResponses) SealOperationWithResponse(ctx context.Context, own
 		return nil, err
 	}
 	return ParseSealOperationResponse(rsp)
+}
+
+// ParseGetAuditResponse parses an HTTP response from a GetAuditWithResponse call
+func ParseGetAuditResponse(rsp *http.Response) (*GetAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditReport
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAuditResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetAuditResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetAuditResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
 }
 
 // ParseListBlocksResponse parses an HTTP response from a ListBlocksWithResponse call

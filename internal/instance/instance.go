@@ -48,6 +48,9 @@ type Config struct {
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
 	LeadSweep  func(ctx context.Context, shard int) bool
+	AuditRate int // rows per second that the auditor reads; zero: no auditor
+	// LeadAudit is LeadSweep for the auditor.
+	LeadAudit  func(ctx context.Context, shard int) bool
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
@@ -77,6 +80,7 @@ type Instance struct {
 	Store     *shard.Store
 	Ledger    *ledger.Ledger
 	Resolver  *pending.Resolver
+	Auditor   *ledger.Auditor
 
 	cfg       Config
 	stop      context.CancelFunc
@@ -119,6 +123,7 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
 		Blocks: in.blocks, Undecided: in.undecided,
 	})
+	in.Auditor = in.auditor()
 	if in.cfg.Meter != nil {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
@@ -215,6 +220,9 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	if in.cfg.SweepEvery > 0 {
 		in.loops.Go(func() error { return in.sweeper().Run(ctx) })
 	}
+	if in.cfg.AuditRate > 0 {
+		in.loops.Go(func() error { return in.Auditor.Run(ctx) })
+	}
 }
 
 func (in *Instance) sweeper() *pending.Sweeper {
@@ -229,6 +237,19 @@ func (in *Instance) sweeper() *pending.Sweeper {
 		},
 		Expire: in.Ledger.ExpireDue,
 	})
+}
+
+func (in *Instance) auditor() *ledger.Auditor {
+	return ledger.NewAuditor(ledger.AuditorConfig{
+		Ledger: in.Ledger, Register: in.Register, Shards: in.ShardNumbers, Rate: in.cfg.AuditRate, Lead: in.cfg.LeadAudit,
+		Primary: in.primary, Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+}
+
+// primary is where a shard is written to now.
+func (in *Instance) primary(number int) (*shard.DB, error) {
+	db, _, err := in.Store.Primary(number)
+	return db, err
 }
 
 // ShardNumbers lists the shards of the map.
