@@ -14,6 +14,7 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api/strictjson"
 	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
@@ -53,7 +54,7 @@ var problems = []problem{
 	{"method-not-allowed", 405, terminal, "The address does not know this method", []error{errMethodNotAllowed}},
 	{
 		"invalid-request", 400, terminal, "The request is malformed",
-		[]error{errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid},
+		[]error{errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid, events.ErrInvalid},
 	},
 	{"too-large", 413, terminal, "The body is too large", []error{errTooLarge, strictjson.ErrTooLarge}},
 	{"unsupported-media-type", 415, terminal, "The media type is not supported", []error{errMediaType, strictjson.ErrMediaType}},
@@ -75,14 +76,17 @@ var problems = []problem{
 	{"key-reused", 422, terminal, "The key or the reference belongs to another request", []error{ledger.ErrKeyReused}},
 	{
 		"not-found", 404, terminal, "There is nothing with this id", // a wrong MAC says the same as a missing row
-		[]error{errNotFound, ErrNoShard, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged},
+		[]error{
+			errNotFound, ErrNoShard, ledger.ErrNotFound, access.ErrNotFound, blacklist.ErrNotBlocked, id.ErrMalformed, id.ErrForged,
+			events.ErrNotFound, ledger.ErrTrimmed,
+		},
 	},
 	{"superseded", 409, terminal, "Another hold has taken its place", []error{ledger.ErrSuperseded}},
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
-	{"limit-reached", 409, terminal, "There are as many as there may be", []error{access.ErrTooMany}},
+	{"limit-reached", 409, terminal, "There are as many as there may be", []error{access.ErrTooMany, events.ErrTooMany}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
 	{"block-in-force", 409, terminal, "The cause of the block stands", []error{blacklist.ErrBlockInForce}},
@@ -187,7 +191,8 @@ func (d *document) explain(err error) {
 		d.keyReused(e)
 	} else if e, ok := errors.AsType[*blacklist.BlockedError](err); ok {
 		d.Detail, d.RetryAt, d.Grain = e.Error(), e.RetryAt, string(e.Grain)
-	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) || ofOperators(err) {
+	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) || errors.Is(err, events.ErrInvalid) ||
+		ofOperators(err) {
 		d.Detail = err.Error()
 	}
 	if len(d.Errors) > 0 && d.Code == "invalid-request" {

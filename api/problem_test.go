@@ -191,6 +191,8 @@ func compareRoute(t *testing.T, path, method string, node *yaml.Node) {
 			query += "limit "
 		case strings.HasSuffix(p.Ref, "/PageCursor"):
 			query += "cursor "
+		case strings.HasSuffix(p.Ref, "/EventsAfter"):
+			query += "after "
 		case p.In == "query":
 			query += p.Name + " "
 		}

@@ -83,6 +83,12 @@ func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitListEventsResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitListWebhooksResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitCreateWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetWebhookResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitDeleteWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitReplayWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -383,6 +385,64 @@ func ExampleClient_Fence() {
 	// Output:
 	// 1 SERVING 2 FENCING
 	// true
+}
+
+// A follower stores the position with what it has done, and goes on from there.
+func ExampleClient_Follow() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	before := value(c.ListEvents(ctx, client.Now, 0))
+	credit(ctx, "mona")
+	made := value(c.Hold(ctx, client.NewKey(), five("mona", "order-1")))
+	value(c.Confirm(ctx, client.NewKey(), "mona", made.Hold.HoldID))
+	position := before.Position
+	for event, err := range c.Follow(ctx, before.Position) {
+		must(err)
+		if event.Owner != "mona" {
+			continue // of another example
+		}
+		fmt.Println(event.Type, event.HoldID == made.Hold.HoldID)
+		if position = event.Position; event.Type == "CONFIRMED" {
+			break
+		}
+	}
+	fmt.Println(len(value(c.ListEvents(ctx, position, 100)).Events))
+	// Output:
+	// CREDITED false
+	// CONFIRMED true
+	// 0
+}
+
+// A webhook checks what it receives.
+func ExampleReadWebhook() {
+	ctx := context.Background()
+	var secret atomic.Value
+	received := make(chan client.Message, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := value(io.ReadAll(r.Body))
+		message, err := client.ReadWebhook(fmt.Sprint(secret.Load()), r.Header, body, time.Now())
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized) // it is sent again
+			return
+		}
+		received <- message
+	}))
+	defer receiver.Close()
+	made := value(c.CreateWebhook(ctx, client.WebhookRequest{URL: receiver.URL}))
+	secret.Store(made.Secret)
+	credit(ctx, "nora")
+	message := <-received
+	fmt.Println(message.Events[0].Type, message.Events[0].Owner, message.WebhookID == made.Webhook.WebhookID)
+
+	value(c.ReplayWebhook(ctx, made.Webhook.WebhookID, fmt.Sprintf("%d-%d", message.Shard, message.Events[0].Sequence-1)))
+	again := <-received
+	fmt.Println(again.Events[0].EventID == message.Events[0].EventID)
+	fmt.Println(len(value(c.GetWebhook(ctx, made.Webhook.WebhookID)).Deliveries), len(value(c.Webhooks(ctx))))
+	must(c.DeleteWebhook(ctx, made.Webhook.WebhookID))
+	// Output:
+	// CREDITED nora true
+	// true
+	// 2 1
 }
 
 // The auditor compares the tables with each other; before its first pass it has found nothing.

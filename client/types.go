@@ -44,6 +44,12 @@ type (
 	Failover        = gen.Failover
 	FailoverStep    = gen.FailoverStep
 	AuditReport     = gen.AuditReport
+	Event           = gen.Event
+	EventList       = gen.EventList
+	Webhook         = gen.Webhook
+	WebhookRequest  = gen.WebhookRequest
+	NewWebhook      = gen.NewWebhook
+	Delivery        = gen.Delivery
 )
 
 // The kinds of items and discounts.

@@ -335,3 +335,30 @@ func (b *Rate) ReadJSON(r *strictjson.Reader) {
 	}
 	r.Require("per_second", "burst")
 }
+
+// ReadJSON reads the body of createWebhook.
+func (b *WebhookRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "url":
+			b.URL = r.String()
+		case "after":
+			b.After = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("url")
+}
+
+// ReadJSON reads the body of replayWebhook.
+func (b *ReplayRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "after":
+			b.After = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+}

@@ -268,6 +268,31 @@ type CreditRequest struct {
 // Example: CNY
 type Currency = string
 
+// Delivery How far a webhook has come with the events of a shard.
+type Delivery struct {
+	FailingSince time.Time `json:"failing_since,omitempty,omitzero"`
+
+	// Failures In a row.
+	Failures int `json:"failures"`
+
+	// Instance Which instance sends.
+	Instance  string `json:"instance,omitempty,omitzero"`
+	LastError string `json:"last_error,omitempty,omitzero"`
+
+	// NextAt No attempt is made before.
+	NextAt time.Time `json:"next_at,omitempty,omitzero"`
+
+	// ParkedAt Nothing is sent until a replay is asked for.
+	ParkedAt time.Time `json:"parked_at,omitempty,omitzero"`
+
+	// Position The sequence of the last event that was taken.
+	Position int64 `json:"position"`
+	Shard    int   `json:"shard"`
+
+	// Waiting The events that were not taken yet.
+	Waiting int64 `json:"waiting"`
+}
+
 // Discount defines model for Discount.
 type Discount struct {
 	// Amount An amount in minor units of a currency.
@@ -372,6 +397,33 @@ type EntryList struct {
 
 	// NextCursor Names the next page; absent on the last one.
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// Event An entry of an owner's history, with its place among the events of its shard.
+type Event struct {
+	At      time.Time     `json:"at"`
+	Changes []EntryChange `json:"changes"`
+
+	// Entry The `seq` of the entry in the history of the owner.
+	Entry int64 `json:"entry"`
+
+	// EventID Shard and sequence. An event that comes again has the same.
+	EventID  string `json:"event_id"`
+	HoldID   string `json:"hold_id,omitempty,omitzero"`
+	Owner    string `json:"owner"`
+	Sequence int64  `json:"sequence"`
+	Shard    int    `json:"shard"`
+
+	// Type The kind of the entry.
+	Type string `json:"type"`
+}
+
+// EventList defines model for EventList.
+type EventList struct {
+	Events []Event `json:"events"`
+
+	// Position Where to go on from.
+	Position string `json:"position"`
 }
 
 // Failover defines model for Failover.
@@ -831,6 +883,13 @@ type NewAPIKey struct {
 	Token string `json:"token"`
 }
 
+// NewWebhook defines model for NewWebhook.
+type NewWebhook struct {
+	// Secret `whsec_` and the key in base64.
+	Secret  string  `json:"secret"`
+	Webhook Webhook `json:"webhook"`
+}
+
 // NextCursor Names the next page; absent on the last one.
 type NextCursor = string
 
@@ -944,6 +1003,12 @@ type ReasonRequest struct {
 //
 // Example: order-1001
 type Reference = string
+
+// ReplayRequest defines model for ReplayRequest.
+type ReplayRequest struct {
+	// After The position to go on from; without it, where it is.
+	After string `json:"after,omitempty,omitzero"`
+}
 
 // RowError defines model for RowError.
 type RowError struct {
@@ -1091,10 +1156,38 @@ type Verification struct {
 	Owner OwnerName `json:"owner"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// CreatedBy Id of an API key.
+	CreatedBy  string     `json:"created_by"`
+	Deliveries []Delivery `json:"deliveries"`
+	URL        string     `json:"url"`
+	WebhookID  string     `json:"webhook_id"`
+}
+
+// WebhookList defines model for WebhookList.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// WebhookRequest defines model for WebhookRequest.
+type WebhookRequest struct {
+	// After The position after which it begins; without it, with what comes from now on.
+	After string `json:"after,omitempty,omitzero"`
+
+	// URL Begins with https:// or http://.
+	URL string `json:"url"`
+}
+
 // CampaignIDInPath A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
 type CampaignIDInPath = CampaignID
+
+// EventsAfter defines model for EventsAfter.
+type EventsAfter = string
 
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
@@ -1115,6 +1208,9 @@ type PageLimit = int
 
 // ShardNumber defines model for ShardNumber.
 type ShardNumber = int
+
+// WebhookIDInPath defines model for WebhookIdInPath.
+type WebhookIDInPath = string
 
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
@@ -1183,6 +1279,26 @@ type LocateParams struct {
 
 	// ID The id of a document, e.g. a hold.
 	ID string `form:"id,omitempty" json:"id,omitempty,omitzero"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// After The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+	// list begins with the oldest event.
+	After EventsAfter `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// StreamEventsParams defines parameters for StreamEvents.
+type StreamEventsParams struct {
+	// After The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+	// list begins with the oldest event.
+	After EventsAfter `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// LastEventID The `id` of the last message; it goes before `after`.
+	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
 
 // ListHoldsParams defines parameters for ListHolds.
@@ -1291,6 +1407,12 @@ type MintIdsJSONRequestBody = MintRequest
 // CreditLotJSONRequestBody defines body for CreditLot for application/json ContentType.
 type CreditLotJSONRequestBody = CreditRequest
 
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = WebhookRequest
+
+// ReplayWebhookJSONRequestBody defines body for ReplayWebhook for application/json ContentType.
+type ReplayWebhookJSONRequestBody = ReplayRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// GetAudit Show what the auditor has found
@@ -1362,6 +1484,12 @@ type ServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(c *gin.Context, couponID CouponID)
+	// ListEvents List what was decided, of all owners
+	// (GET /v1/events)
+	ListEvents(c *gin.Context, params ListEventsParams)
+	// StreamEvents Follow what is decided, as it happens
+	// (GET /v1/events/stream)
+	StreamEvents(c *gin.Context, params StreamEventsParams)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(c *gin.Context, params ListHoldsParams)
@@ -1413,6 +1541,21 @@ type ServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(c *gin.Context, owner OwnerInPath, key KeyInPath)
+	// ListWebhooks List webhooks
+	// (GET /v1/webhooks)
+	ListWebhooks(c *gin.Context)
+	// CreateWebhook Have events sent to an address
+	// (POST /v1/webhooks)
+	CreateWebhook(c *gin.Context)
+	// DeleteWebhook End a webhook
+	// (DELETE /v1/webhooks/{webhook_id})
+	DeleteWebhook(c *gin.Context, webhookID WebhookIDInPath)
+	// GetWebhook Show a webhook
+	// (GET /v1/webhooks/{webhook_id})
+	GetWebhook(c *gin.Context, webhookID WebhookIDInPath)
+	// ReplayWebhook Send again, or go on
+	// (POST /v1/webhooks/{webhook_id}/replay)
+	ReplayWebhook(c *gin.Context, webhookID WebhookIDInPath)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -2021,6 +2164,89 @@ func (siw *ServerInterfaceWrapper) GetCoupon(c *gin.Context) {
 	siw.Handler.GetCoupon(c, couponID)
 }
 
+// ListEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListEvents(c, params)
+}
+
+// StreamEvents operation middleware
+func (siw *ServerInterfaceWrapper) StreamEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StreamEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Last-Event-ID, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Last-Event-ID: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.LastEventID = LastEventID
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StreamEvents(c, params)
+}
+
 // ListHolds operation middleware
 func (siw *ServerInterfaceWrapper) ListHolds(c *gin.Context) {
 
@@ -2539,6 +2765,107 @@ func (siw *ServerInterfaceWrapper) SealOperation(c *gin.Context) {
 	siw.Handler.SealOperation(c, owner, key)
 }
 
+// ListWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) ListWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListWebhooks(c)
+}
+
+// CreateWebhook operation middleware
+func (siw *ServerInterfaceWrapper) CreateWebhook(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateWebhook(c)
+}
+
+// DeleteWebhook operation middleware
+func (siw *ServerInterfaceWrapper) DeleteWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteWebhook(c, webhookID)
+}
+
+// GetWebhook operation middleware
+func (siw *ServerInterfaceWrapper) GetWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetWebhook(c, webhookID)
+}
+
+// ReplayWebhook operation middleware
+func (siw *ServerInterfaceWrapper) ReplayWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReplayWebhook(c, webhookID)
+}
+
 // GinServerOptions provides options for the Gin server.
 type GinServerOptions struct {
 	BaseURL      string
@@ -2589,6 +2916,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/imports", wrapper.ImportCoupons)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/issues", wrapper.IssueCoupon)
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
+	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents)
+	router.GET(options.BaseURL+"/v1/events/stream", wrapper.StreamEvents)
 	router.GET(options.BaseURL+"/v1/holds", wrapper.ListHolds)
 	router.POST(options.BaseURL+"/v1/holds", wrapper.CreateHold)
 	router.GET(options.BaseURL+"/v1/holds/:hold_id", wrapper.GetHold)
@@ -2606,6 +2935,11 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/owners/:owner/lots", wrapper.CreditLot)
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
+	router.GET(options.BaseURL+"/v1/webhooks", wrapper.ListWebhooks)
+	router.POST(options.BaseURL+"/v1/webhooks", wrapper.CreateWebhook)
+	router.DELETE(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.DeleteWebhook)
+	router.GET(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.GetWebhook)
+	router.POST(options.BaseURL+"/v1/webhooks/:webhook_id/replay", wrapper.ReplayWebhook)
 }
 
 type CouponCreatedResponseHeaders struct {
@@ -3378,6 +3712,93 @@ func (response GetCoupon200JSONResponse) VisitGetCouponResponse(w http.ResponseW
 	return err
 }
 
+type ListEventsRequestObject struct {
+	Params ListEventsParams
+}
+
+type ListEventsResponseObject interface {
+	VisitListEventsResponse(w http.ResponseWriter) error
+}
+
+type ListEvents200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListEvents200JSONResponse struct {
+	Body    EventList
+	Headers ListEvents200ResponseHeaders
+}
+
+func (response ListEvents200JSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamEventsRequestObject struct {
+	Params StreamEventsParams
+}
+
+type StreamEventsResponseObject interface {
+	VisitStreamEventsResponse(w http.ResponseWriter) error
+}
+
+type StreamEvents200ResponseHeaders struct {
+	XRequestID string
+}
+
+type StreamEvents200TextEventStreamResponse struct {
+	Body          io.Reader
+	Headers       StreamEvents200ResponseHeaders
+	ContentLength int64
+}
+
+func (response StreamEvents200TextEventStreamResponse) VisitStreamEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
 type ListHoldsRequestObject struct {
 	Params ListHoldsParams
 }
@@ -3892,6 +4313,148 @@ func (response SealOperation200JSONResponse) VisitSealOperationResponse(w http.R
 	return err
 }
 
+type ListWebhooksRequestObject struct {
+}
+
+type ListWebhooksResponseObject interface {
+	VisitListWebhooksResponse(w http.ResponseWriter) error
+}
+
+type ListWebhooks200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListWebhooks200JSONResponse struct {
+	Body    WebhookList
+	Headers ListWebhooks200ResponseHeaders
+}
+
+func (response ListWebhooks200JSONResponse) VisitListWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateWebhookRequestObject struct {
+	Body *CreateWebhookJSONRequestBody
+}
+
+type CreateWebhookResponseObject interface {
+	VisitCreateWebhookResponse(w http.ResponseWriter) error
+}
+
+type CreateWebhook201ResponseHeaders struct {
+	XRequestID string
+}
+
+type CreateWebhook201JSONResponse struct {
+	Body    NewWebhook
+	Headers CreateWebhook201ResponseHeaders
+}
+
+func (response CreateWebhook201JSONResponse) VisitCreateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+}
+
+type DeleteWebhookResponseObject interface {
+	VisitDeleteWebhookResponse(w http.ResponseWriter) error
+}
+
+type DeleteWebhook204ResponseHeaders struct {
+	XRequestID string
+}
+
+type DeleteWebhook204Response struct {
+	Headers DeleteWebhook204ResponseHeaders
+}
+
+func (response DeleteWebhook204Response) VisitDeleteWebhookResponse(w http.ResponseWriter) error {
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+}
+
+type GetWebhookResponseObject interface {
+	VisitGetWebhookResponse(w http.ResponseWriter) error
+}
+
+type GetWebhook200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetWebhook200JSONResponse struct {
+	Body    Webhook
+	Headers GetWebhook200ResponseHeaders
+}
+
+func (response GetWebhook200JSONResponse) VisitGetWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplayWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+	Body      *ReplayWebhookJSONRequestBody
+}
+
+type ReplayWebhookResponseObject interface {
+	VisitReplayWebhookResponse(w http.ResponseWriter) error
+}
+
+type ReplayWebhook200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ReplayWebhook200JSONResponse struct {
+	Body    Webhook
+	Headers ReplayWebhook200ResponseHeaders
+}
+
+func (response ReplayWebhook200JSONResponse) VisitReplayWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// GetAudit Show what the auditor has found
@@ -3963,6 +4526,12 @@ type StrictServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(ctx context.Context, request GetCouponRequestObject) (GetCouponResponseObject, error)
+	// ListEvents List what was decided, of all owners
+	// (GET /v1/events)
+	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// StreamEvents Follow what is decided, as it happens
+	// (GET /v1/events/stream)
+	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(ctx context.Context, request ListHoldsRequestObject) (ListHoldsResponseObject, error)
@@ -4014,6 +4583,21 @@ type StrictServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(ctx context.Context, request SealOperationRequestObject) (SealOperationResponseObject, error)
+	// ListWebhooks List webhooks
+	// (GET /v1/webhooks)
+	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
+	// CreateWebhook Have events sent to an address
+	// (POST /v1/webhooks)
+	CreateWebhook(ctx context.Context, request CreateWebhookRequestObject) (CreateWebhookResponseObject, error)
+	// DeleteWebhook End a webhook
+	// (DELETE /v1/webhooks/{webhook_id})
+	DeleteWebhook(ctx context.Context, request DeleteWebhookRequestObject) (DeleteWebhookResponseObject, error)
+	// GetWebhook Show a webhook
+	// (GET /v1/webhooks/{webhook_id})
+	GetWebhook(ctx context.Context, request GetWebhookRequestObject) (GetWebhookResponseObject, error)
+	// ReplayWebhook Send again, or go on
+	// (POST /v1/webhooks/{webhook_id}/replay)
+	ReplayWebhook(ctx context.Context, request ReplayWebhookRequestObject) (ReplayWebhookResponseObject, error)
 }
 
 // StrictGinServerOptions say how errors are answered. All of them must be set.
@@ -4411,6 +4995,34 @@ func (sh *strictHandler) GetCoupon(ctx *gin.Context, couponID CouponID) {
 	}
 }
 
+// ListEvents reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListEvents(ctx *gin.Context, params ListEventsParams) {
+	var request ListEventsRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListEvents(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListEventsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// StreamEvents reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) StreamEvents(ctx *gin.Context, params StreamEventsParams) {
+	var request StreamEventsRequestObject
+	request.Params = params
+	response, err := sh.ssi.StreamEvents(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitStreamEventsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ListHolds reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ListHolds(ctx *gin.Context, params ListHoldsParams) {
 	var request ListHoldsRequestObject
@@ -4688,6 +5300,86 @@ func (sh *strictHandler) SealOperation(ctx *gin.Context, owner OwnerInPath, key 
 		return
 	}
 	if err := response.VisitSealOperationResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListWebhooks reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListWebhooks(ctx *gin.Context) {
+	var request ListWebhooksRequestObject
+	response, err := sh.ssi.ListWebhooks(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListWebhooksResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreateWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreateWebhook(ctx *gin.Context) {
+	var request CreateWebhookRequestObject
+	var body CreateWebhookJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreateWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreateWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// DeleteWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) DeleteWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request DeleteWebhookRequestObject
+	request.WebhookID = webhookID
+	response, err := sh.ssi.DeleteWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitDeleteWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request GetWebhookRequestObject
+	request.WebhookID = webhookID
+	response, err := sh.ssi.GetWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ReplayWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ReplayWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request ReplayWebhookRequestObject
+	request.WebhookID = webhookID
+	var body ReplayWebhookJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ReplayWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitReplayWebhookResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -67,7 +67,8 @@ func (p *program) checkLedger(cmd *cobra.Command, rate int) error {
 	if err != nil {
 		return err
 	}
-	p.printf("audited owners=%d rows=%d seconds=%.1f drift=%d\n", pass.Owners, pass.Rows, pass.EndedAt.Sub(pass.StartedAt).Seconds(), pass.Drift)
+	took := pass.EndedAt.Sub(pass.StartedAt).Seconds()
+	p.printf("audited owners=%d rows=%d seconds=%.1f drift=%d\n", pass.Owners, pass.Rows, took, pass.Drift)
 	if pass.Drift > 0 {
 		return errDrift
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/register"
@@ -47,10 +48,12 @@ type Config struct {
 	NewSession func(ctx context.Context) (Session, error)
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
-	LeadSweep  func(ctx context.Context, shard int) bool
+	LeadSweep func(ctx context.Context, shard int) bool
 	AuditRate int // rows per second that the auditor reads; zero: no auditor
 	// LeadAudit is LeadSweep for the auditor.
-	LeadAudit  func(ctx context.Context, shard int) bool
+	LeadAudit func(ctx context.Context, shard int) bool
+	// LeadEvents is LeadSweep for the numbering of events.
+	LeadEvents func(ctx context.Context, shard int) bool
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
@@ -81,11 +84,15 @@ type Instance struct {
 	Ledger    *ledger.Ledger
 	Resolver  *pending.Resolver
 	Auditor   *ledger.Auditor
+	Feed      *events.Feed
+	Webhooks  *events.Webhooks
 
 	cfg       Config
 	stop      context.CancelFunc
 	loops     *errgroup.Group
-	announcer *announcer // nil: there are no sessions
+	stopFeed  context.CancelFunc
+	feeding   *errgroup.Group // what needs the store to end well
+	announcer *announcer      // nil: there are no sessions
 
 	readiness readiness
 	gauges    *gauges // nil: nobody measures
@@ -124,12 +131,14 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		Blocks: in.blocks, Undecided: in.undecided,
 	})
 	in.Auditor = in.auditor()
+	in.openFeed()
 	if in.cfg.Meter != nil {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
 		}
 	}
 	in.runLoops(ctx, lease)
+	in.runFeed(ctx)
 	return nil
 }
 
@@ -246,6 +255,39 @@ func (in *Instance) auditor() *ledger.Auditor {
 	})
 }
 
+func (in *Instance) openFeed() {
+	in.Webhooks = events.NewWebhooks(in.Register, in.cfg.Now, rand.Reader)
+	in.Feed = events.NewFeed(events.Config{
+		Ledger: in.Ledger, Shards: in.ShardNumbers, Bucket: in.bucketOf, Primary: in.Store.Primary, Lead: in.cfg.LeadEvents,
+		Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+}
+
+// bucketOf is a bucket that a shard serves.
+func (in *Instance) bucketOf(number int) (shard.Bucket, bool) {
+	m, ok := in.Routes.Map()
+	if !ok {
+		return 0, false
+	}
+	for _, run := range m.Runs {
+		if run.Shard == number {
+			return run.From, true
+		}
+	}
+	return 0, false
+}
+
+// runFeed gives events their numbers and sends them to webhooks.
+func (in *Instance) runFeed(ctx context.Context) {
+	ctx, in.stopFeed = context.WithCancel(context.WithoutCancel(ctx))
+	in.feeding, ctx = errgroup.WithContext(ctx)
+	in.feeding.Go(func() error { return in.Feed.Run(ctx) })
+	sender := events.NewSender(events.SenderConfig{
+		Feed: in.Feed, Register: in.Register, Instance: in.cfg.Name, Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+	in.feeding.Go(func() error { return sender.Run(ctx) })
+}
+
 // primary is where a shard is written to now.
 func (in *Instance) primary(number int) (*shard.DB, error) {
 	db, _, err := in.Store.Primary(number)
@@ -287,6 +329,10 @@ func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
 	if in.gauges != nil {
 		errs = append(errs, in.gauges.registration.Unregister())
+	}
+	if in.stopFeed != nil {
+		in.stopFeed()
+		errs = append(errs, in.feeding.Wait())
 	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))
