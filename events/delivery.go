@@ -74,7 +74,10 @@ func (d *delivery) claim(ctx context.Context, now time.Time) error {
 
 // outcome writes down what became of a message, and renews the lease. If another instance has taken over meanwhile, or somebody has
 // asked for a replay, nothing is written: the row says what is next.
+//
+// What was taken is written down also when the instance stops: otherwise it would come again.
 func (d *delivery) outcome(ctx context.Context, message []ledger.FeedEvent, failure error) error {
+	ctx = context.WithoutCancel(ctx)
 	next := d.row.after(message, failure, d.cfg.Now())
 	var changed int64
 	err := d.cfg.Feed.transact(ctx, d.shard, func(tx *sql.Conn) error {

@@ -161,11 +161,9 @@ func (s *Sender) deliver(ctx context.Context, d *delivery) {
 			}
 		}
 	}
-	if d.row.Holder == s.cfg.Instance {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
-		defer cancel()
-		_ = d.release(ctx) // otherwise it ends by itself
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer cancel()
+	_ = d.release(ctx) // otherwise it ends by itself
 }
 
 // step sends one message, if there is one and it is ours to send. It returns how long there is nothing to do.
