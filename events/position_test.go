@@ -19,7 +19,9 @@ func TestPosition(t *testing.T) {
 			t.Errorf("%q is written as %q", text, got)
 		}
 	}
-	for _, text := range []string{"1", "1-", "-1", "0-1", "4096-1", "1-1.", "1-1.1-2", "1-+1", "1--1", "1-9223372036854775808", "a-b", "1-1 "} {
+	for _, text := range []string{
+		"1", "1-", "-1", "0-1", "4096-1", "1-1.", "1-1.1-2", "1-+1", "1--1", "1-9223372036854775808", "a-b", "1-1 ",
+	} {
 		if p, err := ParsePosition(text); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: %v, %v", text, p, err)
 		}
@@ -45,7 +47,9 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "example.com", "ftp://example.com", "https://", "https://user:secret@example.com", "https://a/#b", "http://%zz"} {
+	for _, bad := range []string{
+		"", "example.com", "ftp://example.com", "https://", "https://user:secret@example.com", "https://a/#b", "http://%zz",
+	} {
 		if err := checkAddress(bad); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", bad, err)
 		}

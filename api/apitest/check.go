@@ -38,9 +38,10 @@ var load = sync.OnceValues(func() (*contract, error) {
 	if err := document.Validate(loader.Context); err != nil {
 		return nil, err
 	}
-	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder) // texts
-	openapi3.SchemaErrorDetailsDisabled = true                                              // a message names the member; its schema can be looked up
-	document.Servers = nil                                                                  // requests of tests come from everywhere
+	openapi3.SchemaErrorDetailsDisabled = true // a message names the member; its schema can be looked up
+	document.Servers = nil                     // requests of tests come from everywhere
+
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder) // as a text
 	router, err := gorillamux.NewRouter(document)
 	return &contract{document, router}, err
 })
