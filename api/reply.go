@@ -83,6 +83,7 @@ func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitBulkResponse(w http.ResponseWriter) error             { return r.write(w) }
 func (r reply) VisitListEventsResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListWebhooksResponse(w http.ResponseWriter) error     { return r.write(w) }
 func (r reply) VisitCreateWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }

@@ -44,6 +44,12 @@ type (
 	Failover        = gen.Failover
 	FailoverStep    = gen.FailoverStep
 	AuditReport     = gen.AuditReport
+	BulkOperation   = gen.BulkOperation
+	BulkDecision    = gen.BulkDecision
+	BulkIssue       = gen.BulkIssue
+	BulkCredit      = gen.BulkCredit
+	BulkReply       = gen.BulkReply
+	BulkResult      = gen.BulkResult
 	Event           = gen.Event
 	EventList       = gen.EventList
 	Webhook         = gen.Webhook

@@ -34,9 +34,10 @@ const (
 	outcomeSQL   = `UPDATE deliveries SET position=?, failures=?, failing_since=?, next_at=?, parked_at=?, last_error=?, held_until=? ` +
 		`WHERE webhook_id=? AND holder=? AND position=? AND parked_at=0`
 	releaseSQL = `UPDATE deliveries SET holder='', held_until=0 WHERE webhook_id=? AND holder=?`
-	resumeSQL  = `UPDATE deliveries SET failures=0, failing_since=0, next_at=0, parked_at=0, last_error='' WHERE webhook_id=?`
-	replaySQL  = `UPDATE deliveries SET position=?, failures=0, failing_since=0, next_at=0, parked_at=0, last_error='' WHERE webhook_id=?`
-	forgetSQL  = `DELETE FROM deliveries WHERE webhook_id=?`
+	// Whoever sends loses the lease by a replay: what is on its way was asked for before it, and must not move the position.
+	replaySQL = `UPDATE deliveries SET position=COALESCE(?, position), failures=0, failing_since=0, next_at=0, parked_at=0, ` +
+		`last_error='', holder='', held_until=0 WHERE webhook_id=?`
+	forgetSQL = `DELETE FROM deliveries WHERE webhook_id=?`
 )
 
 func (r *deliveryRow) scan(row *sql.Row) error {
@@ -205,11 +206,11 @@ func (f *Feed) Replay(ctx context.Context, hook Webhook, from Position) error {
 			if _, err := tx.ExecContext(ctx, addDeliverySQL, hook.ID, hook.Start[number], hook.ID); err != nil {
 				return err
 			}
+			var position any
 			if sequence, named := from[number]; named {
-				_, err := tx.ExecContext(ctx, replaySQL, sequence, hook.ID)
-				return err
+				position = sequence
 			}
-			_, err := tx.ExecContext(ctx, resumeSQL, hook.ID)
+			_, err := tx.ExecContext(ctx, replaySQL, position, hook.ID)
 			return err
 		})
 		if err != nil {

@@ -259,6 +259,17 @@ func TestReplay(t *testing.T) {
 		if in.seen["1-1"] != 1 || in.seen["1-2"] != 2 || in.seen["1-4"] != 2 || d.row.Position != 4 {
 			t.Errorf("%v, at %d", in.seen, d.row.Position)
 		}
+		r.decide(1)
+		in.before = sync.OnceFunc(func() { // to where it is: what is on its way does not count
+			if err := r.feeds[0].Replay(t.Context(), in.hook, Position{1: 4}); err != nil {
+				t.Error(err)
+			}
+		})
+		d.mustStep(t)
+		d.mustStep(t)
+		if in.seen["1-5"] != 2 {
+			t.Errorf("%v: a replay was lost", in.seen)
+		}
 	})
 }
 

@@ -178,6 +178,86 @@ type BucketRun struct {
 	To int `json:"to"`
 }
 
+// BulkCredit defines model for BulkCredit.
+type BulkCredit struct {
+	// Lot Money to give. `source` says who pays for it, e.g. a campaign; holds may restrict themselves to the lots with a `tag`.
+	Lot CreditRequest `json:"lot"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkDecision A hold, by its id or by its order.
+type BulkDecision struct {
+	Attempt int `json:"attempt,omitempty,omitzero"`
+
+	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
+	HoldID HoldID `json:"hold_id,omitempty,omitzero"`
+
+	// OrderID The caller's own name for something.
+	//
+	// Example: order-1001
+	OrderID Reference `json:"order_id,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkIssue defines model for BulkIssue.
+type BulkIssue struct {
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID   `json:"campaign_id"`
+	Issue      IssueRequest `json:"issue"`
+}
+
+// BulkOperation A key, and exactly one of the others.
+type BulkOperation struct {
+	// Cancel A hold, by its id or by its order.
+	Cancel *BulkDecision `json:"cancel,omitempty"`
+
+	// Confirm A hold, by its id or by its order.
+	Confirm *BulkDecision `json:"confirm,omitempty"`
+	Credit  *BulkCredit   `json:"credit,omitempty"`
+	Hold    *HoldRequest  `json:"hold,omitempty"`
+
+	// IdempotencyKey An idempotency key, without quotes.
+	IdempotencyKey OperationKey `json:"idempotency_key"`
+	Issue          *BulkIssue   `json:"issue,omitempty"`
+}
+
+// BulkReply done + refused is the number of operations.
+type BulkReply struct {
+	Done    int          `json:"done"`
+	Refused int          `json:"refused"`
+	Results []BulkResult `json:"results"`
+}
+
+// BulkRequest defines model for BulkRequest.
+type BulkRequest struct {
+	Operations []BulkOperation `json:"operations"`
+}
+
+// BulkResult A reply, or a problem.
+type BulkResult struct {
+	// Problem A problem document (RFC 9457).
+	Problem Problem `json:"problem,omitempty,omitzero"`
+
+	// Replayed The verdict of an earlier request with the key.
+	Replayed bool `json:"replayed,omitempty,omitzero"`
+
+	// Reply The reply of the single call.
+	Reply map[string]interface{} `json:"reply,omitempty,omitzero"`
+
+	// Status The status that the single call has.
+	Status int `json:"status"`
+}
+
 // CampaignID A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -470,6 +550,15 @@ type FailoverStep struct {
 	Node   string  `json:"node,omitempty,omitzero"`
 	Step   string  `json:"step"`
 	TookMs float64 `json:"took_ms"`
+}
+
+// FieldError defines model for FieldError.
+type FieldError struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+
+	// Pointer JSON pointer into the request's body, or the name of a header or parameter.
+	Pointer string `json:"pointer"`
 }
 
 // Grain defines model for Grain.
@@ -983,6 +1072,44 @@ type PrimaryAnnouncement struct {
 	Epoch int64 `json:"epoch"`
 }
 
+// Problem A problem document (RFC 9457).
+type Problem struct {
+	// Asked What was asked for, or is needed.
+	Asked int64 `json:"asked,omitempty,omitzero"`
+
+	// Code One of the codes of docs/errors.md, in the order of the checks.
+	Code ProblemCode `json:"code"`
+
+	// Detail What happened this time.
+	Detail string       `json:"detail,omitempty,omitzero"`
+	Errors []FieldError `json:"errors,omitempty,omitzero"`
+	Grain  Grain        `json:"grain,omitempty,omitzero"`
+
+	// Have What there is.
+	Have int64 `json:"have,omitempty,omitzero"`
+
+	// HoldID The hold that is in the way, or that is meant.
+	HoldID string `json:"hold_id,omitempty,omitzero"`
+
+	// Outcome none, if nothing has changed; unknown, if the write may have happened or may still happen.
+	Outcome   string `json:"outcome"`
+	RequestID string `json:"request_id"`
+
+	// RetryAt Not before this instant.
+	RetryAt time.Time `json:"retry_at,omitempty,omitzero"`
+
+	// Retryable Whether the same request with the same key may succeed later. A refusal by a rule that is not retryable is pinned to
+	// its key.
+	Retryable bool `json:"retryable"`
+	Status    int  `json:"status"`
+
+	// Title The same for every document with this code.
+	Title string `json:"title"`
+
+	// Type A page about the code, `/problems/{code}`.
+	Type string `json:"type"`
+}
+
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
@@ -1383,6 +1510,9 @@ type SuspendShardJSONRequestBody = ReasonRequest
 // SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
 type SwitchoverShardJSONRequestBody = ReasonRequest
 
+// BulkJSONRequestBody defines body for Bulk for application/json ContentType.
+type BulkJSONRequestBody = BulkRequest
+
 // IssueCouponJSONRequestBody defines body for IssueCoupon for application/json ContentType.
 type IssueCouponJSONRequestBody = IssueRequest
 
@@ -1475,6 +1605,9 @@ type ServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(c *gin.Context, shard int, key string)
+	// Bulk Do up to 1000 writes at once
+	// (POST /v1/bulk)
+	Bulk(c *gin.Context)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
 	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath)
@@ -2087,6 +2220,19 @@ func (siw *ServerInterfaceWrapper) ResolveUndecided(c *gin.Context) {
 	}
 
 	siw.Handler.ResolveUndecided(c, shard, key)
+}
+
+// Bulk operation middleware
+func (siw *ServerInterfaceWrapper) Bulk(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.Bulk(c)
 }
 
 // ImportCoupons operation middleware
@@ -2913,6 +3059,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
 	router.GET(options.BaseURL+"/v1/admin/undecided", wrapper.ListUndecided)
 	router.POST(options.BaseURL+"/v1/admin/undecided/:shard/:key/resolve", wrapper.ResolveUndecided)
+	router.POST(options.BaseURL+"/v1/bulk", wrapper.Bulk)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/imports", wrapper.ImportCoupons)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/issues", wrapper.IssueCoupon)
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
@@ -3598,6 +3745,36 @@ type ResolveUndecided200JSONResponse struct {
 }
 
 func (response ResolveUndecided200JSONResponse) VisitResolveUndecidedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRequestObject struct {
+	Body *BulkJSONRequestBody
+}
+
+type BulkResponseObject interface {
+	VisitBulkResponse(w http.ResponseWriter) error
+}
+
+type Bulk200ResponseHeaders struct {
+	XRequestID string
+}
+
+type Bulk200JSONResponse struct {
+	Body    BulkReply
+	Headers Bulk200ResponseHeaders
+}
+
+func (response Bulk200JSONResponse) VisitBulkResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4517,6 +4694,9 @@ type StrictServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(ctx context.Context, request ResolveUndecidedRequestObject) (ResolveUndecidedResponseObject, error)
+	// Bulk Do up to 1000 writes at once
+	// (POST /v1/bulk)
+	Bulk(ctx context.Context, request BulkRequestObject) (BulkResponseObject, error)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
 	ImportCoupons(ctx context.Context, request ImportCouponsRequestObject) (ImportCouponsResponseObject, error)
@@ -4942,6 +5122,25 @@ func (sh *strictHandler) ResolveUndecided(ctx *gin.Context, shard int, key strin
 		return
 	}
 	if err := response.VisitResolveUndecidedResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// Bulk reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) Bulk(ctx *gin.Context) {
+	var request BulkRequestObject
+	var body BulkJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.Bulk(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitBulkResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -178,6 +178,86 @@ type BucketRun struct {
 	To int `json:"to"`
 }
 
+// BulkCredit defines model for BulkCredit.
+type BulkCredit struct {
+	// Lot Money to give. `source` says who pays for it, e.g. a campaign; holds may restrict themselves to the lots with a `tag`.
+	Lot CreditRequest `json:"lot"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkDecision A hold, by its id or by its order.
+type BulkDecision struct {
+	Attempt int `json:"attempt,omitempty,omitzero"`
+
+	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
+	HoldID HoldID `json:"hold_id,omitempty,omitzero"`
+
+	// OrderID The caller's own name for something.
+	//
+	// Example: order-1001
+	OrderID Reference `json:"order_id,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkIssue defines model for BulkIssue.
+type BulkIssue struct {
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID   `json:"campaign_id"`
+	Issue      IssueRequest `json:"issue"`
+}
+
+// BulkOperation A key, and exactly one of the others.
+type BulkOperation struct {
+	// Cancel A hold, by its id or by its order.
+	Cancel *BulkDecision `json:"cancel,omitempty"`
+
+	// Confirm A hold, by its id or by its order.
+	Confirm *BulkDecision `json:"confirm,omitempty"`
+	Credit  *BulkCredit   `json:"credit,omitempty"`
+	Hold    *HoldRequest  `json:"hold,omitempty"`
+
+	// IdempotencyKey An idempotency key, without quotes.
+	IdempotencyKey OperationKey `json:"idempotency_key"`
+	Issue          *BulkIssue   `json:"issue,omitempty"`
+}
+
+// BulkReply done + refused is the number of operations.
+type BulkReply struct {
+	Done    int          `json:"done"`
+	Refused int          `json:"refused"`
+	Results []BulkResult `json:"results"`
+}
+
+// BulkRequest defines model for BulkRequest.
+type BulkRequest struct {
+	Operations []BulkOperation `json:"operations"`
+}
+
+// BulkResult A reply, or a problem.
+type BulkResult struct {
+	// Problem A problem document (RFC 9457).
+	Problem *Problem `json:"problem,omitempty"`
+
+	// Replayed The verdict of an earlier request with the key.
+	Replayed bool `json:"replayed,omitempty,omitzero"`
+
+	// Reply The reply of the single call.
+	Reply json.RawMessage `json:"reply,omitempty,omitzero"`
+
+	// Status The status that the single call has.
+	Status int `json:"status"`
+}
+
 // CampaignID A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -1340,6 +1420,13 @@ type LocateParams struct {
 	ID *string `form:"id,omitempty" json:"id,omitempty"`
 }
 
+// BulkParams defines parameters for Bulk.
+type BulkParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // ImportCouponsParams defines parameters for ImportCoupons.
 type ImportCouponsParams struct {
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -1597,6 +1684,9 @@ type SuspendShardJSONRequestBody = ReasonRequest
 
 // SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
 type SwitchoverShardJSONRequestBody = ReasonRequest
+
+// BulkJSONRequestBody defines body for Bulk for application/json ContentType.
+type BulkJSONRequestBody = BulkRequest
 
 // IssueCouponJSONRequestBody defines body for IssueCoupon for application/json ContentType.
 type IssueCouponJSONRequestBody = IssueRequest
@@ -1978,6 +2068,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/admin/undecided/{shard}/{key}/resolve (the `ResolveUndecided` operationId).
 	ResolveUndecided(ctx context.Context, shard int, key string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkWithBody Do up to 1000 writes at once
+	//
+	// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+	// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+	// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+	// different owners in no order. Nothing binds them together: some may be done and others not.
+	//
+	// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+	// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+	// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+	//
+	// For the rate of the key a bulk counts as many requests as it has operations.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+	BulkWithBody(ctx context.Context, params *BulkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Bulk Do up to 1000 writes at once
+	//
+	// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+	// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+	// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+	// different owners in no order. Nothing binds them together: some may be done and others not.
+	//
+	// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+	// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+	// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+	//
+	// For the rate of the key a bulk counts as many requests as it has operations.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+	Bulk(ctx context.Context, params *BulkParams, body BulkJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ImportCouponsWithBody Issue coupons from a file
 	//
@@ -2907,6 +3033,62 @@ func (c *Client) ListUndecided(ctx context.Context, reqEditors ...RequestEditorF
 // Corresponds with POST /v1/admin/undecided/{shard}/{key}/resolve (the `ResolveUndecided` operationId).
 func (c *Client) ResolveUndecided(ctx context.Context, shard int, key string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewResolveUndecidedRequest(c.Server, shard, key)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkWithBody Do up to 1000 writes at once
+//
+// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+// different owners in no order. Nothing binds them together: some may be done and others not.
+//
+// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+//
+// For the rate of the key a bulk counts as many requests as it has operations.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+func (c *Client) BulkWithBody(ctx context.Context, params *BulkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Bulk Do up to 1000 writes at once
+//
+// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+// different owners in no order. Nothing binds them together: some may be done and others not.
+//
+// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+//
+// For the rate of the key a bulk counts as many requests as it has operations.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+func (c *Client) Bulk(ctx context.Context, params *BulkParams, body BulkJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4600,6 +4782,61 @@ func NewResolveUndecidedRequest(server string, shard int, key string) (*http.Req
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBulkRequest calls the generic Bulk builder with application/json body
+func NewBulkRequest(server string, params *BulkParams, body BulkJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBulkRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewBulkRequestWithBody constructs an http.Request for the Bulk method, with any body, and a specified content type
+func NewBulkRequestWithBody(server string, params *BulkParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/bulk")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6653,6 +6890,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/undecided/{shard}/{key}/resolve (the `ResolveUndecided` operationId).
 	ResolveUndecidedWithResponse(ctx context.Context, shard int, key string, reqEditors ...RequestEditorFn) (*ResolveUndecidedResponse, error)
 
+	// BulkWithBodyWithResponse Do up to 1000 writes at once
+	//
+	// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+	// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+	// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+	// different owners in no order. Nothing binds them together: some may be done and others not.
+	//
+	// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+	// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+	// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+	//
+	// For the rate of the key a bulk counts as many requests as it has operations.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+	BulkWithBodyWithResponse(ctx context.Context, params *BulkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkResponse, error)
+
+	// BulkWithResponse Do up to 1000 writes at once
+	//
+	// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+	// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+	// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+	// different owners in no order. Nothing binds them together: some may be done and others not.
+	//
+	// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+	// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+	// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+	//
+	// For the rate of the key a bulk counts as many requests as it has operations.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+	BulkWithResponse(ctx context.Context, params *BulkParams, body BulkJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkResponse, error)
+
 	// ImportCouponsWithBodyWithResponse Issue coupons from a file
 	//
 	// Issues one coupon per row, at most 16 MiB of them, while the file is read. Rows are independent of each other: a bad
@@ -8653,6 +8926,86 @@ func (r ResolveUndecidedResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ResolveUndecidedResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// BulkResponse200Headers the declared response headers of an HTTP 200 response for Bulk
+type BulkResponse200Headers struct {
+	XRequestID string
+}
+
+// BulkResponse4XXHeaders the declared response headers of an HTTP 4XX response for Bulk
+type BulkResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// BulkResponse5XXHeaders the declared response headers of an HTTP 5XX response for Bulk
+type BulkResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type BulkResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkReply
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *BulkResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *BulkResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *BulkResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BulkResponse) GetJSON200() *BulkReply {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r BulkResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r BulkResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r BulkResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BulkResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BulkResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BulkResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11326,6 +11679,54 @@ func (c *ClientWithResponses) ResolveUndecidedWithResponse(ctx context.Context, 
 	return ParseResolveUndecidedResponse(rsp)
 }
 
+// BulkWithBodyWithResponse Do up to 1000 writes at once
+//
+// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+// different owners in no order. Nothing binds them together: some may be done and others not.
+//
+// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+//
+// For the rate of the key a bulk counts as many requests as it has operations.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+func (c *ClientWithResponses) BulkWithBodyWithResponse(ctx context.Context, params *BulkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkResponse, error) {
+	rsp, err := c.BulkWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkResponse(rsp)
+}
+
+// BulkWithResponse Do up to 1000 writes at once
+//
+// Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+// are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+// none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+// different owners in no order. Nothing binds them together: some may be done and others not.
+//
+// The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+// not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+// `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+//
+// For the rate of the key a bulk counts as many requests as it has operations.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/bulk (the `Bulk` operationId).
+func (c *ClientWithResponses) BulkWithResponse(ctx context.Context, params *BulkParams, body BulkJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkResponse, error) {
+	rsp, err := c.Bulk(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkResponse(rsp)
+}
+
 // ImportCouponsWithBodyWithResponse Issue coupons from a file
 //
 // Issues one coupon per row, at most 16 MiB of them, while the file is read. Rows are independent of each other: a bad
@@ -13949,6 +14350,107 @@ func ParseResolveUndecidedResponse(rsp *http.Response) (*ResolveUndecidedRespons
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers ResolveUndecidedResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBulkResponse parses an HTTP response from a BulkWithResponse call
+func ParseBulkResponse(rsp *http.Response) (*BulkResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BulkResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers BulkResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers BulkResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers BulkResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
