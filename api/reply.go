@@ -77,6 +77,7 @@ func (r reply) VisitSealOperationResponse(w http.ResponseWriter) error    { retu
 func (r reply) VisitListCouponsResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitListLotsResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitCreditLotResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitGetMoneyResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitListEntriesResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitVerifyEntriesResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { return r.write(w) }

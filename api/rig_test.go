@@ -120,7 +120,7 @@ func scopeOf(method, path string) access.Scopes {
 	switch {
 	case strings.HasPrefix(path, "/v1/admin/"), strings.HasPrefix(path, "/v1/webhooks"):
 		return access.ScopeAdmin
-	case strings.HasPrefix(path, "/v1/events"):
+	case strings.HasPrefix(path, "/v1/events"), strings.HasPrefix(path, "/v1/exports"):
 		return access.ScopeEvents
 	case method == http.MethodGet:
 		return access.ScopeRead

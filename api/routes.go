@@ -35,13 +35,15 @@ var routes = []route{
 	{http.MethodGet, "/v1/owners/{owner}/coupons", "", access.ScopeRead, false, "state campaign_id limit cursor ", false, false},
 	{http.MethodGet, "/v1/owners/{owner}/lots", "", access.ScopeRead, false, "state currency limit cursor ", false, false},
 	{http.MethodPost, "/v1/owners/{owner}/lots", "credit-lot", access.ScopeIssue, true, "", false, false},
+	{http.MethodGet, "/v1/owners/{owner}/money", "", access.ScopeRead, false, "as_of ", false, false},
+	{http.MethodGet, "/v1/exports/entries", "", access.ScopeEvents, false, "format from to time_zone ", false, true},
 	{http.MethodGet, "/v1/owners/{owner}/entries", "", access.ScopeRead, false, "from to hold_id limit cursor ", false, false},
 	{http.MethodGet, "/v1/owners/{owner}/entries/verify", "", access.ScopeRead, false, "", false, false},
 	{http.MethodGet, "/v1/coupons/{coupon_id}", "", access.ScopeRead, false, "", false, false},
 	{http.MethodGet, "/v1/lots/{lot_id}", "", access.ScopeRead, false, "", false, false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false, false},
-	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "", true, false}, // each row counts as issue-coupon
-	{http.MethodPost, "/v1/bulk", "", 0, false, "", true, false},                                           // each operation has its own name, key and scope
+	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "dry_run ", true, false}, // each row counts as issue-coupon
+	{http.MethodPost, "/v1/bulk", "", 0, false, "", true, false},                                                   // each operation has its own name, key and scope
 	{http.MethodGet, "/v1/events", "", access.ScopeEvents, false, "after limit ", false, false},
 	{http.MethodGet, "/v1/events/stream", "", access.ScopeEvents, false, "after ", false, true},
 	{http.MethodGet, "/v1/webhooks", "", access.ScopeAdmin, false, "", false, false},

@@ -476,6 +476,29 @@ func ExampleReadWebhook() {
 	// 2 1
 }
 
+// Money as of an instant comes from the history; entries are exported when they are ten seconds old.
+func ExampleClient_MoneyAt() {
+	ctx := context.Background()
+	credit(ctx, "paul")
+	value(c.Hold(ctx, client.NewKey(), five("paul", "order-1")))
+	now := time.Now()
+	before, today := value(c.MoneyAt(ctx, "paul", now.Add(-time.Hour))), value(c.MoneyAt(ctx, "paul", now))
+	fmt.Println(before.Balances, today.Balances)
+	var file strings.Builder
+	value(c.ExportEntries(ctx, &file, client.Export{Format: client.CSV, To: "2026-01-01", TimeZone: "Asia/Shanghai"}))
+	fmt.Println(file.String()[:26])
+	_, err := c.ExportEntries(ctx, &file, client.Export{Format: client.JSONLines, To: "2999-01-01"})
+	fmt.Println(errors.Is(err, client.ErrInvalidRequest))
+	checked := value(c.CheckCoupons(ctx, "winter", client.CSV, []byte("owner,issue_ref,kind,currency,amount,expires_at\n"+
+		"paul,dry,FIXED,CNY,100,2030-01-01T00:00:00Z\n")))
+	fmt.Println(checked.Issued, checked.Failed)
+	// Output:
+	// [] [{1500 CNY 500}]
+	// owner,seq,kind,at,hold_id,
+	// true
+	// 1 0
+}
+
 // The auditor compares the tables with each other; before its first pass it has found nothing.
 func ExampleClient_Audit() {
 	for _, shard := range value(c.Audit(context.Background())).Shards {

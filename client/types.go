@@ -18,6 +18,7 @@ type (
 	IssueRequest    = gen.IssueRequest
 	DiscountRequest = gen.DiscountRequest
 	ImportResult    = gen.ImportResult
+	MoneyAsOf       = gen.MoneyAsOf
 	Lot             = gen.Lot
 	LotReply        = gen.LotReply
 	CreditRequest   = gen.CreditRequest

@@ -58,6 +58,12 @@ func NewFeed(cfg Config) *Feed {
 	return &Feed{cfg: cfg, last: map[int]int64{}, changed: make(chan struct{})}
 }
 
+// Shards lists the shards that have events.
+func (f *Feed) Shards() []int { return f.cfg.Shards() }
+
+// Bucket is one that a shard serves; false if there is none.
+func (f *Feed) Bucket(number int) (shard.Bucket, bool) { return f.cfg.Bucket(number) }
+
 // Changed is closed when there may be more events than when it was called.
 func (f *Feed) Changed() <-chan struct{} {
 	f.mu.Lock()

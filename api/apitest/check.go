@@ -41,7 +41,9 @@ var load = sync.OnceValues(func() (*contract, error) {
 	openapi3.SchemaErrorDetailsDisabled = true // a message names the member; its schema can be looked up
 	document.Servers = nil                     // requests of tests come from everywhere
 
-	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder) // as a text
+	for _, text := range []string{"text/event-stream", "application/jsonl"} {
+		openapi3filter.RegisterBodyDecoder(text, openapi3filter.FileBodyDecoder)
+	}
 	router, err := gorillamux.NewRouter(document)
 	return &contract{document, router}, err
 })

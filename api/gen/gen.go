@@ -964,6 +964,13 @@ type Money struct {
 	Currency Currency `json:"currency"`
 }
 
+// MoneyAsOf defines model for MoneyAsOf.
+type MoneyAsOf struct {
+	AsOf     time.Time `json:"as_of"`
+	Balances []Balance `json:"balances"`
+	Owner    string    `json:"owner"`
+}
+
 // NewAPIKey defines model for NewApiKey.
 type NewAPIKey struct {
 	Key APIKey `json:"key"`
@@ -1408,6 +1415,12 @@ type LocateParams struct {
 	ID string `form:"id,omitempty" json:"id,omitempty,omitzero"`
 }
 
+// ImportCouponsParams defines parameters for ImportCoupons.
+type ImportCouponsParams struct {
+	// DryRun Only check the rows.
+	DryRun bool `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// After The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
@@ -1426,6 +1439,21 @@ type StreamEventsParams struct {
 
 	// LastEventID The `id` of the last message; it goes before `after`.
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
+}
+
+// ExportEntriesParams defines parameters for ExportEntries.
+type ExportEntriesParams struct {
+	// Format How it is written.
+	Format string `form:"format" json:"format"`
+
+	// From The first instant, e.g. `2026-03-29`, `2026-03-29T12:00:00` or `2026-03-29T12:00:00Z`; without it, the beginning.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To The first instant that does not belong to it.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// TimeZone Name of a time zone, e.g. `Europe/Berlin`; without it, UTC.
+	TimeZone string `form:"time_zone,omitempty" json:"time_zone,omitempty,omitzero"`
 }
 
 // ListHoldsParams defines parameters for ListHolds.
@@ -1484,6 +1512,12 @@ type ListLotsParams struct {
 
 	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
 	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// GetMoneyParams defines parameters for GetMoney.
+type GetMoneyParams struct {
+	// AsOf The instant; it must have passed.
+	AsOf string `form:"as_of" json:"as_of"`
 }
 
 // PutBlockJSONRequestBody defines body for PutBlock for application/json ContentType.
@@ -1610,7 +1644,7 @@ type ServerInterface interface {
 	Bulk(c *gin.Context)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
-	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath)
+	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath, params ImportCouponsParams)
 	// IssueCoupon Issue a coupon to an owner
 	// (POST /v1/campaigns/{campaign_id}/issues)
 	IssueCoupon(c *gin.Context, campaignID CampaignIDInPath)
@@ -1623,6 +1657,9 @@ type ServerInterface interface {
 	// StreamEvents Follow what is decided, as it happens
 	// (GET /v1/events/stream)
 	StreamEvents(c *gin.Context, params StreamEventsParams)
+	// ExportEntries Export the histories of all owners
+	// (GET /v1/exports/entries)
+	ExportEntries(c *gin.Context, params ExportEntriesParams)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(c *gin.Context, params ListHoldsParams)
@@ -1668,6 +1705,9 @@ type ServerInterface interface {
 	// CreditLot Credit money as a lot
 	// (POST /v1/owners/{owner}/lots)
 	CreditLot(c *gin.Context, owner OwnerInPath)
+	// GetMoney Show an owner's money as of a time
+	// (GET /v1/owners/{owner}/money)
+	GetMoney(c *gin.Context, owner OwnerInPath, params GetMoneyParams)
 	// GetOperation Find out what became of a key
 	// (GET /v1/owners/{owner}/operations/{key})
 	GetOperation(c *gin.Context, owner OwnerInPath, key KeyInPath)
@@ -2250,6 +2290,17 @@ func (siw *ServerInterfaceWrapper) ImportCoupons(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportCouponsParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", c.Request.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter dry_run: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2257,7 +2308,7 @@ func (siw *ServerInterfaceWrapper) ImportCoupons(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ImportCoupons(c, campaignID)
+	siw.Handler.ImportCoupons(c, campaignID, params)
 }
 
 // IssueCoupon operation middleware
@@ -2391,6 +2442,57 @@ func (siw *ServerInterfaceWrapper) StreamEvents(c *gin.Context) {
 	}
 
 	siw.Handler.StreamEvents(c, params)
+}
+
+// ExportEntries operation middleware
+func (siw *ServerInterfaceWrapper) ExportEntries(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportEntriesParams
+
+	// ------------- Required query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "format", c.Request.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter format: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", c.Request.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter from: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", c.Request.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter to: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "time_zone" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "time_zone", c.Request.URL.Query(), &params.TimeZone, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter time_zone: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ExportEntries(c, params)
 }
 
 // ListHolds operation middleware
@@ -2843,6 +2945,42 @@ func (siw *ServerInterfaceWrapper) CreditLot(c *gin.Context) {
 	siw.Handler.CreditLot(c, owner)
 }
 
+// GetMoney operation middleware
+func (siw *ServerInterfaceWrapper) GetMoney(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetMoneyParams
+
+	// ------------- Required query parameter "as_of" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "as_of", c.Request.URL.Query(), &params.AsOf, runtime.BindQueryParameterOptions{Type: "string", Format: "instant"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter as_of: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetMoney(c, owner, params)
+}
+
 // GetOperation operation middleware
 func (siw *ServerInterfaceWrapper) GetOperation(c *gin.Context) {
 
@@ -3065,6 +3203,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
 	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents)
 	router.GET(options.BaseURL+"/v1/events/stream", wrapper.StreamEvents)
+	router.GET(options.BaseURL+"/v1/exports/entries", wrapper.ExportEntries)
 	router.GET(options.BaseURL+"/v1/holds", wrapper.ListHolds)
 	router.POST(options.BaseURL+"/v1/holds", wrapper.CreateHold)
 	router.GET(options.BaseURL+"/v1/holds/:hold_id", wrapper.GetHold)
@@ -3080,6 +3219,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries/verify", wrapper.VerifyEntries)
 	router.GET(options.BaseURL+"/v1/owners/:owner/lots", wrapper.ListLots)
 	router.POST(options.BaseURL+"/v1/owners/:owner/lots", wrapper.CreditLot)
+	router.GET(options.BaseURL+"/v1/owners/:owner/money", wrapper.GetMoney)
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
 	router.GET(options.BaseURL+"/v1/webhooks", wrapper.ListWebhooks)
@@ -3789,6 +3929,7 @@ func (response Bulk200JSONResponse) VisitBulkResponse(w http.ResponseWriter) err
 
 type ImportCouponsRequestObject struct {
 	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Params     ImportCouponsParams
 	Body       io.Reader
 }
 
@@ -3974,6 +4115,85 @@ func (response StreamEvents200TextEventStreamResponse) VisitStreamEventsResponse
 			return err
 		}
 	}
+}
+
+type ExportEntriesRequestObject struct {
+	Params ExportEntriesParams
+}
+
+type ExportEntriesResponseObject interface {
+	VisitExportEntriesResponse(w http.ResponseWriter) error
+}
+
+type ExportEntries200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ExportEntries200ApplicationJsonlResponse struct {
+	Body          io.Reader
+	Headers       ExportEntries200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportEntries200ApplicationJsonlResponse) VisitExportEntriesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/jsonl")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type ExportEntries200TextCsvResponse struct {
+	Body          io.Reader
+	Headers       ExportEntries200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportEntries200TextCsvResponse) VisitExportEntriesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
 }
 
 type ListHoldsRequestObject struct {
@@ -4428,6 +4648,37 @@ func (response CreditLot201JSONResponse) VisitCreditLotResponse(w http.ResponseW
 	return err
 }
 
+type GetMoneyRequestObject struct {
+	Owner  OwnerInPath `json:"owner"`
+	Params GetMoneyParams
+}
+
+type GetMoneyResponseObject interface {
+	VisitGetMoneyResponse(w http.ResponseWriter) error
+}
+
+type GetMoney200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMoney200JSONResponse struct {
+	Body    MoneyAsOf
+	Headers GetMoney200ResponseHeaders
+}
+
+func (response GetMoney200JSONResponse) VisitGetMoneyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetOperationRequestObject struct {
 	Owner OwnerInPath `json:"owner"`
 	Key   KeyInPath   `json:"key"`
@@ -4712,6 +4963,9 @@ type StrictServerInterface interface {
 	// StreamEvents Follow what is decided, as it happens
 	// (GET /v1/events/stream)
 	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
+	// ExportEntries Export the histories of all owners
+	// (GET /v1/exports/entries)
+	ExportEntries(ctx context.Context, request ExportEntriesRequestObject) (ExportEntriesResponseObject, error)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(ctx context.Context, request ListHoldsRequestObject) (ListHoldsResponseObject, error)
@@ -4757,6 +5011,9 @@ type StrictServerInterface interface {
 	// CreditLot Credit money as a lot
 	// (POST /v1/owners/{owner}/lots)
 	CreditLot(ctx context.Context, request CreditLotRequestObject) (CreditLotResponseObject, error)
+	// GetMoney Show an owner's money as of a time
+	// (GET /v1/owners/{owner}/money)
+	GetMoney(ctx context.Context, request GetMoneyRequestObject) (GetMoneyResponseObject, error)
 	// GetOperation Find out what became of a key
 	// (GET /v1/owners/{owner}/operations/{key})
 	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
@@ -5146,9 +5403,10 @@ func (sh *strictHandler) Bulk(ctx *gin.Context) {
 }
 
 // ImportCoupons reads the body, calls the handler and writes the reply.
-func (sh *strictHandler) ImportCoupons(ctx *gin.Context, campaignID CampaignIDInPath) {
+func (sh *strictHandler) ImportCoupons(ctx *gin.Context, campaignID CampaignIDInPath, params ImportCouponsParams) {
 	var request ImportCouponsRequestObject
 	request.CampaignID = campaignID
+	request.Params = params
 	request.Body = ctx.Request.Body
 	response, err := sh.ssi.ImportCoupons(ctx.Request.Context(), request)
 	if err != nil {
@@ -5218,6 +5476,20 @@ func (sh *strictHandler) StreamEvents(ctx *gin.Context, params StreamEventsParam
 		return
 	}
 	if err := response.VisitStreamEventsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ExportEntries reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ExportEntries(ctx *gin.Context, params ExportEntriesParams) {
+	var request ExportEntriesRequestObject
+	request.Params = params
+	response, err := sh.ssi.ExportEntries(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitExportEntriesResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -5469,6 +5741,21 @@ func (sh *strictHandler) CreditLot(ctx *gin.Context, owner OwnerInPath) {
 		return
 	}
 	if err := response.VisitCreditLotResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetMoney reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetMoney(ctx *gin.Context, owner OwnerInPath, params GetMoneyParams) {
+	var request GetMoneyRequestObject
+	request.Owner = owner
+	request.Params = params
+	response, err := sh.ssi.GetMoney(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetMoneyResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

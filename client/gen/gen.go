@@ -964,6 +964,13 @@ type Money struct {
 	Currency Currency `json:"currency"`
 }
 
+// MoneyAsOf defines model for MoneyAsOf.
+type MoneyAsOf struct {
+	AsOf     time.Time `json:"as_of"`
+	Balances []Balance `json:"balances"`
+	Owner    string    `json:"owner"`
+}
+
 // NewAPIKey defines model for NewApiKey.
 type NewAPIKey struct {
 	Key APIKey `json:"key"`
@@ -1429,6 +1436,9 @@ type BulkParams struct {
 
 // ImportCouponsParams defines parameters for ImportCoupons.
 type ImportCouponsParams struct {
+	// DryRun Only check the rows.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -1476,6 +1486,21 @@ type StreamEventsParams struct {
 
 	// LastEventID The `id` of the last message; it goes before `after`.
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
+}
+
+// ExportEntriesParams defines parameters for ExportEntries.
+type ExportEntriesParams struct {
+	// Format How it is written.
+	Format string `form:"format" json:"format"`
+
+	// From The first instant, e.g. `2026-03-29`, `2026-03-29T12:00:00` or `2026-03-29T12:00:00Z`; without it, the beginning.
+	From *string `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The first instant that does not belong to it.
+	To *string `form:"to,omitempty" json:"to,omitempty"`
+
+	// TimeZone Name of a time zone, e.g. `Europe/Berlin`; without it, UTC.
+	TimeZone *string `form:"time_zone,omitempty" json:"time_zone,omitempty"`
 }
 
 // ListHoldsParams defines parameters for ListHolds.
@@ -1641,6 +1666,16 @@ type ListLotsParams struct {
 type CreditLotParams struct {
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GetMoneyParams defines parameters for GetMoney.
+type GetMoneyParams struct {
+	// AsOf The instant; it must have passed.
+	AsOf time.Time `form:"as_of" json:"as_of"`
 
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
@@ -2120,6 +2155,9 @@ type ClientInterface interface {
 	// An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
 	// `key-reused`. `Deadline-Ms` holds for each row.
 	//
+	// With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+	// Whether their coupons exist already is not looked up.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/campaigns/{campaign_id}/imports (the `ImportCoupons` operationId).
@@ -2173,6 +2211,18 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/events/stream (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportEntries Export the histories of all owners
+	//
+	// Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+	// a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+	// seconds ago, and is that without one, because what is younger is not complete yet.
+	//
+	// JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+	// without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+	//
+	// Corresponds with GET /v1/exports/entries (the `ExportEntries` operationId).
+	ExportEntries(ctx context.Context, params *ExportEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListHolds List the live holds of an owner
 	//
@@ -2387,6 +2437,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/lots (the `CreditLot` operationId).
 	CreditLot(ctx context.Context, owner OwnerInPath, params *CreditLotParams, body CreditLotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMoney Show an owner's money as of a time
+	//
+	// Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+	// time. It costs as much as the history is long.
+	//
+	// Corresponds with GET /v1/owners/{owner}/money (the `GetMoney` operationId).
+	GetMoney(ctx context.Context, owner OwnerInPath, params *GetMoneyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetOperation Find out what became of a key
 	//
@@ -3114,6 +3172,9 @@ func (c *Client) Bulk(ctx context.Context, params *BulkParams, body BulkJSONRequ
 // An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
 // `key-reused`. `Deadline-Ms` holds for each row.
 //
+// With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+// Whether their coupons exist already is not looked up.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/campaigns/{campaign_id}/imports (the `ImportCoupons` operationId).
@@ -3218,6 +3279,28 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 // Corresponds with GET /v1/events/stream (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStreamEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportEntries Export the histories of all owners
+//
+// Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+// a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+// seconds ago, and is that without one, because what is younger is not complete yet.
+//
+// JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+// without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+//
+// Corresponds with GET /v1/exports/entries (the `ExportEntries` operationId).
+func (c *Client) ExportEntries(ctx context.Context, params *ExportEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportEntriesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3652,6 +3735,24 @@ func (c *Client) CreditLotWithBody(ctx context.Context, owner OwnerInPath, param
 // Corresponds with POST /v1/owners/{owner}/lots (the `CreditLot` operationId).
 func (c *Client) CreditLot(ctx context.Context, owner OwnerInPath, params *CreditLotParams, body CreditLotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreditLotRequest(c.Server, owner, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMoney Show an owner's money as of a time
+//
+// Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+// time. It costs as much as the history is long.
+//
+// Corresponds with GET /v1/owners/{owner}/money (the `GetMoney` operationId).
+func (c *Client) GetMoney(ctx context.Context, owner OwnerInPath, params *GetMoneyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMoneyRequest(c.Server, owner, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4868,6 +4969,33 @@ func NewImportCouponsRequestWithBody(server string, campaignID CampaignIDInPath,
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -5165,6 +5293,92 @@ func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Re
 
 		req.Header.Set("Last-Event-ID", headerParam0)
 
+	}
+
+	return req, nil
+}
+
+// NewExportEntriesRequest constructs an http.Request for the ExportEntries method
+func NewExportEntriesRequest(server string, params *ExportEntriesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/exports/entries")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TimeZone != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "time_zone", *params.TimeZone, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -6251,6 +6465,78 @@ func NewCreditLotRequestWithBody(server string, owner OwnerInPath, params *Credi
 	return req, nil
 }
 
+// NewGetMoneyRequest constructs an http.Request for the GetMoney method
+func NewGetMoneyRequest(server string, owner OwnerInPath, params *GetMoneyParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "owner", owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/owners/%s/money", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "as_of", params.AsOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetOperationRequest constructs an http.Request for the GetOperation method
 func NewGetOperationRequest(server string, owner OwnerInPath, key KeyInPath, params *GetOperationParams) (*http.Request, error) {
 	var err error
@@ -6941,6 +7227,9 @@ type ClientWithResponsesInterface interface {
 	// An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
 	// `key-reused`. `Deadline-Ms` holds for each row.
 	//
+	// With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+	// Whether their coupons exist already is not looked up.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/campaigns/{campaign_id}/imports (the `ImportCoupons` operationId).
@@ -7000,6 +7289,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/events/stream (the `StreamEvents` operationId).
 	StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
+
+	// ExportEntriesWithResponse Export the histories of all owners
+	//
+	// Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+	// a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+	// seconds ago, and is that without one, because what is younger is not complete yet.
+	//
+	// JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+	// without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/exports/entries (the `ExportEntries` operationId).
+	ExportEntriesWithResponse(ctx context.Context, params *ExportEntriesParams, reqEditors ...RequestEditorFn) (*ExportEntriesResponse, error)
 
 	// ListHoldsWithResponse List the live holds of an owner
 	//
@@ -7230,6 +7533,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/lots (the `CreditLot` operationId).
 	CreditLotWithResponse(ctx context.Context, owner OwnerInPath, params *CreditLotParams, body CreditLotJSONRequestBody, reqEditors ...RequestEditorFn) (*CreditLotResponse, error)
+
+	// GetMoneyWithResponse Show an owner's money as of a time
+	//
+	// Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+	// time. It costs as much as the history is long.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/owners/{owner}/money (the `GetMoney` operationId).
+	GetMoneyWithResponse(ctx context.Context, owner OwnerInPath, params *GetMoneyParams, reqEditors ...RequestEditorFn) (*GetMoneyResponse, error)
 
 	// GetOperationWithResponse Find out what became of a key
 	//
@@ -9421,6 +9734,79 @@ func (r StreamEventsResponse) ContentType() string {
 	return ""
 }
 
+// ExportEntriesResponse200Headers the declared response headers of an HTTP 200 response for ExportEntries
+type ExportEntriesResponse200Headers struct {
+	XRequestID string
+}
+
+// ExportEntriesResponse4XXHeaders the declared response headers of an HTTP 4XX response for ExportEntries
+type ExportEntriesResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ExportEntriesResponse5XXHeaders the declared response headers of an HTTP 5XX response for ExportEntries
+type ExportEntriesResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ExportEntriesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportEntriesResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ExportEntriesResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ExportEntriesResponse5XXHeaders
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ExportEntriesResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ExportEntriesResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportEntriesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportEntriesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportEntriesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportEntriesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListHoldsResponse200Headers the declared response headers of an HTTP 200 response for ListHolds
 type ListHoldsResponse200Headers struct {
 	XRequestID string
@@ -10657,6 +11043,86 @@ func (r CreditLotResponse) ContentType() string {
 	return ""
 }
 
+// GetMoneyResponse200Headers the declared response headers of an HTTP 200 response for GetMoney
+type GetMoneyResponse200Headers struct {
+	XRequestID string
+}
+
+// GetMoneyResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetMoney
+type GetMoneyResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetMoneyResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetMoney
+type GetMoneyResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetMoneyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MoneyAsOf
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetMoneyResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetMoneyResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetMoneyResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMoneyResponse) GetJSON200() *MoneyAsOf {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetMoneyResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetMoneyResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMoneyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMoneyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMoneyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMoneyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetOperationResponse200Headers the declared response headers of an HTTP 200 response for GetOperation
 type GetOperationResponse200Headers struct {
 	XRequestID string
@@ -11742,6 +12208,9 @@ func (c *ClientWithResponses) BulkWithResponse(ctx context.Context, params *Bulk
 // An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
 // `key-reused`. `Deadline-Ms` holds for each row.
 //
+// With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+// Whether their coupons exist already is not looked up.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/campaigns/{campaign_id}/imports (the `ImportCoupons` operationId).
@@ -11836,6 +12305,26 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 		return nil, err
 	}
 	return ParseStreamEventsResponse(rsp)
+}
+
+// ExportEntriesWithResponse Export the histories of all owners
+//
+// Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+// a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+// seconds ago, and is that without one, because what is younger is not complete yet.
+//
+// JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+// without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/exports/entries (the `ExportEntries` operationId).
+func (c *ClientWithResponses) ExportEntriesWithResponse(ctx context.Context, params *ExportEntriesParams, reqEditors ...RequestEditorFn) (*ExportEntriesResponse, error) {
+	rsp, err := c.ExportEntries(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportEntriesResponse(rsp)
 }
 
 // ListHoldsWithResponse List the live holds of an owner
@@ -12198,6 +12687,22 @@ func (c *ClientWithResponses) CreditLotWithResponse(ctx context.Context, owner O
 		return nil, err
 	}
 	return ParseCreditLotResponse(rsp)
+}
+
+// GetMoneyWithResponse Show an owner's money as of a time
+//
+// Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+// time. It costs as much as the history is long.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/owners/{owner}/money (the `GetMoney` operationId).
+func (c *ClientWithResponses) GetMoneyWithResponse(ctx context.Context, owner OwnerInPath, params *GetMoneyParams, reqEditors ...RequestEditorFn) (*GetMoneyResponse, error) {
+	rsp, err := c.GetMoney(ctx, owner, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMoneyResponse(rsp)
 }
 
 // GetOperationWithResponse Find out what became of a key
@@ -15007,6 +15512,100 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 	return response, nil
 }
 
+// ParseExportEntriesResponse parses an HTTP response from a ExportEntriesWithResponse call
+func ParseExportEntriesResponse(rsp *http.Response) (*ExportEntriesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportEntriesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportEntriesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ExportEntriesResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ExportEntriesResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListHoldsResponse parses an HTTP response from a ListHoldsWithResponse call
 func ParseListHoldsResponse(rsp *http.Response) (*ListHoldsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -16585,6 +17184,107 @@ func ParseCreditLotResponse(rsp *http.Response) (*CreditLotResponse, error) {
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers CreditLotResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMoneyResponse parses an HTTP response from a GetMoneyWithResponse call
+func ParseGetMoneyResponse(rsp *http.Response) (*GetMoneyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMoneyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MoneyAsOf
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetMoneyResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetMoneyResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetMoneyResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
