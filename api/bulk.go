@@ -98,7 +98,8 @@ func (s *server) bulkOne(ctx context.Context, bulk *call, o *gen.BulkOperation) 
 		d := newDocument(err, true)
 		d.RequestID, one.problem = bulk.requestID, d.Code
 		if d.Code == internal.code {
-			s.cfg.Log.ErrorContext(ctx, "an operation of a bulk failed", "request_id", bulk.requestID, "error", s.textInLog(&call{owner: one.owner, err: err}))
+			what := s.textInLog(&call{owner: one.owner, err: err})
+			s.cfg.Log.ErrorContext(ctx, "an operation of a bulk failed", "request_id", bulk.requestID, "error", what)
 		}
 		return s.bulkCounted(ctx, one, bulkResult{Status: d.Status, Replayed: one.replayed, Problem: d})
 	}

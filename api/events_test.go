@@ -86,7 +86,7 @@ func TestStream(t *testing.T) {
 	defer server.Close()
 
 	s := c.open(t, server.URL, "?after=now", "")
-	if kind := s.reply.Header.Get("Content-Type"); s.reply.StatusCode != 200 || kind != "text/event-stream" {
+	if kind := s.reply.Header.Get("Content-Type"); s.reply.StatusCode != http.StatusOK || kind != "text/event-stream" {
 		t.Fatalf("%s, %s", s.reply.Status, kind)
 	}
 	if m := s.message(); m["retry"] != "1000" {

@@ -49,7 +49,8 @@ func TestExport(t *testing.T) {
 			found = append(found, row)
 		}
 	}
-	if len(found) != 2 || found[1][2] != "CONFIRMED" || found[1][4] != h.HoldID || strings.Join(found[1][9:19], " ") != "90 10 0 0 0 90 0 10 0 0" {
+	if len(found) != 2 || found[1][2] != "CONFIRMED" || found[1][4] != h.HoldID ||
+		strings.Join(found[1][9:19], " ") != "90 10 0 0 0 90 0 10 0 0" {
 		t.Errorf("%v", found)
 	}
 	if body := c.send("GET", "/v1/exports/entries?format=jsonl&to="+from, "", all).is(200).body; strings.Contains(body, c.owner) {

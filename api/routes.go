@@ -42,8 +42,10 @@ var routes = []route{
 	{http.MethodGet, "/v1/coupons/{coupon_id}", "", access.ScopeRead, false, "", false, false},
 	{http.MethodGet, "/v1/lots/{lot_id}", "", access.ScopeRead, false, "", false, false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false, false},
-	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "dry_run ", true, false}, // each row counts as issue-coupon
-	{http.MethodPost, "/v1/bulk", "", 0, false, "", true, false},                                                   // each operation has its own name, key and scope
+	// Each row counts as issue-coupon.
+	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "dry_run ", true, false},
+	// Each operation has its own name, key and scope.
+	{http.MethodPost, "/v1/bulk", "", 0, false, "", true, false},
 	{http.MethodGet, "/v1/events", "", access.ScopeEvents, false, "after limit ", false, false},
 	{http.MethodGet, "/v1/events/stream", "", access.ScopeEvents, false, "after ", false, true},
 	{http.MethodGet, "/v1/webhooks", "", access.ScopeAdmin, false, "", false, false},

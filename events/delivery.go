@@ -104,23 +104,24 @@ func (d *delivery) outcome(ctx context.Context, message []ledger.FeedEvent, fail
 }
 
 // after is the row after an attempt.
-func (r deliveryRow) after(message []ledger.FeedEvent, failure error, now time.Time) deliveryRow {
-	r.HeldUntil = now.Add(leaseTTL).UnixMicro()
+func (r *deliveryRow) after(message []ledger.FeedEvent, failure error, now time.Time) deliveryRow {
+	next := *r
+	next.HeldUntil = now.Add(leaseTTL).UnixMicro()
 	if failure == nil {
-		r.Position = message[len(message)-1].Sequence
-		r.Failures, r.FailingSince, r.NextAt, r.LastError = 0, 0, 0, ""
-		return r
+		next.Position = message[len(message)-1].Sequence
+		next.Failures, next.FailingSince, next.NextAt, next.LastError = 0, 0, 0, ""
+		return next
 	}
-	r.Failures++
-	r.LastError = shorten(failure.Error())
-	if r.FailingSince == 0 {
-		r.FailingSince = now.UnixMicro()
+	next.Failures++
+	next.LastError = shorten(failure.Error())
+	if next.FailingSince == 0 {
+		next.FailingSince = now.UnixMicro()
 	}
-	r.NextAt = now.Add(backoff(r.Failures)).UnixMicro()
-	if now.UnixMicro()-r.FailingSince >= parkAfter.Microseconds() || errors.Is(failure, ledger.ErrTrimmed) {
-		r.ParkedAt, r.NextAt = now.UnixMicro(), 0
+	next.NextAt = now.Add(backoff(next.Failures)).UnixMicro()
+	if now.UnixMicro()-next.FailingSince >= parkAfter.Microseconds() || errors.Is(failure, ledger.ErrTrimmed) {
+		next.ParkedAt, next.NextAt = now.UnixMicro(), 0
 	}
-	return r
+	return next
 }
 
 // backoff is the pause after so many failures in a row.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -125,11 +126,7 @@ func (s *Sender) follow(changes []register.Event) {
 func (s *Sender) known() (map[string]Webhook, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hooks := make(map[string]Webhook, len(s.hooks))
-	for id, hook := range s.hooks {
-		hooks[id] = hook
-	}
-	return hooks, s.renewed
+	return maps.Clone(s.hooks), s.renewed
 }
 
 // delivery is the way of one webhook through the events of one shard.
@@ -197,7 +194,7 @@ func (d *delivery) step(ctx context.Context) (wait time.Duration, err error) {
 	failure := d.send(ctx, message)
 	<-d.slots
 	if failure != nil && ctx.Err() != nil {
-		return 0, nil // it was us who broke off
+		return 0, nil //nolint:nilerr // it was us who broke off
 	}
 	return 0, d.outcome(ctx, message, failure)
 }

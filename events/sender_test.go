@@ -204,9 +204,9 @@ func TestRetriesThenParked(t *testing.T) {
 				r.advance(pauses[len(pauses)-1])
 			}
 		}
-		want := []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600}
+		want := []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600}
 		for i := range want {
-			if pauses[i] != want[i]*time.Second {
+			if pauses[i] != time.Duration(want[i])*time.Second {
 				t.Errorf("pause %d is %s", i, pauses[i])
 			}
 		}

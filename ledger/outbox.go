@@ -302,17 +302,17 @@ type entryKey struct {
 
 func entriesOf(tx *gorm.DB, runs []run) (map[entryKey]*entryRecord, error) {
 	db := tx.Session(&gorm.Session{})
-	any := tx
+	either := tx
 	for i, r := range runs {
 		one := db.Where("bucket = ? AND owner = ? AND seq BETWEEN ? AND ?", shard.BucketOf(r.owner), r.owner, r.from, r.to)
 		if i == 0 {
-			any = one
+			either = one
 		} else {
-			any = any.Or(one)
+			either = either.Or(one)
 		}
 	}
 	var records []entryRecord
-	if err := any.Find(&records).Error; err != nil {
+	if err := either.Find(&records).Error; err != nil {
 		return nil, err
 	}
 	found := make(map[entryKey]*entryRecord, len(records))

@@ -179,7 +179,7 @@ func (p *program) exportTo(cmd *cobra.Command, c *client.Client, x client.Export
 		if err != nil {
 			return err
 		}
-		defer os.Remove(file.Name()) // it has another name by then, if all is well
+		defer func() { _ = os.Remove(file.Name()) }() // it has another name by then, if all is well
 		defer file.Close()
 		to = file
 	}

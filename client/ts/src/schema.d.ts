@@ -301,6 +301,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/owners/{owner}/money": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show an owner's money as of a time
+         * @description Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+         *     time. It costs as much as the history is long.
+         */
+        get: operations["getMoney"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/exports/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export the histories of all owners
+         * @description Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+         *     a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+         *     seconds ago, and is that without one, because what is younger is not complete yet.
+         *
+         *     JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+         *     without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+         */
+        get: operations["exportEntries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/owners/{owner}/entries": {
         parameters: {
             query?: never;
@@ -444,6 +493,9 @@ export interface paths {
          *
          *     An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
          *     `key-reused`. `Deadline-Ms` holds for each row.
+         *
+         *     With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+         *     Whether their coupons exist already is not looked up.
          */
         post: operations["importCoupons"];
         delete?: never;
@@ -1928,6 +1980,12 @@ export interface components {
             reply?: Record<string, never>;
             problem?: components["schemas"]["Problem"];
         };
+        MoneyAsOf: {
+            owner: string;
+            /** Format: date-time */
+            as_of: string;
+            balances: components["schemas"]["Balance"][];
+        };
     };
     responses: {
         /** @description The hold. A replay of the same key is answered with 201 too. */
@@ -2660,6 +2718,74 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    getMoney: {
+        parameters: {
+            query: {
+                /** @description The instant; it must have passed. */
+                as_of: string;
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The money. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MoneyAsOf"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    exportEntries: {
+        parameters: {
+            query: {
+                /** @description How it is written. */
+                format: string;
+                /** @description The first instant, e.g. `2026-03-29`, `2026-03-29T12:00:00` or `2026-03-29T12:00:00Z`; without it, the beginning. */
+                from?: string;
+                /** @description The first instant that does not belong to it. */
+                to?: string;
+                /** @description Name of a time zone, e.g. `Europe/Berlin`; without it, UTC. */
+                time_zone?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entries. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                    "application/jsonl": string;
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     listEntries: {
         parameters: {
             query?: {
@@ -2834,7 +2960,10 @@ export interface operations {
     };
     importCoupons: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only check the rows. */
+                dry_run?: boolean;
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
