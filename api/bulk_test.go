@@ -25,7 +25,8 @@ type bulkReply struct {
 func (c *client) bulk(operations ...string) bulkReply {
 	c.t.Helper()
 	body := `{"operations":[` + strings.Join(operations, ",") + `]}`
-	return read[bulkReply](c.post("/v1/bulk", body, header{"Authorization", "Bearer " + c.rig.Tokens[apitest.All]}).is(200))
+	all := header{"Authorization", "Bearer " + c.rig.Tokens[apitest.All]}
+	return read[bulkReply](c.post("/v1/bulk", body, all, header{"Deadline-Ms", "30000"}).is(200))
 }
 
 // operation is an operation of a bulk.

@@ -206,10 +206,12 @@ type envelope struct {
 	Events    []ledger.FeedEvent `json:"events"`
 }
 
-// send makes one attempt at a message. Any answer but 2xx is a failure.
-func (d *delivery) send(ctx context.Context, message []ledger.FeedEvent) error {
-	ctx, cancel := context.WithTimeout(ctx, sendPatience)
+// send makes one attempt at a message. Any answer but 2xx is a failure. When the instance stops, the receiver has a moment to answer:
+// what he has taken would otherwise come again.
+func (d *delivery) send(stopping context.Context, message []ledger.FeedEvent) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), sendPatience)
 	defer cancel()
+	defer context.AfterFunc(stopping, func() { time.AfterFunc(closePatience, cancel) })()
 	body, err := json.Marshal(envelope{WebhookID: d.hook.ID, Shard: d.shard, Events: message})
 	if err != nil {
 		return err
