@@ -46,6 +46,8 @@ const (
 	ErrSpent                Code = "spent"
 	ErrAssetExpired         Code = "asset-expired"
 	ErrInsufficient         Code = "insufficient"
+	ErrSoldOut              Code = "sold-out"
+	ErrQuotaUnavailable     Code = "quota-unavailable"
 	ErrOutcomeUnknown       Code = "outcome-unknown"
 	ErrInternal             Code = "internal"
 )

@@ -82,6 +82,7 @@ func (s *state) end(o *ownerRow, h *holdRow, e Event) error {
 		s.endLot(l, take.amount, e)
 		b = s.appendLotChange(b, l, &before)
 	}
+	b = s.endQuotas(b, t.quotas, e)
 	h.state, _ = next(h.state, e)
 	h.decidedAt = s.now
 	s.changeHold(h)
@@ -102,7 +103,7 @@ func (s *state) checkTakes(h *holdRow, t *takes) error {
 			return fmt.Errorf("I2: hold %s has %d of lot %s, which has less held", h.id, take.amount, take.id)
 		}
 	}
-	return nil
+	return s.checkTaken(h, t.quotas)
 }
 
 func (s *state) endCoupon(c *couponRow, e Event) {

@@ -48,6 +48,9 @@ func (s *state) tryHold(o *ownerRow, op *holdOp) shard.Reply {
 	if r != nil {
 		return refuse(r)
 	}
+	if r, ok := p.checkQuotas(s, op); !ok {
+		return r
+	}
 	return s.take(o, op)
 }
 
@@ -78,7 +81,7 @@ func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
 	p := &s.plan
 	h := &holdRow{
 		bucket: o.bucket, id: op.id, owner: o.name, orderID: op.OrderID, attempt: op.Attempt, hash: op.hash,
-		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(),
+		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(), quotas: op.needs,
 	}
 	h.state, _ = next(None, EventHold)
 	h.doc = s.keep(s.appendDoc(s.buf[:0], op))
@@ -93,6 +96,7 @@ func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
 		share.lot.Available -= share.amount
 		share.lot.Held += share.amount
 	}
+	s.takeQuotas(op)
 	s.addHold(h)
 	s.changeHold(h)
 	o.holdMade(h)
@@ -174,11 +178,15 @@ func (p *plan) check(s *state, op *holdOp) *Refusal {
 
 // checkItem checks what does not depend on the other items.
 func (p *plan) checkItem(s *state, op *holdOp, i int) error {
-	if op.Items[i].Kind == MoneyItem {
+	switch op.Items[i].Kind {
+	case MoneyItem:
 		if op.Items[i].Amount.Currency != p.currency {
 			return ErrCurrencyMismatch
 		}
 		return nil
+	case StockItem, BudgetItem:
+		return p.checkQuotaItem(s, &op.Items[i])
+	case CouponItem:
 	}
 	c := p.coupons[i]
 	switch {

@@ -23,6 +23,8 @@ const (
 	printIssue
 	printCredit
 	printSeal
+	printSetQuota
+	printAdjustQuota
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -33,6 +35,9 @@ var printFields = [...][]string{
 	printIssue:   {"campaign_id", "issue_ref", "discount", "valid_from", "expires_at"},
 	printCredit:  {"issue_ref", "source", "tag", "amount", "expires_at"},
 	printSeal:    {},
+
+	printSetQuota:    {"total", "currency", "reason"},
+	printAdjustQuota: {"delta", "reason"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -93,6 +98,9 @@ func (p *printer) items(items []Item) *printer {
 			all = 1
 		}
 		p.str(string(it.Kind)).id(it.CouponID).money(it.Amount).int(all).str(it.Tag)
+		if _, ok := quotaOf(it); ok {
+			p.str(it.SKU).str(it.Location).int(it.Quantity).str(it.CampaignID)
+		}
 	}
 	return p
 }
@@ -112,6 +120,14 @@ func fingerprintIssue(r *IssueCoupon) []byte {
 func fingerprintCredit(r *CreditLot) []byte {
 	p := newPrinter(printCredit).str(r.IssueRef).close().str(r.Source).close().str(r.Tag).close()
 	return p.money(r.Amount).close().int(r.ExpiresAt.UnixMicro()).close().sum
+}
+
+func fingerprintSetQuota(r *SetQuota) []byte {
+	return newPrinter(printSetQuota).int(r.Total).close().str(r.Currency).close().str(r.Reason).close().sum
+}
+
+func fingerprintAdjustQuota(r *AdjustQuota) []byte {
+	return newPrinter(printAdjustQuota).int(r.Delta).close().str(r.Reason).close().sum
 }
 
 // requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the

@@ -220,6 +220,8 @@ type walk struct {
 	coupons []id.ID
 	holds   []Hold
 	refs    []any // issues and credits made before, to be sent again
+	units   bool  // holds take stock, too; see drawUnits
+	seqs    map[string]int64
 }
 
 func (w *walk) draw(t *rapid.T) (owner string, body any) {
@@ -245,6 +247,9 @@ func (w *walk) draw(t *rapid.T) (owner string, body any) {
 			op.tombstone = w.mint(id.Hold, owner)
 		}
 		return owner, op
+	}
+	if w.units {
+		return w.drawUnits(t)
 	}
 	return owner, expireOp{}
 }
@@ -320,6 +325,7 @@ func (w *walk) drawHold(t *rapid.T, owner string) *holdOp {
 	}
 	w.holds = append(w.holds, h)
 	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprintHold(&h))}
+	op.count(h.Items)
 	if op.id == (id.ID{}) {
 		op.id = w.mint(id.Hold, owner)
 	}
@@ -329,6 +335,12 @@ func (w *walk) drawHold(t *rapid.T, owner string) *holdOp {
 func (w *walk) drawItem(t *rapid.T) Item {
 	if len(w.coupons) > 0 && rapid.Bool().Draw(t, "coupon item") {
 		return Item{Kind: CouponItem, CouponID: rapid.SampledFrom(w.coupons).Draw(t, "coupon")}
+	}
+	if w.units && rapid.Bool().Draw(t, "stock item") {
+		return Item{
+			Kind: StockItem, SKU: rapid.SampledFrom([]string{"cup", "mug"}).Draw(t, "sku"), Location: "here",
+			Quantity: rapid.Int64Range(1, 3).Draw(t, "quantity"),
+		}
 	}
 	it := money(rapid.Int64Range(1, 60).Draw(t, "money"))
 	it.Tag = rapid.SampledFrom([]string{"", "", "x"}).Draw(t, "of tag")

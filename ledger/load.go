@@ -69,6 +69,7 @@ type selection struct {
 	scan   func(*shard.Row) error
 	v      shard.Values
 	begun  bool
+	lock   bool // its rows
 }
 
 func keys(p *shard.Packet, l shard.Lookup, scan func(*shard.Row) error) *selection {
@@ -76,10 +77,20 @@ func keys(p *shard.Packet, l shard.Lookup, scan func(*shard.Row) error) *selecti
 }
 
 func (q *selection) row(b shard.Bucket) shard.Values {
-	if !q.begun {
-		q.v, q.begun = q.p.Select(q.lookup, q.scan), true
+	return q.next().Bucket(b)
+}
+
+// next is row for keys that do not begin with a bucket.
+func (q *selection) next() shard.Values {
+	switch {
+	case q.begun:
+	case q.lock:
+		q.v = q.p.SelectForUpdate(q.lookup, q.scan)
+	default:
+		q.v = q.p.Select(q.lookup, q.scan)
 	}
-	return q.v.Row().Bucket(b)
+	q.begun = true
+	return q.v.Row()
 }
 
 // Load adds the queries of a round. Round 0 has everything that the operations name. The others have what only loaded
@@ -94,11 +105,15 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadDecided(p)
 		b.loadCoupons(p)
 		b.loadLots(p)
+		b.loadHomes(p)
+		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
 		b.loadTaken(p)
+		b.loadSlices(p, round)
 	case 2:
 		b.loadTaken(p)
+		b.loadSlices(p, round)
 	}
 }
 

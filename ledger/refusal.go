@@ -7,7 +7,7 @@ import (
 )
 
 // The reasons for which a rule refuses an operation, in the order in which they are checked. Their texts are the codes of
-// docs/errors.md. All are final and recorded under the operation's key, except ErrHeldByOther (R24).
+// docs/errors.md. All are final and recorded under the operation's key, except ErrHeldByOther and ErrQuotaUnavailable (R24).
 var (
 	ErrNotFound         = errors.New("not-found")
 	ErrSuperseded       = errors.New("superseded")
@@ -21,12 +21,14 @@ var (
 	ErrSpent            = errors.New("spent")
 	ErrAssetExpired     = errors.New("asset-expired")
 	ErrInsufficient     = errors.New("insufficient")
+	ErrSoldOut          = errors.New("sold-out")          // there is less of a quota everywhere
+	ErrQuotaUnavailable = errors.New("quota-unavailable") // retryable: not known whether there is more elsewhere
 )
 
 // reasons lists the errors above in their order.
 var reasons = []error{
 	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrCurrencyMismatch,
-	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient,
+	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
@@ -37,6 +39,11 @@ func reasonOf(code string) error {
 		}
 	}
 	return fmt.Errorf("unknown refusal %q", code)
+}
+
+// retryable says that the same key may be tried again: the refusal is not recorded.
+func retryable(reason error) bool {
+	return errors.Is(reason, ErrHeldByOther) || errors.Is(reason, ErrQuotaUnavailable)
 }
 
 // ErrInvalid: the request breaks a rule of syntax or a limit; nothing was looked up. See [Invalid].

@@ -27,6 +27,8 @@ type state struct {
 	holds    map[id.ID]*holdRow
 	orders   map[orderRef]*holdRow
 
+	quotaRows
+
 	changed struct {
 		owners  []*ownerRow
 		coupons []*couponRow
@@ -240,9 +242,10 @@ type holdRow struct {
 	decidedAt int64
 	doc       []byte // see appendDoc; empty: a tombstone
 
-	takes  *takes // what the document says; nil until somebody asks
-	wanted bool   // what it takes must be loaded
-	stored bool   // there is a row in holds, or in decided_holds if it was decided when it was loaded
+	quotas []quotaTake // of a new hold: what it takes
+	takes  *takes      // what the document says; nil until somebody asks
+	wanted bool        // what it takes must be loaded
+	stored bool        // there is a row in holds, or in decided_holds if it was decided when it was loaded
 	dirty  bool
 }
 

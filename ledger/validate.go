@@ -184,10 +184,16 @@ func (p *problems) items(h *Hold, total int64) {
 			p.coupon(h, i)
 		case MoneyItem:
 			money = p.moneyItem(it, money, i)
+		case StockItem:
+			p.stockItem(it, i)
+		case BudgetItem:
+			p.budgetItem(it, i)
 		default:
-			p.at("items", i, "/kind", `must be "coupon" or "money"`)
+			p.at("items", i, "/kind", `must be "coupon", "money", "stock" or "budget"`)
 		}
+		p.quotaMembers(&h.Items[i], i)
 	}
+	p.quotaSums(h.Items)
 	if len(h.Lines) > 0 && money > total {
 		p.add("/items", fmt.Sprintf("take %d, but the lines cost only %d", money, total))
 	}

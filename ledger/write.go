@@ -19,6 +19,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeOrders(p)
 	b.writeEntries(p)
 	b.writeOutbox(p)
+	b.writeQuotas(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

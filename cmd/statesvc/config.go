@@ -51,6 +51,7 @@ type shardConfig struct {
 	Name string `koanf:"name"`
 	DSN  string `koanf:"dsn"`  // MariaDB: user:password@tcp(host:port)/schema
 	File string `koanf:"file"` // SQLite, for trying
+	Feed string `koanf:"feed"` // MariaDB: a DSN of the account that reads the binary log; empty: the shard has no change feed
 
 	Failover string `koanf:"failover"` // external: another tool fails the shard over; empty: the controllers do, if there are any
 }
@@ -166,8 +167,9 @@ func loadFile(k *koanf.Koanf, path string, known map[string]bool) error {
 	}
 	for i, s := range of.Slices("shards") {
 		for _, name := range s.Keys() {
-			if !slices.Contains([]string{"name", "dsn", "file", "failover"}, name) {
-				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have failover", path, i+1, name))
+			if !slices.Contains([]string{"name", "dsn", "file", "feed", "failover"}, name) {
+				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have feed and failover",
+					path, i+1, name))
 			}
 		}
 	}
@@ -218,6 +220,9 @@ func (c *config) validate() error {
 		if s.Failover != "" && (s.Failover != external || s.DSN == "") {
 			errs = append(errs, fmt.Errorf("shard %d (%q): failover is %s, with a dsn, or left out", i+1, s.Name, external))
 		}
+		if s.Feed != "" && s.DSN == "" {
+			errs = append(errs, fmt.Errorf("shard %d (%q): feed is for a shard with a dsn", i+1, s.Name))
+		}
 	}
 	if c.AuditRate < 0 {
 		errs = append(errs, fmt.Errorf("audit_rate: %d is less than 0", c.AuditRate))
@@ -242,7 +247,7 @@ func (c *config) shards() []instance.Shard {
 func (c *config) redacted() config {
 	shards := make([]shardConfig, len(c.Shards))
 	for i, s := range c.Shards {
-		s.DSN = redactDSN(s.DSN)
+		s.DSN, s.Feed = redactDSN(s.DSN), redactDSN(s.Feed)
 		shards[i] = s
 	}
 	shown := *c

@@ -244,7 +244,7 @@ func (in *Instance) sweeper() *pending.Sweeper {
 			}
 			return ledger.Overdue(ctx, db, in.cfg.Now(), limit)
 		},
-		Expire: in.Ledger.ExpireDue,
+		Expire: in.Ledger.ExpireDue, Tend: in.Ledger.TendQuotas,
 	})
 }
 
@@ -333,6 +333,9 @@ func (in *Instance) Close(ctx context.Context) error {
 	if in.stopFeed != nil {
 		in.stopFeed()
 		errs = append(errs, in.feeding.Wait())
+	}
+	if in.Ledger != nil {
+		in.Ledger.Close()
 	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))
