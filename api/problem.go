@@ -86,7 +86,13 @@ var problems = []problem{
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
-	{"limit-reached", 409, terminal, "There are as many as there may be", []error{access.ErrTooMany, events.ErrTooMany}},
+	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
+	{"frozen", 409, terminal, "The campaign is frozen or paused", []error{ledger.ErrFrozen}},
+	{
+		"limit-reached", 409, terminal, "There are as many as there may be",
+		[]error{access.ErrTooMany, events.ErrTooMany, ledger.ErrLimitReached},
+	},
+	{"already-claimed", 409, terminal, "The owner has the coupon", []error{ledger.ErrAlreadyClaimed}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
 	{"block-in-force", 409, terminal, "The cause of the block stands", []error{blacklist.ErrBlockInForce}},
@@ -147,6 +153,7 @@ type document struct {
 	Asked     *int64    `json:"asked,omitempty"`
 	Have      *int64    `json:"have,omitempty"`
 	HoldID    string    `json:"hold_id,omitempty"`
+	CouponID  string    `json:"coupon_id,omitempty"`
 	Grain     string    `json:"grain,omitempty"`
 	Errors    []part    `json:"errors,omitempty"`
 }
@@ -206,7 +213,7 @@ func (d *document) explain(err error) {
 }
 
 func (d *document) refusal(r *ledger.Refusal) {
-	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID
+	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID, d.CouponID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID, r.CouponID
 	if r.Pointer != "" {
 		d.add(r.Pointer, r.Detail)
 	}

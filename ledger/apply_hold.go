@@ -96,7 +96,7 @@ func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
 		share.lot.Available -= share.amount
 		share.lot.Held += share.amount
 	}
-	s.takeQuotas(op)
+	s.takeQuotas(&op.quotaSide)
 	s.addHold(h)
 	s.changeHold(h)
 	o.holdMade(h)
@@ -192,6 +192,8 @@ func (p *plan) checkItem(s *state, op *holdOp, i int) error {
 	switch {
 	case c.validFrom > s.now:
 		return ErrNotStarted
+	case c.frozen:
+		return ErrFrozen
 	case c.discount.Currency != p.currency:
 		return ErrCurrencyMismatch
 	case p.total < c.discount.MinSpend:
@@ -212,6 +214,8 @@ func (p *plan) itemRefusal(s *state, op *holdOp, i int, reason error) *Refusal {
 	switch {
 	case errors.Is(reason, ErrNotStarted):
 		r.Detail = "the coupon is valid from " + instant(c.validFrom).Format(time.RFC3339Nano)
+	case errors.Is(reason, ErrFrozen):
+		r.Detail = "the campaign of the coupon is frozen"
 	case errors.Is(reason, ErrCurrencyMismatch):
 		r.Detail = "the hold is in " + p.currency
 		if c == nil {

@@ -42,7 +42,8 @@ var (
 	couponLookup = shard.Lookup{
 		From: "coupons",
 		Columns: "owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
-			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at",
+			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at, " +
+			"(SELECT m.frozen FROM campaign_marks m WHERE m.campaign_id=coupons.campaign_id)",
 	}
 	lotLookup = shard.Lookup{
 		From: "lots",
@@ -106,9 +107,12 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadCoupons(p)
 		b.loadLots(p)
 		b.loadHomes(p)
+		b.loadCampaigns(p)
+		b.loadPackets(p)
 		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
+		b.loadNextShares(p)
 		b.loadTaken(p)
 		b.loadSlices(p, round)
 	case 2:
@@ -307,6 +311,7 @@ func (b *batch) scannedCoupon(r *shard.Row) *couponRow {
 		Kind: DiscountKind(r.Str()), Currency: r.Str(), Amount: r.Int(), BasisPoints: r.Int(), Cap: r.Int(), MinSpend: r.Int(),
 	}
 	c.validFrom, c.expiresAt, c.holdID, c.heldUntil, c.issuedAt = r.Int(), r.Int(), r.Array16(), r.Int(), r.Int()
+	c.frozen = r.Int() != 0
 	c.stored = true
 	return c
 }
@@ -333,6 +338,8 @@ func moneyOf(op *shard.Op) string {
 	case *holdOp:
 		return body.moneyCurrency()
 	case *creditOp:
+		return body.Amount.Currency
+	case *createPacketOp:
 		return body.Amount.Currency
 	}
 	return ""

@@ -121,10 +121,8 @@ func (b *batch) sliceNames() (names []string) {
 	}
 	for _, op := range b.ops {
 		add(sliceOf(op))
-		if hold, ok := op.Body.(*holdOp); ok {
-			for i := range hold.needs {
-				add(hold.needs[i].quota)
-			}
+		for _, need := range needsOf(op) {
+			add(need.quota)
 		}
 	}
 	for _, h := range b.wanted {
@@ -134,6 +132,17 @@ func (b *batch) sliceNames() (names []string) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// needsOf is what an operation takes of quotas.
+func needsOf(op *shard.Op) []quotaTake {
+	switch body := op.Body.(type) {
+	case *holdOp:
+		return body.needs
+	case *claimOp:
+		return body.needs
+	}
+	return nil
 }
 
 // loadReturns reads what slices that are asked to give back have sent already.

@@ -15,6 +15,10 @@ var (
 	ErrAlreadyCancelled = errors.New("already-cancelled")
 	ErrHoldExpired      = errors.New("hold-expired")
 	ErrNotStarted       = errors.New("not-started")
+	ErrEnded            = errors.New("ended")
+	ErrFrozen           = errors.New("frozen")
+	ErrLimitReached     = errors.New("limit-reached")
+	ErrAlreadyClaimed   = errors.New("already-claimed") // CouponID says what
 	ErrCurrencyMismatch = errors.New("currency-mismatch")
 	ErrMinSpend         = errors.New("min-spend")     // the order is too small for the coupon
 	ErrHeldByOther      = errors.New("held-by-other") // retryable after RetryAt, with the same key
@@ -27,7 +31,8 @@ var (
 
 // reasons lists the errors above in their order.
 var reasons = []error{
-	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrCurrencyMismatch,
+	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrEnded, ErrFrozen,
+	ErrLimitReached, ErrAlreadyClaimed, ErrCurrencyMismatch,
 	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable,
 }
 
@@ -62,6 +67,8 @@ type Refusal struct {
 	Have    *int64    `json:"have,omitempty"`    // and what there is
 	Pointer string    `json:"pointer,omitempty"` // JSON pointer to the part of the request that was refused
 	HoldID  string    `json:"hold_id,omitempty"`
+
+	CouponID string `json:"coupon_id,omitempty"` // already-claimed
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Detail }

@@ -28,6 +28,8 @@ type state struct {
 	orders   map[orderRef]*holdRow
 
 	quotaRows
+	campaignRows
+	packetRows
 
 	changed struct {
 		owners  []*ownerRow
@@ -157,6 +159,7 @@ type couponRow struct {
 	holdID     id.ID // HELD, USED: by which hold
 	heldUntil  int64 // HELD
 	issuedAt   int64
+	frozen     bool // its campaign is, as far as this shard was told
 
 	stored, dirty bool
 }

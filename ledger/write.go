@@ -20,6 +20,8 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeEntries(p)
 	b.writeOutbox(p)
 	b.writeQuotas(p)
+	b.writeCampaigns(p)
+	b.writePackets(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

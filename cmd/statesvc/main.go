@@ -11,7 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	_ "time/tzdata" // exports know time zones also where the machine does not
+	_ "time/tzdata" // campaigns have days, and exports time zones, also where the system knows none
 
 	"github.com/spf13/cobra"
 )
