@@ -218,7 +218,7 @@ func TestScopeNames(t *testing.T) {
 			t.Errorf("%s became %s: %v", set, again, err)
 		}
 	}
-	if got := scopesAll.String(); got != "read,hold,issue,state,admin" {
+	if got := scopesAll.String(); got != "read,hold,issue,state,admin,events" {
 		t.Errorf("all scopes: %s", got)
 	}
 	for _, bad := range [][]string{{"write"}, {"Read"}, {""}, {"read", "read"}} {

@@ -26,12 +26,13 @@ const (
 	ScopeIssue
 	ScopeState
 	ScopeAdmin
+	ScopeEvents
 
-	scopesAll = ScopeRead | ScopeHold | ScopeIssue | ScopeState | ScopeAdmin
+	scopesAll = ScopeRead | ScopeHold | ScopeIssue | ScopeState | ScopeAdmin | ScopeEvents
 )
 
 // scopeNames are in the order of the bits.
-var scopeNames = []string{"read", "hold", "issue", "state", "admin"}
+var scopeNames = []string{"read", "hold", "issue", "state", "admin", "events"}
 
 // ParseScopes makes a set of names. It refuses unknown and repeated names.
 func ParseScopes(names []string) (Scopes, error) {

@@ -42,7 +42,9 @@ func (s *server) admit(ctx context.Context, c *gin.Context, call *call) (context
 	if c.Request.Method != http.MethodGet {
 		ctx = context.WithoutCancel(ctx) // once a write may be in a batch, only its outcome ends it
 	}
-	ctx, call.cancel = context.WithTimeout(ctx, call.timeout)
+	if !call.route.stream() {
+		ctx, call.cancel = context.WithTimeout(ctx, call.timeout)
+	}
 	return ctx, nil
 }
 

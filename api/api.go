@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -16,6 +17,7 @@ import (
 	"github.com/statesvc/statesvc/api/gen"
 	"github.com/statesvc/statesvc/blacklist"
 	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/shard"
@@ -32,11 +34,17 @@ type Config struct {
 	Keys      *access.Keys
 	Routes    *shard.Routes
 	Resolver  *pending.Resolver
+	Auditor   *ledger.Auditor
+	Feed      *events.Feed
+	Webhooks  *events.Webhooks
 	Codec     *id.Codec
 	CursorKey []byte // signs the cursors of lists; the same on all instances
 	Now       func() time.Time
 	Log       *slog.Logger
 	Meter     metric.Meter
+
+	Ending    <-chan struct{} // optional: closed when streams must end
+	Heartbeat time.Duration   // optional: the longest silence of a stream
 
 	Tracer  trace.Tracer         // optional: without it requests leave no spans
 	Metrics http.Handler         // optional: what /metrics shows
@@ -61,6 +69,7 @@ type server struct {
 	ids        requestIDs
 	refusedLog *rate.Limiter // lines about refused callers per second: they must not be able to fill the disk
 	started    started
+	streams    atomic.Int64 // that are open
 }
 
 // refusedLogRate is enough to see who is refused and why; the counter of problems sees all of them.
@@ -68,6 +77,9 @@ const refusedLogRate = 100
 
 // New returns the handler of all requests.
 func New(cfg Config) (http.Handler, error) {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = streamHeartbeat
+	}
 	metrics, err := newInstruments(cfg.Meter)
 	if err != nil {
 		return nil, err

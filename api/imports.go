@@ -41,7 +41,7 @@ func (s *server) ImportCoupons(ctx context.Context, r gen.ImportCouponsRequestOb
 	if err != nil {
 		return nil, err
 	}
-	run := &importRun{s: s, campaign: r.CampaignID, call: call, result: gen.ImportResult{Errors: []gen.RowError{}}}
+	run := &importRun{s: s, campaign: r.CampaignID, call: call, dry: r.Params.DryRun, result: gen.ImportResult{Errors: []gen.RowError{}}}
 	return shown(http.StatusOK, run.all(context.WithoutCancel(ctx), rows), nil)
 }
 
@@ -50,6 +50,7 @@ type importRun struct {
 	s        *server
 	campaign string
 	call     *call
+	dry      bool // rows are checked and not issued
 
 	mu     sync.Mutex
 	result gen.ImportResult
@@ -92,6 +93,9 @@ func (run *importRun) issue(ctx context.Context, row *gen.IssueRequest) (created
 		return false, err
 	}
 	caller := ledger.Caller{Key: importKey(run.call.idempotency, run.campaign, row), Client: run.call.key.ID}
+	if run.dry {
+		return true, pointAtAmounts(run.s.cfg.Ledger.CheckIssue(caller, issue), &row.Discount)
+	}
 	ctx, cancel := context.WithTimeout(ctx, run.call.timeout)
 	defer cancel()
 	for pause := importPause; ; pause *= 2 {
@@ -145,7 +149,9 @@ func (run *importRun) note(ctx context.Context, number int64, created bool, err 
 		result.AlreadyExisted++
 		verdict = "replayed"
 	}
-	run.s.metrics.operation(ctx, "issue-coupon", verdict)
+	if !run.dry {
+		run.s.metrics.operation(ctx, "issue-coupon", verdict)
+	}
 }
 
 // rows is a file of coupons. next returns io.EOF at its end, and a *rowError for a row that can be passed over.

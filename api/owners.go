@@ -116,6 +116,16 @@ func queryTime(name, text string) (time.Time, error) {
 	return instant, nil
 }
 
+// GetMoney answers GET /v1/owners/{owner}/money.
+func (s *server) GetMoney(ctx context.Context, r gen.GetMoneyRequestObject) (gen.GetMoneyResponseObject, error) {
+	asOf, err := queryTime("as_of", r.Params.AsOf)
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.cfg.Ledger.MoneyAt(ctx, owner(ctx, r.Owner), asOf)
+	return shown(http.StatusOK, body, inQuery(err))
+}
+
 // VerifyEntries answers GET /v1/owners/{owner}/entries/verify.
 func (s *server) VerifyEntries(ctx context.Context, r gen.VerifyEntriesRequestObject) (gen.VerifyEntriesResponseObject, error) {
 	body, err := s.cfg.Ledger.VerifyHistory(ctx, owner(ctx, r.Owner))

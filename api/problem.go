@@ -15,6 +15,7 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/api/strictjson"
 	"github.com/statesvc/statesvc/blacklist"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
@@ -57,7 +58,10 @@ var problems = []problem{
 	{"method-not-allowed", 405, terminal, "The address does not know this method", []error{errMethodNotAllowed}},
 	{
 		"invalid-request", 400, terminal, "The request is malformed",
-		[]error{errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, state.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid},
+		[]error{
+			errInvalid, strictjson.ErrInvalid, ledger.ErrInvalid, state.ErrInvalid, blacklist.ErrInvalid, access.ErrInvalid,
+			events.ErrInvalid,
+		},
 	},
 	{"too-large", 413, terminal, "The body is too large", []error{errTooLarge, strictjson.ErrTooLarge, state.ErrTooLarge}},
 	{"unsupported-media-type", 415, terminal, "The media type is not supported", []error{errMediaType, strictjson.ErrMediaType}},
@@ -82,7 +86,7 @@ var problems = []problem{
 		"not-found", 404, terminal, "There is nothing with this id", // a wrong MAC says the same as a missing row
 		[]error{
 			errNotFound, ErrNoShard, ledger.ErrNotFound, state.ErrNoKind, access.ErrNotFound, blacklist.ErrNotBlocked,
-			id.ErrMalformed, id.ErrForged,
+			id.ErrMalformed, id.ErrForged, events.ErrNotFound, ledger.ErrTrimmed,
 		},
 	},
 	{"precondition-failed", 412, terminal, "The document is in another state", []error{state.ErrPrecondition}},
@@ -95,7 +99,7 @@ var problems = []problem{
 	{"frozen", 409, terminal, "The campaign is frozen or paused", []error{ledger.ErrFrozen}},
 	{
 		"limit-reached", 409, terminal, "There are as many as there may be",
-		[]error{access.ErrTooMany, ledger.ErrLimitReached, state.ErrTooManyKinds},
+		[]error{access.ErrTooMany, events.ErrTooMany, ledger.ErrLimitReached, state.ErrTooManyKinds},
 	},
 	{"already-claimed", 409, terminal, "The owner has the coupon", []error{ledger.ErrAlreadyClaimed}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
@@ -211,7 +215,8 @@ func (d *document) explain(err error) {
 		d.keyReused(e)
 	} else if e, ok := errors.AsType[*blacklist.BlockedError](err); ok {
 		d.Detail, d.RetryAt, d.Grain = e.Error(), e.RetryAt, string(e.Grain)
-	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) || ofOperators(err) {
+	} else if errors.Is(err, blacklist.ErrInvalid) || errors.Is(err, access.ErrInvalid) || errors.Is(err, events.ErrInvalid) ||
+		ofOperators(err) {
 		d.Detail = err.Error()
 	}
 	if len(d.Errors) > 0 && d.Code == "invalid-request" {

@@ -194,6 +194,8 @@ func compareRoute(t *testing.T, path, method string, node *yaml.Node) {
 			query += "cursor "
 		case strings.HasSuffix(p.Ref, "/Consistency"):
 			query += "consistency "
+		case strings.HasSuffix(p.Ref, "/EventsAfter"):
+			query += "after "
 		case p.In == "query":
 			query += p.Name + " "
 		}

@@ -80,6 +80,7 @@ func (r reply) VisitSealOperationResponse(w http.ResponseWriter) error    { retu
 func (r reply) VisitListCouponsResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitListLotsResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitCreditLotResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitGetMoneyResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitListEntriesResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitVerifyEntriesResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { return r.write(w) }
@@ -95,6 +96,13 @@ func (r reply) VisitUnfreezeCampaignResponse(w http.ResponseWriter) error { retu
 func (r reply) VisitClaimCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitBulkResponse(w http.ResponseWriter) error             { return r.write(w) }
+func (r reply) VisitListEventsResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitListWebhooksResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitCreateWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetWebhookResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitDeleteWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitReplayWebhookResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitCreatePacketResponse(w http.ResponseWriter) error     { return r.write(w) }
 func (r reply) VisitGetPacketResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitListSharesResponse(w http.ResponseWriter) error       { return r.write(w) }
@@ -127,4 +135,5 @@ func (r reply) VisitResumeShardResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitFenceShardResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitAnnouncePrimaryResponse(w http.ResponseWriter) error  { return r.write(w) }
 func (r reply) VisitListFailoversResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetAuditResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitLocateResponse(w http.ResponseWriter) error           { return r.write(w) }

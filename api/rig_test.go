@@ -118,8 +118,10 @@ func (c *client) send(method, path, body string, headers ...header) answer {
 // scopeOf guesses the scope of an operation in other words than routes.go.
 func scopeOf(method, path string) access.Scopes {
 	switch {
-	case strings.HasPrefix(path, "/v1/admin/"):
+	case strings.HasPrefix(path, "/v1/admin/"), strings.HasPrefix(path, "/v1/webhooks"):
 		return access.ScopeAdmin
+	case strings.HasPrefix(path, "/v1/events"), strings.HasPrefix(path, "/v1/exports"):
+		return access.ScopeEvents
 	case method == http.MethodGet:
 		return access.ScopeRead
 	case strings.HasPrefix(path, "/v1/state/"):

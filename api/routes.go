@@ -47,7 +47,7 @@ var routes = []route{
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/unfreeze", "move-campaign", access.ScopeAdmin, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/claims", "claim", access.ScopeHold, true, "", false},
 	{http.MethodPost, "/v1/campaigns/{campaign_id}/issues", "issue-coupon", access.ScopeIssue, true, "", false},
-	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "", true}, // each row counts as issue-coupon
+	{http.MethodPost, "/v1/campaigns/{campaign_id}/imports", "", access.ScopeIssue, true, "dry_run ", true}, // each row counts as issue-coupon
 	{http.MethodPost, "/v1/packets", "create-packet", access.ScopeHold, true, "", false},
 	{http.MethodGet, "/v1/packets/{packet_id}", "", access.ScopeRead, false, "", false},
 	{http.MethodGet, "/v1/packets/{packet_id}/shares", "", access.ScopeRead, false, "", false},
@@ -65,6 +65,17 @@ var routes = []route{
 	{http.MethodDelete, "/v1/state/{kind}/{id}", "delete-document", access.ScopeState, true, "", false},
 	{http.MethodGet, "/v1/admin/kinds", "", access.ScopeAdmin, false, "", false},
 	{http.MethodPut, "/v1/admin/kinds/{kind}", "", access.ScopeAdmin, false, "", false},
+	{http.MethodGet, "/v1/owners/{owner}/money", "", access.ScopeRead, false, "as_of ", false},
+	{http.MethodGet, "/v1/exports/entries", "", access.ScopeEvents, false, "format from to time_zone ", false},
+	{http.MethodPost, "/v1/bulk", "", 0, false, "", true},
+	{http.MethodGet, "/v1/events", "", access.ScopeEvents, false, "after limit ", false},
+	{http.MethodGet, "/v1/events/stream", "", access.ScopeEvents, false, "after ", false},
+	{http.MethodGet, "/v1/webhooks", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/webhooks", "", access.ScopeAdmin, false, "", false},
+	{http.MethodGet, "/v1/webhooks/{webhook_id}", "", access.ScopeAdmin, false, "", false},
+	{http.MethodDelete, "/v1/webhooks/{webhook_id}", "", access.ScopeAdmin, false, "", false},
+	{http.MethodPost, "/v1/webhooks/{webhook_id}/replay", "", access.ScopeAdmin, false, "", false},
+	{http.MethodGet, "/v1/admin/audit", "", access.ScopeAdmin, false, "", false},
 	{http.MethodGet, "/v1/admin/blocks", "", access.ScopeAdmin, false, "grain id holder ", false},
 	{http.MethodGet, "/v1/admin/blocks/audit", "", access.ScopeAdmin, false, "limit cursor ", false},
 	{http.MethodPut, "/v1/admin/blocks/{grain}/{id}", "", access.ScopeAdmin, false, "", false},
@@ -86,6 +97,11 @@ var routes = []route{
 	{http.MethodGet, "/v1/admin/failovers", "", access.ScopeAdmin, false, "shard limit cursor ", false},
 	{http.MethodGet, "/v1/admin/locate", "", access.ScopeAdmin, false, "owner id ", false},
 }
+
+// streams are the paths whose replies have no end, or take long, and so have no deadline.
+var streams = map[string]bool{"/v1/events/stream": true, "/v1/exports/entries": true}
+
+func (r *route) stream() bool { return streams[r.path] }
 
 // place is where gin has found a request: the method, and the path in gin's spelling.
 type place struct{ method, path string }

@@ -78,6 +78,9 @@ func (s *server) serve(c *gin.Context) {
 	if call.route != nil && call.route.long {
 		extendDeadlines(c.Writer, call.start.Add(importPatience))
 	}
+	if call.route != nil && call.route.stream() {
+		extendDeadlines(c.Writer, time.Time{})
+	}
 	c.Request = c.Request.WithContext(ctx)
 	if err != nil {
 		s.answer(c, call, err)

@@ -71,8 +71,11 @@ func TestEveryOperationNeedsItsScope(t *testing.T) {
 	t.Parallel()
 	r := sharedRig(t)
 	c := newClient(t, r, nil)
-	all := access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeState | access.ScopeAdmin
+	all := access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeState | access.ScopeAdmin | access.ScopeEvents
 	for _, o := range operations(t) {
+		if o.Scope == "" {
+			continue // TestBulkScopes
+		}
 		needed, err := access.ParseScopes([]string{o.Scope})
 		if err != nil {
 			t.Fatal(err)

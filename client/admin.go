@@ -91,6 +91,11 @@ func (c *Client) Shards(ctx context.Context) ([]Shard, error) {
 	return list.Shards, err
 }
 
+// Audit shows what the auditor has found.
+func (c *Client) Audit(ctx context.Context) (AuditReport, error) {
+	return do[AuditReport](ctx, c, read(gen.NewGetAuditRequest))
+}
+
 // LocateOwner says where an owner lives.
 func (c *Client) LocateOwner(ctx context.Context, owner string) (Location, error) {
 	return c.locate(ctx, &gen.LocateParams{Owner: &owner})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -535,6 +537,128 @@ func ExampleClient_Fence() {
 	// Output:
 	// 1 SERVING 2 FENCING
 	// true
+}
+
+// Each operation of a bulk has its own verdict; one that is sent again under its key gets the same.
+func ExampleClient_Bulk() {
+	ctx := context.Background()
+	credit(ctx, "otto")
+	key, hold := client.NewKey(), five("otto", "order-1")
+	reply := value(c.Bulk(ctx, []client.BulkOperation{
+		{IdempotencyKey: key, Hold: &hold},
+		{IdempotencyKey: key, Hold: &hold},
+		{IdempotencyKey: client.NewKey(), Confirm: &client.BulkDecision{Owner: "otto", OrderID: "order-1"}},
+		{IdempotencyKey: client.NewKey(), Cancel: &client.BulkDecision{Owner: "otto", OrderID: "order-1"}},
+	}))
+	fmt.Println(reply.Done, reply.Refused)
+	for _, r := range reply.Results {
+		code := "done"
+		if r.Problem != nil {
+			code = r.Problem.Code
+		}
+		fmt.Println(r.Status, r.Replayed, code)
+	}
+	// Output:
+	// 3 1
+	// 201 false done
+	// 201 true done
+	// 200 false done
+	// 409 false already-confirmed
+}
+
+// A follower stores the position with what it has done, and goes on from there.
+func ExampleClient_Follow() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	before := value(c.ListEvents(ctx, client.Now, 0))
+	credit(ctx, "mona")
+	made := value(c.Hold(ctx, client.NewKey(), five("mona", "order-1")))
+	value(c.Confirm(ctx, client.NewKey(), "mona", made.Hold.HoldID))
+	position := before.Position
+	for event, err := range c.Follow(ctx, before.Position) {
+		must(err)
+		if event.Owner != "mona" {
+			continue // of another example
+		}
+		fmt.Println(event.Type, event.HoldID == made.Hold.HoldID)
+		if position = event.Position; event.Type == "CONFIRMED" {
+			break
+		}
+	}
+	fmt.Println(len(value(c.ListEvents(ctx, position, 100)).Events))
+	// Output:
+	// CREDITED false
+	// CONFIRMED true
+	// 0
+}
+
+// A webhook checks what it receives.
+func ExampleReadWebhook() {
+	ctx := context.Background()
+	var secret atomic.Value
+	received := make(chan client.Event, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := value(io.ReadAll(r.Body))
+		message, err := client.ReadWebhook(fmt.Sprint(secret.Load()), r.Header, body, time.Now())
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized) // it is sent again
+			return
+		}
+		for _, e := range message.Events {
+			if e.Owner == "nora" { // others are of other examples
+				received <- e
+			}
+		}
+	}))
+	defer receiver.Close()
+	made := value(c.CreateWebhook(ctx, client.WebhookRequest{URL: receiver.URL}))
+	secret.Store(made.Secret)
+	credit(ctx, "nora")
+	event := <-received
+	fmt.Println(event.Type)
+
+	value(c.ReplayWebhook(ctx, made.Webhook.WebhookID, fmt.Sprintf("%d-%d", event.Shard, event.Sequence-1)))
+	again := <-received
+	fmt.Println(again.EventID == event.EventID)
+	fmt.Println(len(value(c.GetWebhook(ctx, made.Webhook.WebhookID)).Deliveries), len(value(c.Webhooks(ctx))))
+	must(c.DeleteWebhook(ctx, made.Webhook.WebhookID))
+	// Output:
+	// CREDITED
+	// true
+	// 2 1
+}
+
+// Money as of an instant comes from the history; entries are exported when they are ten seconds old.
+func ExampleClient_MoneyAt() {
+	ctx := context.Background()
+	credit(ctx, "paul")
+	value(c.Hold(ctx, client.NewKey(), five("paul", "order-1")))
+	now := time.Now()
+	before, today := value(c.MoneyAt(ctx, "paul", now.Add(-time.Hour))), value(c.MoneyAt(ctx, "paul", now))
+	fmt.Println(before.Balances, today.Balances)
+	var file strings.Builder
+	value(c.ExportEntries(ctx, &file, client.Export{Format: client.CSV, To: "2026-01-01", TimeZone: "Asia/Shanghai"}))
+	fmt.Println(file.String()[:26])
+	_, err := c.ExportEntries(ctx, &file, client.Export{Format: client.JSONLines, To: "2999-01-01"})
+	fmt.Println(errors.Is(err, client.ErrInvalidRequest))
+	checked := value(c.CheckCoupons(ctx, "winter", client.CSV, []byte("owner,issue_ref,kind,currency,amount,expires_at\n"+
+		"paul,dry,FIXED,CNY,100,2030-01-01T00:00:00Z\n")))
+	fmt.Println(checked.Issued, checked.Failed)
+	// Output:
+	// [] [{1500 CNY 500}]
+	// owner,seq,kind,at,hold_id,
+	// true
+	// 1 0
+}
+
+// The auditor compares the tables with each other; before its first pass it has found nothing.
+func ExampleClient_Audit() {
+	for _, shard := range value(c.Audit(context.Background())).Shards {
+		fmt.Println(shard.Shard, shard.Drift)
+	}
+	// Output:
+	// 1 0
+	// 2 0
 }
 
 func ExampleClient_ListUndecided() {

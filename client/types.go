@@ -21,6 +21,7 @@ type (
 	IssueRequest    = gen.IssueRequest
 	DiscountRequest = gen.DiscountRequest
 	ImportResult    = gen.ImportResult
+	MoneyAsOf       = gen.MoneyAsOf
 	Lot             = gen.Lot
 	LotReply        = gen.LotReply
 	CreditRequest   = gen.CreditRequest
@@ -61,6 +62,19 @@ type (
 	ShardFence      = gen.ShardFence
 	Failover        = gen.Failover
 	FailoverStep    = gen.FailoverStep
+	AuditReport     = gen.AuditReport
+	BulkOperation   = gen.BulkOperation
+	BulkDecision    = gen.BulkDecision
+	BulkIssue       = gen.BulkIssue
+	BulkCredit      = gen.BulkCredit
+	BulkReply       = gen.BulkReply
+	BulkResult      = gen.BulkResult
+	Event           = gen.Event
+	EventList       = gen.EventList
+	Webhook         = gen.Webhook
+	WebhookRequest  = gen.WebhookRequest
+	NewWebhook      = gen.NewWebhook
+	Delivery        = gen.Delivery
 )
 
 // The kinds of items and discounts.

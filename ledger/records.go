@@ -19,6 +19,9 @@ type (
 		Ver      int64
 		EntrySeq int64
 		Head     []byte
+
+		LiveHolds int64
+		DueAt     int64
 	}
 	couponRecord struct {
 		Bucket      shard.Bucket
@@ -47,6 +50,7 @@ type (
 		Source    string
 		Tag       string
 		Currency  string
+		Live      bool
 		Issued    int64
 		Available int64
 		Held      int64

@@ -28,6 +28,9 @@ func TestOnDatabases(t *testing.T) {
 					w.audit(t)
 				})
 			}
+			if pass, drift := auditOnce(t, w.auditor(t)); pass.Drift != 0 || pass.Owners == 0 {
+				t.Errorf("after all cases the auditor finds %v", drift)
+			}
 		})
 	}
 }

@@ -18,6 +18,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeHolds(p)
 	b.writeOrders(p)
 	b.writeEntries(p)
+	b.writeOutbox(p)
 	b.writeQuotas(p)
 	b.writeCampaigns(p)
 	b.writePackets(p)
@@ -247,4 +248,24 @@ func (b *batch) writeEntries(p *shard.Packet) {
 		}
 		v.Binary(e.doc).Binary(e.hash[:])
 	}
+}
+
+// writeOutbox says in one row which entries the batch has added, so that they become events; see outbox.go. The entries are sorted.
+func (b *batch) writeOutbox(p *shard.Packet) {
+	entries := b.changed.entries
+	if len(entries) == 0 {
+		return
+	}
+	doc := append(b.buf[:0], '[')
+	for from := 0; from < len(entries); {
+		to := from
+		for to+1 < len(entries) && entries[to+1].owner == entries[from].owner {
+			to++
+		}
+		doc = appendRun(doc, entries[from].owner.name, entries[from].seq, entries[to].seq)
+		from = to + 1
+	}
+	doc[len(doc)-1] = ']' // the comma after the last run
+	v := p.Insert("outbox", "events, at, doc").Row()
+	v.Int(int64(len(entries))).Int(entries[0].at).Binary(b.keep(doc))
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	lite "github.com/glebarez/sqlite"
@@ -31,6 +32,8 @@ type DB struct {
 	wires    *wires    // of MariaDB; nil: the database is in this process
 	observer *observer // of reads; nil: nobody looks
 	folder   string    // of the file of a SQLite shard
+
+	turn *sync.Mutex // whose turn it is to write to a SQLite shard, whose own lock lets a busy lane starve others; nil: MariaDB
 }
 
 // Limits of the pools. Lanes hold one connection each; the resolver and the sweeper borrow a few more.
@@ -150,7 +153,7 @@ func OpenSQLite(path string, now func() time.Time) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.folder = filepath.Dir(path)
+	db.folder, db.turn = filepath.Dir(path), new(sync.Mutex)
 	return db, nil
 }
 
@@ -182,6 +185,15 @@ func open(d *Dialect, pool func() (*sql.DB, error), now func() time.Time, dial f
 		return nil, errors.Join(fmt.Errorf("open a shard: %w", err), db.Close())
 	}
 	return db, nil
+}
+
+// takeTurn waits until nobody else writes through this DB, where transactions exclude each other anyway.
+func (db *DB) takeTurn() (release func()) {
+	if db.turn == nil {
+		return func() {}
+	}
+	db.turn.Lock()
+	return db.turn.Unlock
 }
 
 // SQL is the pool for migrations and administration. Ledger tables are not written through it.

@@ -201,6 +201,7 @@ func (l *lane) answer(t *transaction) (again []*call) {
 // means that the transaction left no trace. With errUndecided it also returns the transaction.
 func (l *lane) transact(calls []*call, collided bool) (t *transaction, err error) {
 	start := l.cfg.Now()
+	defer l.cfg.DB.takeTurn()()
 	l.cfg.FailPoints.Hit(failpoint.BeforeBegin)
 	t = newTransaction(l.cfg.DB.Dialect, l.cfg.DB.clock(), l.tick, l.cfg.Epoch, calls, l.cfg.Machine, collided)
 	if err := l.loadWithRetry(t); err != nil {
@@ -369,7 +370,12 @@ func (l *lane) dropConn() {
 	if l.conn == nil {
 		return
 	}
-	_ = l.conn.Raw(func(any) error { return driver.ErrBadConn }) // how database/sql is told to discard it
+	discard(l.conn)
 	_ = l.conn.Close()
 	l.conn = nil
+}
+
+// discard keeps a connection from going back to its pool.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // how database/sql is told so
 }

@@ -40,6 +40,10 @@ var load = sync.OnceValues(func() (*contract, error) {
 	}
 	openapi3.SchemaErrorDetailsDisabled = true // a message names the member; its schema can be looked up
 	document.Servers = nil                     // requests of tests come from everywhere
+
+	for _, text := range []string{"text/event-stream", "application/jsonl"} {
+		openapi3filter.RegisterBodyDecoder(text, openapi3filter.FileBodyDecoder)
+	}
 	router, err := gorillamux.NewRouter(document)
 	return &contract{document, router}, err
 })

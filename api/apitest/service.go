@@ -46,10 +46,13 @@ func Open(folder string) (*Service, error) {
 	s.Config = api.Config{
 		Ledger: s.Ledger, State: s.State, Kinds: s.Kinds,
 		Blacklist: s.Blacklist, Keys: s.Keys, Routes: s.Routes, Resolver: s.Resolver, Codec: s.Codec,
+		Auditor: s.Auditor, Feed: s.Feed, Webhooks: s.Webhooks,
 		CursorKey: s.CursorKey, Now: time.Now, Log: log, Meter: noop.Meter{}, Depth: s.Store.Depth, Ready: s.Ready,
 		Failovers: operators.New(operators.Config{Register: reg, DSN: func(int) string { return "" }, Now: time.Now}),
 	}
-	for _, scopes := range []access.Scopes{access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeState, access.ScopeAdmin, All} {
+	for _, scopes := range []access.Scopes{
+		access.ScopeRead, access.ScopeHold, access.ScopeIssue, access.ScopeState, access.ScopeAdmin, access.ScopeEvents, All,
+	} {
 		spec := access.Spec{Name: "test", Scopes: scopes, Rate: access.Rate{PerSecond: 1_000_000, Burst: 1_000_000}}
 		if _, s.Tokens[scopes], err = s.Keys.Create(ctx, spec); err != nil {
 			return nil, err
@@ -59,7 +62,7 @@ func Open(folder string) (*Service, error) {
 }
 
 // All are the scopes of a key that may do everything.
-const All = access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeState | access.ScopeAdmin
+const All = access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeState | access.ScopeAdmin | access.ScopeEvents
 
 // Close stops the instance and closes its register.
 func (s *Service) Close(ctx context.Context) error {

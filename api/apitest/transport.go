@@ -10,7 +10,8 @@ import (
 )
 
 // Transport returns next with a check of everything that callers send through it and hear. What breaks the contract is
-// reported, by testing's Errorf or the like, and goes on. A call without a reply, or with half of one, is not checked.
+// reported, by testing's Errorf or the like, and goes on. A call without a reply, or with half of one, is not checked; of a stream its
+// status and headers are.
 //
 // Unlike Check it lets no request pass that the contract does not allow, whatever the reply: tests that mean to send one say
 // so by Malformed.
@@ -34,6 +35,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	if response.Header.Get("Content-Type") == "text/event-stream" { // it has no end: only its beginning is checked
+		t.check(r, response, []byte(": begins"))
+		return response, nil
 	}
 	reply, broken := io.ReadAll(response.Body)
 	_ = response.Body.Close()

@@ -526,3 +526,126 @@ func (b *PacketRequest) ReadJSON(r *strictjson.Reader) {
 	}
 	r.Require("owner", "packet_ref", "amount", "shares", "mode")
 }
+
+// ReadJSON reads the body of createWebhook.
+func (b *WebhookRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "url":
+			b.URL = r.String()
+		case "after":
+			b.After = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("url")
+}
+
+// ReadJSON reads the body of replayWebhook.
+func (b *ReplayRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "after":
+			b.After = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+}
+
+// MaxBody is enough for a thousand operations that are as large as usual ones get.
+func (*BulkRequest) MaxBody() int { return 16 << 20 }
+
+// ReadJSON reads the body of bulk.
+func (b *BulkRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "operations":
+			for r.Array(); r.Element(); {
+				b.Operations = append(b.Operations, BulkOperation{})
+				b.Operations[len(b.Operations)-1].ReadJSON(r)
+			}
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("operations")
+}
+
+// ReadJSON reads an operation of a bulk.
+func (b *BulkOperation) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "idempotency_key":
+			b.IdempotencyKey = r.String()
+		case "hold":
+			b.Hold = new(HoldRequest)
+			b.Hold.ReadJSON(r)
+		case "confirm":
+			b.Confirm = new(BulkDecision)
+			b.Confirm.ReadJSON(r)
+		case "cancel":
+			b.Cancel = new(BulkDecision)
+			b.Cancel.ReadJSON(r)
+		case "issue":
+			b.Issue = new(BulkIssue)
+			b.Issue.ReadJSON(r)
+		case "credit":
+			b.Credit = new(BulkCredit)
+			b.Credit.ReadJSON(r)
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("idempotency_key")
+}
+
+// ReadJSON reads which hold a bulk confirms or cancels.
+func (b *BulkDecision) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "hold_id":
+			b.HoldID = r.String()
+		case "order_id":
+			b.OrderID = r.String()
+		case "attempt":
+			b.Attempt = int(r.Integer(1, maxAttempt))
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner")
+}
+
+// ReadJSON reads an issue of a bulk.
+func (b *BulkIssue) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "campaign_id":
+			b.CampaignID = r.String()
+		case "issue":
+			b.Issue.ReadJSON(r)
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("campaign_id", "issue")
+}
+
+// ReadJSON reads a credit of a bulk.
+func (b *BulkCredit) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "lot":
+			b.Lot.ReadJSON(r)
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "lot")
+}

@@ -66,6 +66,23 @@ type APIKeyRequest struct {
 	Scopes Scopes `json:"scopes"`
 }
 
+// AuditPass A walk through all owners of a shard. Without `started_at` there was none yet.
+type AuditPass struct {
+	Drift   int64     `json:"drift"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Findings The first hundred contradictions.
+	Findings  []Drift   `json:"findings"`
+	Owners    int64     `json:"owners"`
+	Rows      int64     `json:"rows"`
+	StartedAt time.Time `json:"started_at,omitempty,omitzero"`
+}
+
+// AuditReport defines model for AuditReport.
+type AuditReport struct {
+	Shards []ShardAudit `json:"shards"`
+}
+
 // Balance An owner's money in one currency.
 type Balance struct {
 	Available int64 `json:"available"`
@@ -159,6 +176,86 @@ type BucketRun struct {
 
 	// To The last bucket.
 	To int `json:"to"`
+}
+
+// BulkCredit defines model for BulkCredit.
+type BulkCredit struct {
+	// Lot Money to give. `source` says who pays for it, e.g. a campaign; holds may restrict themselves to the lots with a `tag`.
+	Lot CreditRequest `json:"lot"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkDecision A hold, by its id or by its order.
+type BulkDecision struct {
+	Attempt int `json:"attempt,omitempty,omitzero"`
+
+	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
+	HoldID HoldID `json:"hold_id,omitempty,omitzero"`
+
+	// OrderID The caller's own name for something.
+	//
+	// Example: order-1001
+	OrderID Reference `json:"order_id,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
+// BulkIssue defines model for BulkIssue.
+type BulkIssue struct {
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID   `json:"campaign_id"`
+	Issue      IssueRequest `json:"issue"`
+}
+
+// BulkOperation A key, and exactly one of the others.
+type BulkOperation struct {
+	// Cancel A hold, by its id or by its order.
+	Cancel *BulkDecision `json:"cancel,omitempty"`
+
+	// Confirm A hold, by its id or by its order.
+	Confirm *BulkDecision `json:"confirm,omitempty"`
+	Credit  *BulkCredit   `json:"credit,omitempty"`
+	Hold    *HoldRequest  `json:"hold,omitempty"`
+
+	// IdempotencyKey An idempotency key, without quotes.
+	IdempotencyKey OperationKey `json:"idempotency_key"`
+	Issue          *BulkIssue   `json:"issue,omitempty"`
+}
+
+// BulkReply done + refused is the number of operations.
+type BulkReply struct {
+	Done    int          `json:"done"`
+	Refused int          `json:"refused"`
+	Results []BulkResult `json:"results"`
+}
+
+// BulkRequest defines model for BulkRequest.
+type BulkRequest struct {
+	Operations []BulkOperation `json:"operations"`
+}
+
+// BulkResult A reply, or a problem.
+type BulkResult struct {
+	// Problem A problem document (RFC 9457).
+	Problem Problem `json:"problem,omitempty,omitzero"`
+
+	// Replayed The verdict of an earlier request with the key.
+	Replayed bool `json:"replayed,omitempty,omitzero"`
+
+	// Reply The reply of the single call.
+	Reply map[string]interface{} `json:"reply,omitempty,omitzero"`
+
+	// Status The status that the single call has.
+	Status int `json:"status"`
 }
 
 // Campaign defines model for Campaign.
@@ -367,6 +464,31 @@ type CreditRequest struct {
 // Example: CNY
 type Currency = string
 
+// Delivery How far a webhook has come with the events of a shard.
+type Delivery struct {
+	FailingSince time.Time `json:"failing_since,omitempty,omitzero"`
+
+	// Failures In a row.
+	Failures int `json:"failures"`
+
+	// Instance Which instance sends.
+	Instance  string `json:"instance,omitempty,omitzero"`
+	LastError string `json:"last_error,omitempty,omitzero"`
+
+	// NextAt No attempt is made before.
+	NextAt time.Time `json:"next_at,omitempty,omitzero"`
+
+	// ParkedAt Nothing is sent until a replay is asked for.
+	ParkedAt time.Time `json:"parked_at,omitempty,omitzero"`
+
+	// Position The sequence of the last event that was taken.
+	Position int64 `json:"position"`
+	Shard    int   `json:"shard"`
+
+	// Waiting The events that were not taken yet.
+	Waiting int64 `json:"waiting"`
+}
+
 // Discount defines model for Discount.
 type Discount struct {
 	// Amount An amount in minor units of a currency.
@@ -478,6 +600,18 @@ type DocumentReply struct {
 // Example: 1.1795381234567
 type DocumentVersion = string
 
+// Drift A place where two tables contradict each other.
+type Drift struct {
+	Bucket int    `json:"bucket"`
+	Check  string `json:"check"`
+	Have   string `json:"have"`
+	Owner  string `json:"owner"`
+
+	// Subject The lot, coupon or hold, or the entry; without it the owner himself.
+	Subject string `json:"subject,omitempty,omitzero"`
+	Want    string `json:"want"`
+}
+
 // Entry One decided operation.
 type Entry struct {
 	At      time.Time     `json:"at"`
@@ -535,6 +669,33 @@ type EntryList struct {
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
 }
 
+// Event An entry of an owner's history, with its place among the events of its shard.
+type Event struct {
+	At      time.Time     `json:"at"`
+	Changes []EntryChange `json:"changes"`
+
+	// Entry The `seq` of the entry in the history of the owner.
+	Entry int64 `json:"entry"`
+
+	// EventID Shard and sequence. An event that comes again has the same.
+	EventID  string `json:"event_id"`
+	HoldID   string `json:"hold_id,omitempty,omitzero"`
+	Owner    string `json:"owner"`
+	Sequence int64  `json:"sequence"`
+	Shard    int    `json:"shard"`
+
+	// Type The kind of the entry.
+	Type string `json:"type"`
+}
+
+// EventList defines model for EventList.
+type EventList struct {
+	Events []Event `json:"events"`
+
+	// Position Where to go on from.
+	Position string `json:"position"`
+}
+
 // Failover defines model for Failover.
 type Failover struct {
 	DecidedAt time.Time `json:"decided_at"`
@@ -579,6 +740,15 @@ type FailoverStep struct {
 	Node   string  `json:"node,omitempty,omitzero"`
 	Step   string  `json:"step"`
 	TookMs float64 `json:"took_ms"`
+}
+
+// FieldError defines model for FieldError.
+type FieldError struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+
+	// Pointer JSON pointer into the request's body, or the name of a header or parameter.
+	Pointer string `json:"pointer"`
 }
 
 // GrabReply defines model for GrabReply.
@@ -1059,12 +1229,26 @@ type Money struct {
 	Currency Currency `json:"currency"`
 }
 
+// MoneyAsOf defines model for MoneyAsOf.
+type MoneyAsOf struct {
+	AsOf     time.Time `json:"as_of"`
+	Balances []Balance `json:"balances"`
+	Owner    string    `json:"owner"`
+}
+
 // NewAPIKey defines model for NewApiKey.
 type NewAPIKey struct {
 	Key APIKey `json:"key"`
 
 	// Token What the requests carry: `Authorization: Bearer <token>`. Shown once.
 	Token string `json:"token"`
+}
+
+// NewWebhook defines model for NewWebhook.
+type NewWebhook struct {
+	// Secret `whsec_` and the key in base64.
+	Secret  string  `json:"secret"`
+	Webhook Webhook `json:"webhook"`
 }
 
 // NextCursor Names the next page; absent on the last one.
@@ -1237,6 +1421,52 @@ type PrimaryAnnouncement struct {
 	Epoch int64 `json:"epoch"`
 }
 
+// Problem A problem document (RFC 9457).
+type Problem struct {
+	// Asked What was asked for, or is needed.
+	Asked int64 `json:"asked,omitempty,omitzero"`
+
+	// Code One of the codes of docs/errors.md, in the order of the checks.
+	Code ProblemCode `json:"code"`
+
+	// CouponID already-claimed: the coupon that the owner has.
+	CouponID string `json:"coupon_id,omitempty,omitzero"`
+
+	// Detail What happened this time.
+	Detail string       `json:"detail,omitempty,omitzero"`
+	Errors []FieldError `json:"errors,omitempty,omitzero"`
+	Grain  Grain        `json:"grain,omitempty,omitzero"`
+
+	// Have What there is.
+	Have int64 `json:"have,omitempty,omitzero"`
+
+	// HoldID The hold that is in the way, or that is meant.
+	HoldID string `json:"hold_id,omitempty,omitzero"`
+
+	// Outcome none, if nothing has changed; unknown, if the write may have happened or may still happen.
+	Outcome   string `json:"outcome"`
+	RequestID string `json:"request_id"`
+
+	// RetryAt Not before this instant.
+	RetryAt time.Time `json:"retry_at,omitempty,omitzero"`
+
+	// Retryable Whether the same request with the same key may succeed later. A refusal by a rule that is not retryable is pinned to
+	// its key.
+	Retryable bool `json:"retryable"`
+	Status    int  `json:"status"`
+
+	// Title The same for every document with this code.
+	Title string `json:"title"`
+
+	// Type A page about the code, `/problems/{code}`.
+	Type string `json:"type"`
+
+	// Version Era and number of a version; it is the ETag without its quotes.
+	//
+	// Example: 1.1795381234567
+	Version DocumentVersion `json:"version,omitempty,omitzero"`
+}
+
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
@@ -1384,6 +1614,12 @@ type RebuildRequest struct {
 // Example: order-1001
 type Reference = string
 
+// ReplayRequest defines model for ReplayRequest.
+type ReplayRequest struct {
+	// After The position to go on from; without it, where it is.
+	After string `json:"after,omitempty,omitzero"`
+}
+
 // RowError defines model for RowError.
 type RowError struct {
 	// Code One of the codes of docs/errors.md, in the order of the checks.
@@ -1435,6 +1671,19 @@ type Shard struct {
 
 	// Suspended Why automatic failover is off; for people.
 	Suspended string `json:"suspended,omitempty,omitzero"`
+}
+
+// ShardAudit defines model for ShardAudit.
+type ShardAudit struct {
+	// Current A walk through all owners of a shard. Without `started_at` there was none yet.
+	Current AuditPass `json:"current"`
+
+	// Drift The contradictions that are known; the larger number of both passes.
+	Drift int64 `json:"drift"`
+
+	// Last A walk through all owners of a shard. Without `started_at` there was none yet.
+	Last  AuditPass `json:"last"`
+	Shard int       `json:"shard"`
 }
 
 // ShardFence defines model for ShardFence.
@@ -1573,6 +1822,31 @@ type Verification struct {
 	Owner OwnerName `json:"owner"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// CreatedBy Id of an API key.
+	CreatedBy  string     `json:"created_by"`
+	Deliveries []Delivery `json:"deliveries"`
+	URL        string     `json:"url"`
+	WebhookID  string     `json:"webhook_id"`
+}
+
+// WebhookList defines model for WebhookList.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// WebhookRequest defines model for WebhookRequest.
+type WebhookRequest struct {
+	// After The position after which it begins; without it, with what comes from now on.
+	After string `json:"after,omitempty,omitzero"`
+
+	// URL Begins with https:// or http://.
+	URL string `json:"url"`
+}
+
 // CampaignIDInPath A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -1586,6 +1860,9 @@ type ConsistencyToken = string
 
 // DocumentIDInPath Example: sku-1
 type DocumentIDInPath = DocumentID
+
+// EventsAfter defines model for EventsAfter.
+type EventsAfter = string
 
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
@@ -1633,6 +1910,9 @@ type SkuInPath = Sku
 //
 // Example: berlin
 type StockLocationInPath = StockLocation
+
+// WebhookIDInPath defines model for WebhookIdInPath.
+type WebhookIDInPath = string
 
 // CampaignChanged defines model for CampaignChanged.
 type CampaignChanged = CampaignReply
@@ -1742,6 +2022,47 @@ type ListCampaignsParams struct {
 	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
+// ImportCouponsParams defines parameters for ImportCoupons.
+type ImportCouponsParams struct {
+	// DryRun Only check the rows.
+	DryRun bool `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// After The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+	// list begins with the oldest event.
+	After EventsAfter `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// StreamEventsParams defines parameters for StreamEvents.
+type StreamEventsParams struct {
+	// After The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+	// list begins with the oldest event.
+	After EventsAfter `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// LastEventID The `id` of the last message; it goes before `after`.
+	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
+}
+
+// ExportEntriesParams defines parameters for ExportEntries.
+type ExportEntriesParams struct {
+	// Format How it is written.
+	Format string `form:"format" json:"format"`
+
+	// From The first instant, e.g. `2026-03-29`, `2026-03-29T12:00:00` or `2026-03-29T12:00:00Z`; without it, the beginning.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To The first instant that does not belong to it.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// TimeZone Name of a time zone, e.g. `Europe/Berlin`; without it, UTC.
+	TimeZone string `form:"time_zone,omitempty" json:"time_zone,omitempty,omitzero"`
+}
+
 // ListHoldsParams defines parameters for ListHolds.
 type ListHoldsParams struct {
 	// Owner Whose holds.
@@ -1798,6 +2119,12 @@ type ListLotsParams struct {
 
 	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
 	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// GetMoneyParams defines parameters for GetMoney.
+type GetMoneyParams struct {
+	// AsOf The instant; it must have passed.
+	AsOf string `form:"as_of" json:"as_of"`
 }
 
 // ListDocumentsParams defines parameters for ListDocuments.
@@ -1884,6 +2211,9 @@ type SuspendShardJSONRequestBody = ReasonRequest
 // SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
 type SwitchoverShardJSONRequestBody = ReasonRequest
 
+// BulkJSONRequestBody defines body for Bulk for application/json ContentType.
+type BulkJSONRequestBody = BulkRequest
+
 // CreateCampaignJSONRequestBody defines body for CreateCampaign for application/json ContentType.
 type CreateCampaignJSONRequestBody = CampaignRequest
 
@@ -1953,8 +2283,17 @@ type SetStockJSONRequestBody = QuotaRequest
 // AdjustStockJSONRequestBody defines body for AdjustStock for application/json ContentType.
 type AdjustStockJSONRequestBody = QuotaAdjustment
 
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = WebhookRequest
+
+// ReplayWebhookJSONRequestBody defines body for ReplayWebhook for application/json ContentType.
+type ReplayWebhookJSONRequestBody = ReplayRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetAudit Show what the auditor has found
+	// (GET /v1/admin/audit)
+	GetAudit(c *gin.Context)
 	// ListBlocks List what is blocked
 	// (GET /v1/admin/blocks)
 	ListBlocks(c *gin.Context, params ListBlocksParams)
@@ -2021,6 +2360,9 @@ type ServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(c *gin.Context, shard int, key string)
+	// Bulk Do up to 1000 writes at once
+	// (POST /v1/bulk)
+	Bulk(c *gin.Context)
 	// ListCampaigns List campaigns
 	// (GET /v1/campaigns)
 	ListCampaigns(c *gin.Context, params ListCampaignsParams)
@@ -2041,7 +2383,7 @@ type ServerInterface interface {
 	FreezeCampaign(c *gin.Context, campaignID CampaignIDInPath)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
-	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath)
+	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath, params ImportCouponsParams)
 	// IssueCoupon Issue a coupon to an owner
 	// (POST /v1/campaigns/{campaign_id}/issues)
 	IssueCoupon(c *gin.Context, campaignID CampaignIDInPath)
@@ -2057,6 +2399,15 @@ type ServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(c *gin.Context, couponID CouponID)
+	// ListEvents List what was decided, of all owners
+	// (GET /v1/events)
+	ListEvents(c *gin.Context, params ListEventsParams)
+	// StreamEvents Follow what is decided, as it happens
+	// (GET /v1/events/stream)
+	StreamEvents(c *gin.Context, params StreamEventsParams)
+	// ExportEntries Export the histories of all owners
+	// (GET /v1/exports/entries)
+	ExportEntries(c *gin.Context, params ExportEntriesParams)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(c *gin.Context, params ListHoldsParams)
@@ -2102,6 +2453,9 @@ type ServerInterface interface {
 	// CreditLot Credit money as a lot
 	// (POST /v1/owners/{owner}/lots)
 	CreditLot(c *gin.Context, owner OwnerInPath)
+	// GetMoney Show an owner's money as of a time
+	// (GET /v1/owners/{owner}/money)
+	GetMoney(c *gin.Context, owner OwnerInPath, params GetMoneyParams)
 	// GetOperation Find out what became of a key
 	// (GET /v1/owners/{owner}/operations/{key})
 	GetOperation(c *gin.Context, owner OwnerInPath, key KeyInPath)
@@ -2153,6 +2507,21 @@ type ServerInterface interface {
 	// AdjustStock Add units to stock, or take away some that are free
 	// (POST /v1/stock/{sku}/{location}/adjustments)
 	AdjustStock(c *gin.Context, sku SkuInPath, location StockLocationInPath)
+	// ListWebhooks List webhooks
+	// (GET /v1/webhooks)
+	ListWebhooks(c *gin.Context)
+	// CreateWebhook Have events sent to an address
+	// (POST /v1/webhooks)
+	CreateWebhook(c *gin.Context)
+	// DeleteWebhook End a webhook
+	// (DELETE /v1/webhooks/{webhook_id})
+	DeleteWebhook(c *gin.Context, webhookID WebhookIDInPath)
+	// GetWebhook Show a webhook
+	// (GET /v1/webhooks/{webhook_id})
+	GetWebhook(c *gin.Context, webhookID WebhookIDInPath)
+	// ReplayWebhook Send again, or go on
+	// (POST /v1/webhooks/{webhook_id}/replay)
+	ReplayWebhook(c *gin.Context, webhookID WebhookIDInPath)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -2163,6 +2532,19 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// GetAudit operation middleware
+func (siw *ServerInterfaceWrapper) GetAudit(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAudit(c)
+}
 
 // ListBlocks operation middleware
 func (siw *ServerInterfaceWrapper) ListBlocks(c *gin.Context) {
@@ -2736,6 +3118,19 @@ func (siw *ServerInterfaceWrapper) ResolveUndecided(c *gin.Context) {
 	siw.Handler.ResolveUndecided(c, shard, key)
 }
 
+// Bulk operation middleware
+func (siw *ServerInterfaceWrapper) Bulk(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.Bulk(c)
+}
+
 // ListCampaigns operation middleware
 func (siw *ServerInterfaceWrapper) ListCampaigns(c *gin.Context) {
 
@@ -2899,6 +3294,17 @@ func (siw *ServerInterfaceWrapper) ImportCoupons(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportCouponsParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", c.Request.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter dry_run: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2906,7 +3312,7 @@ func (siw *ServerInterfaceWrapper) ImportCoupons(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ImportCoupons(c, campaignID)
+	siw.Handler.ImportCoupons(c, campaignID, params)
 }
 
 // IssueCoupon operation middleware
@@ -3032,6 +3438,140 @@ func (siw *ServerInterfaceWrapper) GetCoupon(c *gin.Context) {
 	}
 
 	siw.Handler.GetCoupon(c, couponID)
+}
+
+// ListEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListEvents(c, params)
+}
+
+// StreamEvents operation middleware
+func (siw *ServerInterfaceWrapper) StreamEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StreamEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Last-Event-ID, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Last-Event-ID: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.LastEventID = LastEventID
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StreamEvents(c, params)
+}
+
+// ExportEntries operation middleware
+func (siw *ServerInterfaceWrapper) ExportEntries(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportEntriesParams
+
+	// ------------- Required query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "format", c.Request.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter format: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", c.Request.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter from: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", c.Request.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter to: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "time_zone" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "time_zone", c.Request.URL.Query(), &params.TimeZone, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter time_zone: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ExportEntries(c, params)
 }
 
 // ListHolds operation middleware
@@ -3482,6 +4022,42 @@ func (siw *ServerInterfaceWrapper) CreditLot(c *gin.Context) {
 	}
 
 	siw.Handler.CreditLot(c, owner)
+}
+
+// GetMoney operation middleware
+func (siw *ServerInterfaceWrapper) GetMoney(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetMoneyParams
+
+	// ------------- Required query parameter "as_of" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "as_of", c.Request.URL.Query(), &params.AsOf, runtime.BindQueryParameterOptions{Type: "string", Format: "instant"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter as_of: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetMoney(c, owner, params)
 }
 
 // GetOperation operation middleware
@@ -4174,6 +4750,107 @@ func (siw *ServerInterfaceWrapper) AdjustStock(c *gin.Context) {
 	siw.Handler.AdjustStock(c, sku, location)
 }
 
+// ListWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) ListWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListWebhooks(c)
+}
+
+// CreateWebhook operation middleware
+func (siw *ServerInterfaceWrapper) CreateWebhook(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateWebhook(c)
+}
+
+// DeleteWebhook operation middleware
+func (siw *ServerInterfaceWrapper) DeleteWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteWebhook(c, webhookID)
+}
+
+// GetWebhook operation middleware
+func (siw *ServerInterfaceWrapper) GetWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetWebhook(c, webhookID)
+}
+
+// ReplayWebhook operation middleware
+func (siw *ServerInterfaceWrapper) ReplayWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReplayWebhook(c, webhookID)
+}
+
 // GinServerOptions provides options for the Gin server.
 type GinServerOptions struct {
 	BaseURL      string
@@ -4201,6 +4878,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 		ErrorHandler:       errorHandler,
 	}
 
+	router.GET(options.BaseURL+"/v1/admin/audit", wrapper.GetAudit)
 	router.GET(options.BaseURL+"/v1/admin/blocks", wrapper.ListBlocks)
 	router.DELETE(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.DeleteBlock)
 	router.PUT(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.PutBlock)
@@ -4223,6 +4901,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
 	router.GET(options.BaseURL+"/v1/admin/undecided", wrapper.ListUndecided)
 	router.POST(options.BaseURL+"/v1/admin/undecided/:shard/:key/resolve", wrapper.ResolveUndecided)
+	router.POST(options.BaseURL+"/v1/bulk", wrapper.Bulk)
 	router.GET(options.BaseURL+"/v1/campaigns", wrapper.ListCampaigns)
 	router.POST(options.BaseURL+"/v1/campaigns", wrapper.CreateCampaign)
 	router.GET(options.BaseURL+"/v1/campaigns/:campaign_id", wrapper.GetCampaign)
@@ -4235,6 +4914,9 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/resume", wrapper.ResumeCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/unfreeze", wrapper.UnfreezeCampaign)
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
+	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents)
+	router.GET(options.BaseURL+"/v1/events/stream", wrapper.StreamEvents)
+	router.GET(options.BaseURL+"/v1/exports/entries", wrapper.ExportEntries)
 	router.GET(options.BaseURL+"/v1/holds", wrapper.ListHolds)
 	router.POST(options.BaseURL+"/v1/holds", wrapper.CreateHold)
 	router.GET(options.BaseURL+"/v1/holds/:hold_id", wrapper.GetHold)
@@ -4250,6 +4932,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries/verify", wrapper.VerifyEntries)
 	router.GET(options.BaseURL+"/v1/owners/:owner/lots", wrapper.ListLots)
 	router.POST(options.BaseURL+"/v1/owners/:owner/lots", wrapper.CreditLot)
+	router.GET(options.BaseURL+"/v1/owners/:owner/money", wrapper.GetMoney)
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
 	router.POST(options.BaseURL+"/v1/packets", wrapper.CreatePacket)
@@ -4267,6 +4950,11 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/stock/:sku/:location", wrapper.GetStock)
 	router.PUT(options.BaseURL+"/v1/stock/:sku/:location", wrapper.SetStock)
 	router.POST(options.BaseURL+"/v1/stock/:sku/:location/adjustments", wrapper.AdjustStock)
+	router.GET(options.BaseURL+"/v1/webhooks", wrapper.ListWebhooks)
+	router.POST(options.BaseURL+"/v1/webhooks", wrapper.CreateWebhook)
+	router.DELETE(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.DeleteWebhook)
+	router.GET(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.GetWebhook)
+	router.POST(options.BaseURL+"/v1/webhooks/:webhook_id/replay", wrapper.ReplayWebhook)
 }
 
 type CampaignChangedResponseHeaders struct {
@@ -4441,6 +5129,35 @@ type SharePendingJSONResponse struct {
 	Body GrabReply
 
 	Headers SharePendingResponseHeaders
+}
+
+type GetAuditRequestObject struct {
+}
+
+type GetAuditResponseObject interface {
+	VisitGetAuditResponse(w http.ResponseWriter) error
+}
+
+type GetAudit200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetAudit200JSONResponse struct {
+	Body    AuditReport
+	Headers GetAudit200ResponseHeaders
+}
+
+func (response GetAudit200JSONResponse) VisitGetAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type ListBlocksRequestObject struct {
@@ -5103,6 +5820,36 @@ func (response ResolveUndecided200JSONResponse) VisitResolveUndecidedResponse(w 
 	return err
 }
 
+type BulkRequestObject struct {
+	Body *BulkJSONRequestBody
+}
+
+type BulkResponseObject interface {
+	VisitBulkResponse(w http.ResponseWriter) error
+}
+
+type Bulk200ResponseHeaders struct {
+	XRequestID string
+}
+
+type Bulk200JSONResponse struct {
+	Body    BulkReply
+	Headers Bulk200ResponseHeaders
+}
+
+func (response Bulk200JSONResponse) VisitBulkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCampaignsRequestObject struct {
 	Params ListCampaignsParams
 }
@@ -5296,6 +6043,7 @@ func (response FreezeCampaign200JSONResponse) VisitFreezeCampaignResponse(w http
 
 type ImportCouponsRequestObject struct {
 	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Params     ImportCouponsParams
 	Body       io.Reader
 }
 
@@ -5468,6 +6216,172 @@ func (response GetCoupon200JSONResponse) VisitGetCouponResponse(w http.ResponseW
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEventsRequestObject struct {
+	Params ListEventsParams
+}
+
+type ListEventsResponseObject interface {
+	VisitListEventsResponse(w http.ResponseWriter) error
+}
+
+type ListEvents200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListEvents200JSONResponse struct {
+	Body    EventList
+	Headers ListEvents200ResponseHeaders
+}
+
+func (response ListEvents200JSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamEventsRequestObject struct {
+	Params StreamEventsParams
+}
+
+type StreamEventsResponseObject interface {
+	VisitStreamEventsResponse(w http.ResponseWriter) error
+}
+
+type StreamEvents200ResponseHeaders struct {
+	XRequestID string
+}
+
+type StreamEvents200TextEventStreamResponse struct {
+	Body          io.Reader
+	Headers       StreamEvents200ResponseHeaders
+	ContentLength int64
+}
+
+func (response StreamEvents200TextEventStreamResponse) VisitStreamEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type ExportEntriesRequestObject struct {
+	Params ExportEntriesParams
+}
+
+type ExportEntriesResponseObject interface {
+	VisitExportEntriesResponse(w http.ResponseWriter) error
+}
+
+type ExportEntries200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ExportEntries200ApplicationJsonlResponse struct {
+	Body          io.Reader
+	Headers       ExportEntries200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportEntries200ApplicationJsonlResponse) VisitExportEntriesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/jsonl")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type ExportEntries200TextCsvResponse struct {
+	Body          io.Reader
+	Headers       ExportEntries200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportEntries200TextCsvResponse) VisitExportEntriesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
 	return err
 }
 
@@ -5919,6 +6833,37 @@ func (response CreditLot201JSONResponse) VisitCreditLotResponse(w http.ResponseW
 	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMoneyRequestObject struct {
+	Owner  OwnerInPath `json:"owner"`
+	Params GetMoneyParams
+}
+
+type GetMoneyResponseObject interface {
+	VisitGetMoneyResponse(w http.ResponseWriter) error
+}
+
+type GetMoney200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetMoney200JSONResponse struct {
+	Body    MoneyAsOf
+	Headers GetMoney200ResponseHeaders
+}
+
+func (response GetMoney200JSONResponse) VisitGetMoneyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6504,8 +7449,153 @@ func (response AdjustStock200JSONResponse) VisitAdjustStockResponse(w http.Respo
 	return err
 }
 
+type ListWebhooksRequestObject struct {
+}
+
+type ListWebhooksResponseObject interface {
+	VisitListWebhooksResponse(w http.ResponseWriter) error
+}
+
+type ListWebhooks200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListWebhooks200JSONResponse struct {
+	Body    WebhookList
+	Headers ListWebhooks200ResponseHeaders
+}
+
+func (response ListWebhooks200JSONResponse) VisitListWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateWebhookRequestObject struct {
+	Body *CreateWebhookJSONRequestBody
+}
+
+type CreateWebhookResponseObject interface {
+	VisitCreateWebhookResponse(w http.ResponseWriter) error
+}
+
+type CreateWebhook201ResponseHeaders struct {
+	XRequestID string
+}
+
+type CreateWebhook201JSONResponse struct {
+	Body    NewWebhook
+	Headers CreateWebhook201ResponseHeaders
+}
+
+func (response CreateWebhook201JSONResponse) VisitCreateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+}
+
+type DeleteWebhookResponseObject interface {
+	VisitDeleteWebhookResponse(w http.ResponseWriter) error
+}
+
+type DeleteWebhook204ResponseHeaders struct {
+	XRequestID string
+}
+
+type DeleteWebhook204Response struct {
+	Headers DeleteWebhook204ResponseHeaders
+}
+
+func (response DeleteWebhook204Response) VisitDeleteWebhookResponse(w http.ResponseWriter) error {
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+}
+
+type GetWebhookResponseObject interface {
+	VisitGetWebhookResponse(w http.ResponseWriter) error
+}
+
+type GetWebhook200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetWebhook200JSONResponse struct {
+	Body    Webhook
+	Headers GetWebhook200ResponseHeaders
+}
+
+func (response GetWebhook200JSONResponse) VisitGetWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplayWebhookRequestObject struct {
+	WebhookID WebhookIDInPath `json:"webhook_id"`
+	Body      *ReplayWebhookJSONRequestBody
+}
+
+type ReplayWebhookResponseObject interface {
+	VisitReplayWebhookResponse(w http.ResponseWriter) error
+}
+
+type ReplayWebhook200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ReplayWebhook200JSONResponse struct {
+	Body    Webhook
+	Headers ReplayWebhook200ResponseHeaders
+}
+
+func (response ReplayWebhook200JSONResponse) VisitReplayWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetAudit Show what the auditor has found
+	// (GET /v1/admin/audit)
+	GetAudit(ctx context.Context, request GetAuditRequestObject) (GetAuditResponseObject, error)
 	// ListBlocks List what is blocked
 	// (GET /v1/admin/blocks)
 	ListBlocks(ctx context.Context, request ListBlocksRequestObject) (ListBlocksResponseObject, error)
@@ -6572,6 +7662,9 @@ type StrictServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(ctx context.Context, request ResolveUndecidedRequestObject) (ResolveUndecidedResponseObject, error)
+	// Bulk Do up to 1000 writes at once
+	// (POST /v1/bulk)
+	Bulk(ctx context.Context, request BulkRequestObject) (BulkResponseObject, error)
 	// ListCampaigns List campaigns
 	// (GET /v1/campaigns)
 	ListCampaigns(ctx context.Context, request ListCampaignsRequestObject) (ListCampaignsResponseObject, error)
@@ -6608,6 +7701,15 @@ type StrictServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(ctx context.Context, request GetCouponRequestObject) (GetCouponResponseObject, error)
+	// ListEvents List what was decided, of all owners
+	// (GET /v1/events)
+	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// StreamEvents Follow what is decided, as it happens
+	// (GET /v1/events/stream)
+	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
+	// ExportEntries Export the histories of all owners
+	// (GET /v1/exports/entries)
+	ExportEntries(ctx context.Context, request ExportEntriesRequestObject) (ExportEntriesResponseObject, error)
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(ctx context.Context, request ListHoldsRequestObject) (ListHoldsResponseObject, error)
@@ -6653,6 +7755,9 @@ type StrictServerInterface interface {
 	// CreditLot Credit money as a lot
 	// (POST /v1/owners/{owner}/lots)
 	CreditLot(ctx context.Context, request CreditLotRequestObject) (CreditLotResponseObject, error)
+	// GetMoney Show an owner's money as of a time
+	// (GET /v1/owners/{owner}/money)
+	GetMoney(ctx context.Context, request GetMoneyRequestObject) (GetMoneyResponseObject, error)
 	// GetOperation Find out what became of a key
 	// (GET /v1/owners/{owner}/operations/{key})
 	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
@@ -6704,6 +7809,21 @@ type StrictServerInterface interface {
 	// AdjustStock Add units to stock, or take away some that are free
 	// (POST /v1/stock/{sku}/{location}/adjustments)
 	AdjustStock(ctx context.Context, request AdjustStockRequestObject) (AdjustStockResponseObject, error)
+	// ListWebhooks List webhooks
+	// (GET /v1/webhooks)
+	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
+	// CreateWebhook Have events sent to an address
+	// (POST /v1/webhooks)
+	CreateWebhook(ctx context.Context, request CreateWebhookRequestObject) (CreateWebhookResponseObject, error)
+	// DeleteWebhook End a webhook
+	// (DELETE /v1/webhooks/{webhook_id})
+	DeleteWebhook(ctx context.Context, request DeleteWebhookRequestObject) (DeleteWebhookResponseObject, error)
+	// GetWebhook Show a webhook
+	// (GET /v1/webhooks/{webhook_id})
+	GetWebhook(ctx context.Context, request GetWebhookRequestObject) (GetWebhookResponseObject, error)
+	// ReplayWebhook Send again, or go on
+	// (POST /v1/webhooks/{webhook_id}/replay)
+	ReplayWebhook(ctx context.Context, request ReplayWebhookRequestObject) (ReplayWebhookResponseObject, error)
 }
 
 // StrictGinServerOptions say how errors are answered. All of them must be set.
@@ -6724,6 +7844,19 @@ func NewStrictHandlerWithOptions(ssi StrictServerInterface, options StrictGinSer
 type strictHandler struct {
 	ssi     StrictServerInterface
 	options StrictGinServerOptions
+}
+
+// GetAudit reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetAudit(ctx *gin.Context) {
+	var request GetAuditRequestObject
+	response, err := sh.ssi.GetAudit(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetAuditResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
 }
 
 // ListBlocks reads the body, calls the handler and writes the reply.
@@ -7092,6 +8225,25 @@ func (sh *strictHandler) ResolveUndecided(ctx *gin.Context, shard int, key strin
 	}
 }
 
+// Bulk reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) Bulk(ctx *gin.Context) {
+	var request BulkRequestObject
+	var body BulkJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.Bulk(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitBulkResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ListCampaigns reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ListCampaigns(ctx *gin.Context, params ListCampaignsParams) {
 	var request ListCampaignsRequestObject
@@ -7200,9 +8352,10 @@ func (sh *strictHandler) FreezeCampaign(ctx *gin.Context, campaignID CampaignIDI
 }
 
 // ImportCoupons reads the body, calls the handler and writes the reply.
-func (sh *strictHandler) ImportCoupons(ctx *gin.Context, campaignID CampaignIDInPath) {
+func (sh *strictHandler) ImportCoupons(ctx *gin.Context, campaignID CampaignIDInPath, params ImportCouponsParams) {
 	var request ImportCouponsRequestObject
 	request.CampaignID = campaignID
+	request.Params = params
 	request.Body = ctx.Request.Body
 	response, err := sh.ssi.ImportCoupons(ctx.Request.Context(), request)
 	if err != nil {
@@ -7304,6 +8457,48 @@ func (sh *strictHandler) GetCoupon(ctx *gin.Context, couponID CouponID) {
 		return
 	}
 	if err := response.VisitGetCouponResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListEvents reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListEvents(ctx *gin.Context, params ListEventsParams) {
+	var request ListEventsRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListEvents(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListEventsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// StreamEvents reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) StreamEvents(ctx *gin.Context, params StreamEventsParams) {
+	var request StreamEventsRequestObject
+	request.Params = params
+	response, err := sh.ssi.StreamEvents(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitStreamEventsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ExportEntries reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ExportEntries(ctx *gin.Context, params ExportEntriesParams) {
+	var request ExportEntriesRequestObject
+	request.Params = params
+	response, err := sh.ssi.ExportEntries(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitExportEntriesResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -7555,6 +8750,21 @@ func (sh *strictHandler) CreditLot(ctx *gin.Context, owner OwnerInPath) {
 		return
 	}
 	if err := response.VisitCreditLotResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetMoney reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetMoney(ctx *gin.Context, owner OwnerInPath, params GetMoneyParams) {
+	var request GetMoneyRequestObject
+	request.Owner = owner
+	request.Params = params
+	response, err := sh.ssi.GetMoney(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetMoneyResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -7854,6 +9064,86 @@ func (sh *strictHandler) AdjustStock(ctx *gin.Context, sku SkuInPath, location S
 		return
 	}
 	if err := response.VisitAdjustStockResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListWebhooks reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListWebhooks(ctx *gin.Context) {
+	var request ListWebhooksRequestObject
+	response, err := sh.ssi.ListWebhooks(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListWebhooksResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreateWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreateWebhook(ctx *gin.Context) {
+	var request CreateWebhookRequestObject
+	var body CreateWebhookJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreateWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreateWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// DeleteWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) DeleteWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request DeleteWebhookRequestObject
+	request.WebhookID = webhookID
+	response, err := sh.ssi.DeleteWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitDeleteWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request GetWebhookRequestObject
+	request.WebhookID = webhookID
+	response, err := sh.ssi.GetWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetWebhookResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ReplayWebhook reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ReplayWebhook(ctx *gin.Context, webhookID WebhookIDInPath) {
+	var request ReplayWebhookRequestObject
+	request.WebhookID = webhookID
+	var body ReplayWebhookJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ReplayWebhook(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitReplayWebhookResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

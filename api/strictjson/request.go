@@ -14,11 +14,17 @@ import (
 const MaxBody = 1 << 20
 
 var (
-	// ErrTooLarge says that the body has more than MaxBody bytes.
+	// ErrTooLarge says that the body has more bytes than are taken.
 	ErrTooLarge = errors.New("the body is too large")
 	// ErrMediaType says that the body is not application/json in UTF-8.
 	ErrMediaType = errors.New("the body must be application/json")
 )
+
+// Sized is a Value whose body may have another size than MaxBody.
+type Sized interface {
+	Value
+	MaxBody() int
+}
 
 // buffers are reused, because reading into a fresh one costs more than reading the JSON.
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
@@ -36,10 +42,14 @@ func ReadRequest(request *http.Request, v Value) error {
 	if !hasMediaType(request.Header.Get("Content-Type"), v) {
 		return ErrMediaType
 	}
-	if request.ContentLength > MaxBody {
-		return fmt.Errorf("%w: it has %d bytes, at most %d are taken", ErrTooLarge, request.ContentLength, MaxBody)
+	most := MaxBody
+	if sized, ok := v.(Sized); ok {
+		most = sized.MaxBody()
 	}
-	text, err := readAll(request.Body, request.ContentLength)
+	if request.ContentLength > int64(most) {
+		return fmt.Errorf("%w: it has %d bytes, at most %d are taken", ErrTooLarge, request.ContentLength, most)
+	}
+	text, err := readAll(request.Body, request.ContentLength, most)
 	if err != nil {
 		return err
 	}
@@ -47,7 +57,7 @@ func ReadRequest(request *http.Request, v Value) error {
 }
 
 // readAll returns the whole body as a string of its own, so that what is decoded can point into it.
-func readAll(body io.Reader, length int64) (string, error) {
+func readAll(body io.Reader, length int64, most int) (string, error) {
 	b := buffers.Get().(*buffer)
 	defer func() {
 		if cap(b.bytes) <= keptBuffer {
@@ -65,8 +75,8 @@ func readAll(body io.Reader, length int64) (string, error) {
 		n, err := body.Read(b.bytes[len(b.bytes):cap(b.bytes)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
 		switch {
-		case len(b.bytes) > MaxBody:
-			return "", fmt.Errorf("%w: at most %d bytes are taken", ErrTooLarge, MaxBody)
+		case len(b.bytes) > most:
+			return "", fmt.Errorf("%w: at most %d bytes are taken", ErrTooLarge, most)
 		case errors.Is(err, io.EOF):
 			return string(b.bytes), nil
 		case err != nil:

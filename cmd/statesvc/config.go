@@ -36,6 +36,7 @@ type config struct {
 	Batch      int    `koanf:"batch"` // most operations in one transaction
 
 	SweepEvery   time.Duration `koanf:"sweep_every"`   // pause between sweeps of expired holds; 0: no sweeper
+	AuditRate    int           `koanf:"audit_rate"`    // rows per second that the auditor reads; 0: no auditor
 	DrainDelay   time.Duration `koanf:"drain_delay"`   // between "not ready" and the end of listening at shutdown
 	LogLevel     string        `koanf:"log_level"`     // debug, info, warn, error
 	LogOwners    bool          `koanf:"log_owners"`    // owners in clear, not hashed
@@ -67,6 +68,7 @@ func defaults() config {
 		Listen:     "127.0.0.1:8080",
 		Register:   filepath.Join("data", "register"),
 		SweepEvery: 5 * time.Second,
+		AuditRate:  2000,
 		DrainDelay: 5 * time.Second,
 		LogLevel:   "info",
 		TraceRatio: 0.01,
@@ -86,6 +88,7 @@ func configFlags(f *pflag.FlagSet) {
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
 	f.Int("batch", 0, "most operations in one transaction (default 256)")
 	f.Duration("sweep_every", d.SweepEvery, "pause between sweeps of expired holds; 0: none, expiry stays exact")
+	f.Int("audit_rate", d.AuditRate, "rows per second that the auditor of the ledger reads; 0: no auditor")
 	f.Duration("drain_delay", d.DrainDelay, "time between not ready and the end of listening at shutdown")
 	f.String("log_level", d.LogLevel, "debug, info, warn or error")
 	f.Bool("log_owners", false, "write owners to the log in clear, not hashed")
@@ -227,6 +230,9 @@ func (c *config) validate() error {
 	if c.Redis != "" && c.Redis == c.RedisCache {
 		errs = append(errs, fmt.Errorf("redis and redis_cache are both %s; they need servers of their own, "+
 			"because one evicts what it has no room for and the other must not", c.Redis))
+	}
+	if c.AuditRate < 0 {
+		errs = append(errs, fmt.Errorf("audit_rate: %d is less than 0", c.AuditRate))
 	}
 	if len(c.Shards) == 0 {
 		errs = append(errs, errors.New("no shards are configured; write\n\n"+

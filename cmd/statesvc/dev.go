@@ -121,7 +121,7 @@ func demoKey(ctx context.Context, keys *access.Keys, path string) (string, error
 			return token, nil
 		}
 	}
-	all, err := access.ParseScopes([]string{"read", "hold", "issue", "state", "admin"})
+	all, err := access.ParseScopes([]string{"read", "hold", "issue", "state", "admin", "events"})
 	if err != nil {
 		return "", err
 	}

@@ -31,7 +31,8 @@ func (p *program) keys() *cobra.Command {
 			"  read    look at owners, coupons, lots, holds and histories\n" +
 			"  hold    hold, confirm and cancel; mint ids; seal keys\n" +
 			"  issue   give coupons and money\n" +
-			"  admin   blocks, undecided outcomes, API keys, the map\n" +
+			"  admin   blocks, undecided outcomes, API keys, the map, webhooks, the auditor\n" +
+			"  events  follow what is decided, of all owners\n" +
 			"  state   nothing yet",
 		Example: "  statesvc keys create --config statesvc.yaml --name checkout --scopes read,hold\n" +
 			"  statesvc keys create --config statesvc.yaml --name marketing --scopes read,issue --ttl 720h",
@@ -56,7 +57,7 @@ func (p *program) keys() *cobra.Command {
 		},
 	}
 	create.Flags().StringVar(&name, "name", "", "whose key it is")
-	create.Flags().StringSliceVar(&scopes, "scopes", nil, "some of read, hold, issue, state, admin, separated by commas")
+	create.Flags().StringSliceVar(&scopes, "scopes", nil, "some of read, hold, issue, state, admin, events, separated by commas")
 	create.Flags().IntVar(&rate.PerSecond, "rate", 1000, "requests per second that the key may send to an instance")
 	create.Flags().IntVar(&rate.Burst, "burst", 2000, "requests that it may send at once")
 	create.Flags().DurationVar(&ttl, "ttl", 0, "how long the key is valid; 0: until revoked")

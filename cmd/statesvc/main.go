@@ -11,7 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	_ "time/tzdata" // campaigns have days, also where the system knows no time zones
+	_ "time/tzdata" // campaigns have days, and exports time zones, also where the system knows none
 
 	"github.com/spf13/cobra"
 )
@@ -49,7 +49,7 @@ func run(ctx context.Context, args, env []string, out io.Writer) error {
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	p := &program{env: env, out: out}
-	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.bench())
+	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.check(), p.imports(), p.export(), p.bench())
 	root.AddCommand(p.etcd(), p.relay(), p.agent(), p.controller(), p.bootstrap(), p.cluster())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {

@@ -144,7 +144,7 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 	}
 	cfg := instance.Config{
 		Name: s.cfg.Instance, Register: reg.Register, Shards: s.cfg.shards(), Address: s.cfg.Listen,
-		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery,
+		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery, AuditRate: s.cfg.AuditRate,
 		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
 		Redis:      s.cfg.RedisCache,
@@ -156,16 +156,27 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 	}
 	if s.cfg.Redis != "" {
 		s.leases = cache.NewLeases(cache.Connect(s.cfg.Redis))
-		cfg.LeadSweep = func(ctx context.Context, number int) bool { return s.leases.Lead(ctx, fmt.Sprintf("sweep-%d", number)) }
+		cfg.LeadSweep = s.lead("sweep")
+		cfg.LeadAudit = s.lead("audit")
+		cfg.LeadEvents = s.lead("events")
 	}
 	return instance.Open(ctx, cfg)
 }
 
+// lead reports whether this instance does some background work on a shard.
+func (s *server) lead(work string) func(ctx context.Context, shard int) bool {
+	return func(ctx context.Context, number int) bool {
+		return s.leases.Lead(ctx, fmt.Sprintf("%s-%d", work, number))
+	}
+}
+
 func (s *server) listen(ctx context.Context) error {
+	ending := make(chan struct{})
 	handler, err := api.New(api.Config{
 		Ledger: s.instance.Ledger, State: s.instance.State, Kinds: s.instance.Kinds,
 		Blacklist: s.instance.Blacklist, Keys: s.instance.Keys, Codec: s.instance.Codec,
 		CursorKey: s.instance.CursorKey, Resolver: s.instance.Resolver, Routes: s.instance.Routes,
+		Auditor: s.instance.Auditor, Feed: s.instance.Feed, Webhooks: s.instance.Webhooks, Ending: ending,
 		Ready: s.ready, Depth: s.instance.Store.Depth,
 		Failovers: operators.New(operators.Config{Register: s.instance.Register, DSN: s.dsn, Now: time.Now}),
 		Metrics:   s.telemetry.Handler, Meter: s.telemetry.Metrics.Meter("statesvc/api"), Tracer: s.telemetry.Traces.Tracer("statesvc/api"),
@@ -182,6 +193,7 @@ func (s *server) listen(ctx context.Context) error {
 		Handler: handler, ReadHeaderTimeout: headerPatience, ReadTimeout: bodyPatience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
+	s.http.RegisterOnShutdown(func() { close(ending) }) // streams would last as long as their readers like
 	return nil
 }
 

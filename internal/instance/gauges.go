@@ -25,6 +25,7 @@ type gauges struct {
 	in *Instance
 
 	depth, pending, overdue, undecided metric.Int64ObservableGauge
+	drift                              metric.Int64ObservableGauge
 	age                                metric.Float64ObservableGauge
 
 	registration metric.Registration // of observe
@@ -34,10 +35,13 @@ type gauges struct {
 	counts map[int]holdCount // by shard; of those that answered
 }
 
-type holdCount struct{ pending, overdue int64 }
+type holdCount struct {
+	pending, overdue int64
+	drift            int64 // contradictions that the auditor knows
+}
 
 func newGauges(in *Instance, m metric.Meter) (*gauges, error) {
-	var errs [6]error
+	var errs [7]error
 	g := &gauges{in: in, wanted: make(chan struct{}, 1)}
 	g.depth, errs[0] = m.Int64ObservableGauge("statesvc.queue.depth", metric.WithDescription("Operations that wait for a batch."))
 	g.pending, errs[1] = m.Int64ObservableGauge("statesvc.pending.holds",
@@ -48,7 +52,9 @@ func newGauges(in *Instance, m metric.Meter) (*gauges, error) {
 		metric.WithDescription("Owners who are blocked until the shard has said what became of a COMMIT."))
 	g.age, errs[4] = m.Float64ObservableGauge("statesvc.view.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since a copy of a part of the register was known to be current."))
-	g.registration, errs[5] = m.RegisterCallback(g.observe, g.depth, g.pending, g.overdue, g.undecided, g.age)
+	g.drift, errs[5] = m.Int64ObservableGauge("statesvc.ledger.drift",
+		metric.WithDescription("Contradictions between tables that the auditor has found, as read after the last scrape; must be 0."))
+	g.registration, errs[6] = m.RegisterCallback(g.observe, g.depth, g.pending, g.overdue, g.undecided, g.age, g.drift)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -66,6 +72,7 @@ func (g *gauges) observe(_ context.Context, o metric.Observer) error {
 		of := metric.WithAttributes(attribute.Int("shard", number))
 		o.ObserveInt64(g.pending, c.pending, of)
 		o.ObserveInt64(g.overdue, c.overdue, of)
+		o.ObserveInt64(g.drift, c.drift, of)
 	}
 	o.ObserveInt64(g.undecided, int64(g.in.Blacklist.UndecidedOwners()))
 	now := g.in.cfg.Now()
@@ -134,6 +141,10 @@ func (g *gauges) ofShard(ctx context.Context, number int) (c holdCount, err erro
 	if err != nil {
 		return c, err
 	}
-	c.pending, c.overdue, err = ledger.CountHolds(ctx, db, g.in.cfg.Now())
+	if c.pending, c.overdue, err = ledger.CountHolds(ctx, db, g.in.cfg.Now()); err != nil {
+		return c, err
+	}
+	report, err := g.in.Auditor.Report(ctx, number)
+	c.drift = report.DriftKnown()
 	return c, err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/statesvc/statesvc/access"
 	"github.com/statesvc/statesvc/blacklist"
 	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/register"
@@ -54,7 +55,12 @@ type Config struct {
 	// CachePoints stop readers and writers of state data in tests.
 	CachePoints cache.Points
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
-	LeadSweep  func(ctx context.Context, shard int) bool
+	LeadSweep func(ctx context.Context, shard int) bool
+	AuditRate int // rows per second that the auditor reads; zero: no auditor
+	// LeadAudit is LeadSweep for the auditor.
+	LeadAudit func(ctx context.Context, shard int) bool
+	// LeadEvents is LeadSweep for the numbering of events.
+	LeadEvents func(ctx context.Context, shard int) bool
 	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    *shard.Metrics
@@ -86,11 +92,16 @@ type Instance struct {
 	Kinds     *state.Kinds
 	State     *cache.Cache
 	Resolver  *pending.Resolver
+	Auditor   *ledger.Auditor
+	Feed      *events.Feed
+	Webhooks  *events.Webhooks
 
 	cfg       Config
 	stop      context.CancelFunc
 	loops     *errgroup.Group
-	announcer *announcer // nil: there are no sessions
+	stopFeed  context.CancelFunc
+	feeding   *errgroup.Group // what needs the store to end well
+	announcer *announcer      // nil: there are no sessions
 
 	readiness readiness
 	gauges    *gauges // nil: nobody measures
@@ -131,12 +142,15 @@ func (in *Instance) start(ctx context.Context) (err error) {
 	if err := in.openState(ctx); err != nil {
 		return err
 	}
+	in.Auditor = in.auditor()
+	in.openFeed()
 	if in.cfg.Meter != nil {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
 		}
 	}
 	in.runLoops(ctx, lease)
+	in.runFeed(ctx)
 	return nil
 }
 
@@ -251,6 +265,9 @@ func (in *Instance) runLoops(ctx context.Context, lease *id.Lease) {
 	if in.cfg.SweepEvery > 0 {
 		in.loops.Go(func() error { return in.sweeper().Run(ctx) })
 	}
+	if in.cfg.AuditRate > 0 {
+		in.loops.Go(func() error { return in.Auditor.Run(ctx) })
+	}
 }
 
 func (in *Instance) sweeper() *pending.Sweeper {
@@ -265,6 +282,52 @@ func (in *Instance) sweeper() *pending.Sweeper {
 		},
 		Expire: in.Ledger.ExpireDue, Tend: in.Ledger.Tend,
 	})
+}
+
+func (in *Instance) auditor() *ledger.Auditor {
+	return ledger.NewAuditor(ledger.AuditorConfig{
+		Ledger: in.Ledger, Register: in.Register, Shards: in.ShardNumbers, Rate: in.cfg.AuditRate, Lead: in.cfg.LeadAudit,
+		Primary: in.primary, Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+}
+
+func (in *Instance) openFeed() {
+	in.Webhooks = events.NewWebhooks(in.Register, in.cfg.Now, rand.Reader)
+	in.Feed = events.NewFeed(events.Config{
+		Ledger: in.Ledger, Shards: in.ShardNumbers, Bucket: in.bucketOf, Primary: in.Store.Primary, Lead: in.cfg.LeadEvents,
+		Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+}
+
+// bucketOf is a bucket that a shard serves.
+func (in *Instance) bucketOf(number int) (shard.Bucket, bool) {
+	m, ok := in.Routes.Map()
+	if !ok {
+		return 0, false
+	}
+	for _, run := range m.Runs {
+		if run.Shard == number {
+			return run.From, true
+		}
+	}
+	return 0, false
+}
+
+// runFeed gives events their numbers and sends them to webhooks.
+func (in *Instance) runFeed(ctx context.Context) {
+	ctx, in.stopFeed = context.WithCancel(context.WithoutCancel(ctx))
+	in.feeding, ctx = errgroup.WithContext(ctx)
+	in.feeding.Go(func() error { return in.Feed.Run(ctx) })
+	sender := events.NewSender(events.SenderConfig{
+		Feed: in.Feed, Register: in.Register, Instance: in.cfg.Name, Now: in.cfg.Now, Log: in.cfg.Log,
+	})
+	in.feeding.Go(func() error { return sender.Run(ctx) })
+}
+
+// primary is where a shard is written to now.
+func (in *Instance) primary(number int) (*shard.DB, error) {
+	db, _, err := in.Store.Primary(number)
+	return db, err
 }
 
 // ShardNumbers lists the shards of the map.
@@ -302,6 +365,10 @@ func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
 	if in.gauges != nil {
 		errs = append(errs, in.gauges.registration.Unregister())
+	}
+	if in.stopFeed != nil {
+		in.stopFeed()
+		errs = append(errs, in.feeding.Wait())
 	}
 	if in.Ledger != nil {
 		in.Ledger.Close()

@@ -849,6 +849,64 @@ var mutants = []mutant{
 		name: "feed-changes-by-hand", pkg: "./feed", tests: "TestChangesByHand",
 		edits: in("feed/assemble.go", "is <= was", "is < was"),
 	},
+
+	// Events, webhooks, the auditor.
+	{
+		name: "numbers-only-after-the-lock", pkg: "./ledger", tests: "TestEventsAreComplete/mariadb",
+		edits: in("ledger/outbox.go", "		if _, err := tx.ExecContext(ctx, lockHeadSQL); err != nil {\n			return err\n		}\n		if err := tx.QueryRowContext(ctx, readHeadSQL)", "		if err := tx.QueryRowContext(ctx, readHeadSQL)"),
+	},
+	{
+		name: "a-position-is-a-number-and-no-id", pkg: "./ledger", tests: "TestLateCommitIsNotSkipped",
+		edits: in("ledger/outbox.go", "WHEN %d THEN %d\", id, *last+1)", "WHEN %d THEN %d\", id, id)"),
+	},
+	{
+		name: "epoch-of-numbers", edits: in("shard/transact.go", "if fence != epoch {", "if false {"),
+		pkg: "./ledger", tests: "TestNumbersAreFenced",
+	},
+	{
+		name: "batches-write-their-outbox", edits: in("ledger/write.go", "\tb.writeOutbox(p)\n", ""),
+		pkg: "./ledger", tests: "TestEventsOfABatch",
+	},
+	{
+		name: "trimmed-events-are-not-passed-over", pkg: "./ledger", tests: "TestTrimEvents",
+		edits: in("ledger/outbox.go", "if after > 0 && after < trimmed {", "if false {"),
+	},
+	{
+		name: "lease-of-senders", pkg: "./events", tests: "TestSenderDies",
+		edits: in("events/delivery.go", "WHERE webhook_id=? AND (holder=? OR held_until<?)", "WHERE webhook_id=? AND (holder=? OR held_until<? OR 1=1)"),
+	},
+	{
+		name: "outcome-of-a-sender-who-lost-the-lease", pkg: "./events", tests: "TestPausedSenderMovesNothing",
+		edits: in("events/delivery.go", "WHERE webhook_id=? AND holder=? AND position=? AND parked_at=0", "WHERE webhook_id=? AND (holder=? OR 1=1) AND (position=? OR 1=1)"),
+	},
+	{
+		name: "a-replay-takes-the-lease", pkg: "./events", tests: "TestReplay",
+		edits: in("events/delivery.go", "last_error='', holder='', held_until=0 WHERE", "last_error='' WHERE"),
+	},
+	{
+		name: "timestamp-is-signed", pkg: "./events", tests: "TestSenderDies",
+		edits: in("events/signature.go", `id+"."+timestamp+"."`, `id+"."+"."`),
+	},
+	{
+		name: "auditor-held", edits: in("ledger/audit.go", "same(a, checkHeld, text, \"held\", held[text], l.Held)", "_ = l"),
+		pkg: "./ledger", tests: "TestAuditor/sqlite",
+	},
+	{
+		name: "auditor-history-of-lots", pkg: "./ledger", tests: "TestAuditor/sqlite",
+		edits: in("ledger/audit.go", "same(a, checkHistory, text, \"counters with available and held as one:\", free(last), free(*l.counters()))", "_ = last"),
+	},
+	{
+		name: "auditor-due-at", pkg: "./ledger", tests: "TestAuditor/sqlite",
+		edits: in("ledger/audit.go", "(first == 0) != (due == 0) || due > first", "(first == 0) != (due == 0)"),
+	},
+	{
+		name: "scopes-of-a-bulk", pkg: "./api", tests: "TestBulkScopes",
+		edits: in("api/bulk.go", "case !one.key.Scopes.Has(one.route.scope):", "case false:"),
+	},
+	{
+		name: "export-ends-before-to", pkg: "./ledger", tests: "TestC48",
+		edits: in("ledger/export.go", "!to.IsZero() && !at.Before(to)", "!to.IsZero() && at.After(to)"),
+	},
 	{
 		name: "campaigns-start", pkg: "./ledger", tests: "TestAdmit",
 		edits: in("ledger/campaign.go", "case now.Before(r.StartsAt):", "case false:"),

@@ -20,8 +20,8 @@ type layer struct {
 	reason string
 }
 
-// layers say: cmd → api → ledger → pending, blacklist → shard → register; api → cache → state, feed → shard; failover → pending,
-// blacklist, shard, register. Neighbours meet through interfaces that their user declares.
+// layers say: cmd → api → events → ledger → pending, blacklist → shard → register; api → cache → state, feed → shard; failover →
+// pending, blacklist, shard, register. Neighbours meet through interfaces that their user declares.
 var layers = []layer{
 	{"register", nil, "the register is below everything: shard map and epochs must be readable when all else is down"},
 	{"access", []string{"register"}, "who may call does not depend on what he calls for"},
@@ -38,18 +38,24 @@ var layers = []layer{
 		"the rules know nothing of HTTP, nor who fails over when",
 	},
 	{
+		"events",
+		[]string{"ledger", "pending", "cache", "feed", "blacklist", "shard", "register"},
+		"events are what the ledger has decided; who hears of them decides nothing",
+	},
+	{
 		"failover",
 		[]string{"pending", "blacklist", "shard", "register"},
 		"a failover moves shards; what is in them is no concern of it",
 	},
 	{
 		"api",
-		[]string{"ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register"},
+		[]string{"events", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register"},
 		"requests are served by instances, and instances do not decide failovers",
 	},
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
-		"api", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
+		"api", "events", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register", "failover", "client",
+		"migrations",
 	}, "bench drives what internal/instance has wired, it does not wire"},
 }
 

@@ -305,6 +305,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/owners/{owner}/money": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show an owner's money as of a time
+         * @description Computes from the history what money the owner had at an instant: what a read would have shown then, with the holds of that
+         *     time. It costs as much as the history is long.
+         */
+        get: operations["getMoney"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/exports/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export the histories of all owners
+         * @description Streams every entry that was decided in [`from`, `to`), owner by owner. Bounds are instants, or days and times in `time_zone`;
+         *     a day that has 23 or 25 hours there is as long as that. Adjoining periods have each entry once. `to` must have passed 10
+         *     seconds ago, and is that without one, because what is younger is not complete yet.
+         *
+         *     JSON Lines has an entry per line, CSV a row for each change, with `at` in the time zone. An export that breaks off ends
+         *     without the end of the reply; ask again. It reads all histories, so it is not for every minute: for that there are events.
+         */
+        get: operations["exportEntries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/owners/{owner}/entries": {
         parameters: {
             query?: never;
@@ -646,6 +695,9 @@ export interface paths {
          *
          *     An Idempotency-Key under which another row with the same owner and issue_ref was imported gives that row's error
          *     `key-reused`. `Deadline-Ms` holds for each row.
+         *
+         *     With `dry_run=true` nothing is issued: rows are checked as far as that needs no data, and `issued` counts those that are well.
+         *     Whether their coupons exist already is not looked up.
          */
         post: operations["importCoupons"];
         delete?: never;
@@ -960,6 +1012,168 @@ export interface paths {
          * @description Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
          */
         post: operations["adjustQuota"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Do up to 1000 writes at once
+         * @description Does what the single calls do, each operation under its own key and with its own verdict: `status` and `reply` or `problem`
+         *     are those of the single call, and so are the codes. Each operation needs the scope of its single call; the bulk itself needs
+         *     none. Operations of one owner are done in the order of the list, each after the one before has its verdict; those of
+         *     different owners in no order. Nothing binds them together: some may be done and others not.
+         *
+         *     The same key may come twice: the second is a replay of the first, or `key-reused`. Send a bulk again as it is, or only what is
+         *     not done, with the same keys. `Deadline-Ms` holds for all of it; give a large bulk 30 seconds. What was not begun by then is
+         *     `overloaded`, with no effect. A body that is no JSON of this form is refused as a whole.
+         *
+         *     For the rate of the key a bulk counts as many requests as it has operations.
+         */
+        post: operations["bulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what was decided, of all owners
+         * @description Lists events in the order of their sequences. An event is an entry of an owner's history with a place in the order of its
+         *     shard: 1, 2, 3 … without gaps. Whoever goes on from the last `position` misses nothing, also nothing that was committed
+         *     late. The events of one owner come in the order of his history; between shards there is no order.
+         *
+         *     Events are kept for 30 days. A position that is older is 404 `not-found`; without `after` the list begins with the oldest.
+         */
+        get: operations["listEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what is decided, as it happens
+         * @description A stream of server-sent events, without an end. Each message has the event as `data`, its type as `event`, and as `id` the
+         *     position after it, which browsers and libraries send as `Last-Event-ID` when they come again; then nothing is missed. An
+         *     event may come twice: its `event_id` is the same. While there is nothing to say, a comment is sent every 15 seconds.
+         *
+         *     The stream ends when the instance stops, or when its reader is too slow; come again.
+         */
+        get: operations["streamEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List webhooks
+         * @description Lists the webhooks, the oldest first, with how far each has come. Secrets are not shown.
+         */
+        get: operations["listWebhooks"];
+        put?: never;
+        /**
+         * Have events sent to an address
+         * @description Subscribes an address to all events that follow. They are sent with POST as
+         *     `{"webhook_id": …, "shard": …, "events": […]}`, at most 100 at once, those of a shard one message after the other in the
+         *     order of their sequences. Any answer of 2xx within 10 seconds takes them; redirects are not followed.
+         *
+         *     Messages are signed as [Standard Webhooks](https://www.standardwebhooks.com) says: `webhook-signature` is `v1,` and the base64
+         *     of HMAC-SHA256 over `webhook-id`, `webhook-timestamp` and the body, joined by dots, with the bytes that follow `whsec_` in
+         *     the secret, in base64, as the key. Refuse what is older than five minutes, and what you have seen: an `event_id` may come twice.
+         *
+         *     Otherwise the message is sent again after 1, 2, 4 … seconds, at most an hour. After 72 hours of failures the deliveries
+         *     of the shard are parked: nothing is sent and nothing is lost until a replay is asked for, within the 30 days that events are
+         *     kept.
+         */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the webhook. */
+                webhook_id: components["parameters"]["WebhookIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show a webhook
+         * @description Shows a webhook with how far it has come on each shard. Shards that do not answer are left out.
+         */
+        get: operations["getWebhook"];
+        put?: never;
+        post?: never;
+        /**
+         * End a webhook
+         * @description Ends the subscription. A message that is on its way may still arrive.
+         */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook_id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the webhook. */
+                webhook_id: components["parameters"]["WebhookIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send again, or go on
+         * @description Lets all deliveries of the webhook go on at once, parked or not. With `after`, they go on from that position, backwards or
+         *     forwards; shards that it does not name go on where they are.
+         */
+        post: operations["replayWebhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1355,6 +1569,27 @@ export interface paths {
          *     One that goes on is seen in the list of shards.
          */
         get: operations["listFailovers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what the auditor has found
+         * @description Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
+         *     pass that is under way. `drift` must be 0. Nothing is ever repaired. `statesvc check ledger` makes a pass at once.
+         */
+        get: operations["getAudit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2504,6 +2739,177 @@ export interface components {
             code: string;
             detail: string;
         };
+        AuditReport: {
+            shards: components["schemas"]["ShardAudit"][];
+        };
+        ShardAudit: {
+            shard: number;
+            /**
+             * Format: int64
+             * @description The contradictions that are known; the larger number of both passes.
+             */
+            drift: number;
+            last: components["schemas"]["AuditPass"];
+            current: components["schemas"]["AuditPass"];
+        };
+        /** @description A walk through all owners of a shard. Without `started_at` there was none yet. */
+        AuditPass: {
+            /** Format: date-time */
+            started_at?: string;
+            /** Format: date-time */
+            ended_at?: string;
+            /** Format: int64 */
+            owners: number;
+            /** Format: int64 */
+            rows: number;
+            /** Format: int64 */
+            drift: number;
+            /** @description The first hundred contradictions. */
+            findings: components["schemas"]["Drift"][];
+        };
+        /** @description A place where two tables contradict each other. */
+        Drift: {
+            check: string;
+            bucket: number;
+            owner: string;
+            /** @description The lot, coupon or hold, or the entry; without it the owner himself. */
+            subject?: string;
+            want: string;
+            have: string;
+        };
+        EventList: {
+            events: components["schemas"]["Event"][];
+            /** @description Where to go on from. */
+            position: string;
+        };
+        /** @description An entry of an owner's history, with its place among the events of its shard. */
+        Event: {
+            /** @description Shard and sequence. An event that comes again has the same. */
+            event_id: string;
+            shard: number;
+            /** Format: int64 */
+            sequence: number;
+            /** @description The kind of the entry. */
+            type: string;
+            owner: string;
+            /**
+             * Format: int64
+             * @description The `seq` of the entry in the history of the owner.
+             */
+            entry: number;
+            /** Format: date-time */
+            at: string;
+            hold_id?: string;
+            changes: components["schemas"]["EntryChange"][];
+        };
+        WebhookRequest: {
+            /** @description Begins with https:// or http://. */
+            url: string;
+            /** @description The position after which it begins; without it, with what comes from now on. */
+            after?: string;
+        };
+        ReplayRequest: {
+            /** @description The position to go on from; without it, where it is. */
+            after?: string;
+        };
+        WebhookList: {
+            webhooks: components["schemas"]["Webhook"][];
+        };
+        Webhook: {
+            webhook_id: string;
+            url: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Id of an API key. */
+            created_by: string;
+            deliveries: components["schemas"]["Delivery"][];
+        };
+        NewWebhook: {
+            webhook: components["schemas"]["Webhook"];
+            /** @description `whsec_` and the key in base64. */
+            secret: string;
+        };
+        /** @description How far a webhook has come with the events of a shard. */
+        Delivery: {
+            shard: number;
+            /**
+             * Format: int64
+             * @description The sequence of the last event that was taken.
+             */
+            position: number;
+            /**
+             * Format: int64
+             * @description The events that were not taken yet.
+             */
+            waiting: number;
+            /** @description In a row. */
+            failures: number;
+            /** Format: date-time */
+            failing_since?: string;
+            /**
+             * Format: date-time
+             * @description No attempt is made before.
+             */
+            next_at?: string;
+            /**
+             * Format: date-time
+             * @description Nothing is sent until a replay is asked for.
+             */
+            parked_at?: string;
+            last_error?: string;
+            /** @description Which instance sends. */
+            instance?: string;
+        };
+        BulkRequest: {
+            operations: components["schemas"]["BulkOperation"][];
+        };
+        /** @description A key, and exactly one of the others. */
+        BulkOperation: {
+            idempotency_key: components["schemas"]["OperationKey"];
+            hold?: components["schemas"]["HoldRequest"];
+            confirm?: components["schemas"]["BulkDecision"];
+            cancel?: components["schemas"]["BulkDecision"];
+            issue?: components["schemas"]["BulkIssue"];
+            credit?: components["schemas"]["BulkCredit"];
+        };
+        /** @description A hold, by its id or by its order. */
+        BulkDecision: {
+            owner: components["schemas"]["OwnerName"];
+            hold_id?: components["schemas"]["HoldId"];
+            order_id?: components["schemas"]["Reference"];
+            /** @default 1 */
+            attempt?: number;
+        };
+        BulkIssue: {
+            campaign_id: components["schemas"]["CampaignId"];
+            issue: components["schemas"]["IssueRequest"];
+        };
+        BulkCredit: {
+            owner: components["schemas"]["OwnerName"];
+            lot: components["schemas"]["CreditRequest"];
+        };
+        /** @description done + refused is the number of operations. */
+        BulkReply: {
+            results: components["schemas"]["BulkResult"][];
+            done: number;
+            refused: number;
+        };
+        /** @description A reply, or a problem. */
+        BulkResult: {
+            /** @description The status that the single call has. */
+            status: number;
+            /** @description The verdict of an earlier request with the key. */
+            replayed?: boolean;
+            /** @description The reply of the single call. */
+            reply?: Record<string, never>;
+            problem?: components["schemas"]["Problem"];
+        };
+        MoneyAsOf: {
+            owner: string;
+            /** Format: date-time */
+            as_of: string;
+            balances: components["schemas"]["Balance"][];
+        };
     };
     responses: {
         /** @description The hold. A replay of the same key is answered with 201 too. */
@@ -2770,6 +3176,13 @@ export interface components {
     parameters: {
         /** @description Number of the shard. */
         ShardNumber: number;
+        /**
+         * @description The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+         *     list begins with the oldest event.
+         */
+        EventsAfter: string;
+        /** @description Id of the webhook. */
+        WebhookIdInPath: string;
         /**
          * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
          * @example 018bcfe5-6800-7000-8000-000000000001
@@ -3389,6 +3802,74 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    getMoney: {
+        parameters: {
+            query: {
+                /** @description The instant; it must have passed. */
+                as_of: string;
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The money. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MoneyAsOf"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    exportEntries: {
+        parameters: {
+            query: {
+                /** @description How it is written. */
+                format: string;
+                /** @description The first instant, e.g. `2026-03-29`, `2026-03-29T12:00:00` or `2026-03-29T12:00:00Z`; without it, the beginning. */
+                from?: string;
+                /** @description The first instant that does not belong to it. */
+                to?: string;
+                /** @description Name of a time zone, e.g. `Europe/Berlin`; without it, UTC. */
+                time_zone?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entries. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                    "application/jsonl": string;
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     listEntries: {
         parameters: {
             query?: {
@@ -3913,7 +4394,10 @@ export interface operations {
     };
     importCoupons: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only check the rows. */
+                dry_run?: boolean;
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -4670,6 +5154,284 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    bulk: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "operations": [
+                 *         {
+                 *           "idempotency_key": "hold-1001",
+                 *           "hold": {
+                 *             "owner": "user-1",
+                 *             "order_id": "order-1001",
+                 *             "items": [
+                 *               {
+                 *                 "kind": "money",
+                 *                 "amount": {
+                 *                   "amount": 500,
+                 *                   "currency": "CNY"
+                 *                 }
+                 *               }
+                 *             ]
+                 *           }
+                 *         },
+                 *         {
+                 *           "idempotency_key": "confirm-1001",
+                 *           "confirm": {
+                 *             "owner": "user-1",
+                 *             "order_id": "order-1001"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description The verdicts, in the order of the operations. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkReply"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listEvents: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+                 *     list begins with the oldest event.
+                 */
+                after?: components["parameters"]["EventsAfter"];
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events that follow. There may be none yet; `position` is then the one that was asked for. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    streamEvents: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The position to go on from: the `position` of the page before, or the `id` of a message. `now` is the end; without it the
+                 *     list begins with the oldest event.
+                 */
+                after?: components["parameters"]["EventsAfter"];
+            };
+            header?: {
+                /** @description The `id` of the last message; it goes before `after`. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 1-553.2-120
+                     *     event: CONFIRMED
+                     *     data: {"event_id":"1-553","shard":1,"sequence":553,"type":"CONFIRMED","owner":"user-1","entry":2,"at":"2026-11-22T10:00:00Z","changes":[]}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhooks. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "url": "https://orders.example.com/statesvc"
+                 *     }
+                 */
+                "application/json": components["schemas"]["WebhookRequest"];
+            };
+        };
+        responses: {
+            /** @description The webhook. Its secret is shown only now. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewWebhook"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the webhook. */
+                webhook_id: components["parameters"]["WebhookIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhook. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the webhook. */
+                webhook_id: components["parameters"]["WebhookIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    replayWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the webhook. */
+                webhook_id: components["parameters"]["WebhookIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "after": "1-500.2-90"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReplayRequest"];
+            };
+        };
+        responses: {
+            /** @description The webhook. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     listBlocks: {
         parameters: {
             query?: {
@@ -5255,6 +6017,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FailoverList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getAudit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The passes. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditReport"];
                 };
             };
             "4XX": components["responses"]["Refused"];
