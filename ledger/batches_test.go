@@ -281,24 +281,31 @@ func liteOp(owner, key string, body any) *shard.Op {
 	return &shard.Op{Owner: owner, Bucket: shard.BucketOf(owner), Key: key, Fingerprint: []byte{1}, Kind: "test", Body: body}
 }
 
+// texts are the rows of a query with one column.
+func (l *liteDB) texts(query string) (all []string) {
+	l.Helper()
+	rows, err := l.db.SQL().QueryContext(l.Context(), query)
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			l.Fatal(err)
+		}
+		all = append(all, text)
+	}
+	if err := rows.Err(); err != nil {
+		l.Fatal(err)
+	}
+	return all
+}
+
 func (l *liteDB) compare(want map[string][]string) {
 	l.Helper()
 	for table, query := range tableSQL {
-		rows, err := l.db.SQL().QueryContext(l.Context(), query)
-		if err != nil {
-			l.Fatal(err)
-		}
-		var got []string
-		for rows.Next() {
-			var text string
-			if err := rows.Scan(&text); err != nil {
-				l.Fatal(err)
-			}
-			got = append(got, text)
-		}
-		if err := rows.Err(); err != nil {
-			l.Fatal(err)
-		}
+		got := l.texts(query)
 		slices.Sort(got)
 		if !slices.Equal(got, want[table]) {
 			l.Errorf("%s:\n got %s\nwant %s", table, strings.Join(got, "\n"), strings.Join(want[table], "\n"))

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -190,32 +191,44 @@ func (f *fleet) transit(t testing.TB, quota string) (sum int64) {
 		for query, in := range map[string]map[int64]int64{
 			"SELECT shard, in_seq FROM slices WHERE quota=?": inSlice, "SELECT shard, in_seq FROM grants WHERE quota=?": inHome,
 		} {
-			rows := must(db.SQL().QueryContext(context.Background(), query, quota))
-			for rows.Next() {
+			scanAll(t, db, func(rows *sql.Rows) error {
 				var number, seq int64
-				if err := rows.Scan(&number, &seq); err != nil {
-					t.Fatal(err)
-				}
+				err := rows.Scan(&number, &seq)
 				in[number] = seq
-			}
-			_ = rows.Close()
+				return err
+			}, query, quota)
 		}
 	}
 	for _, db := range f.dbs {
-		rows := must(db.SQL().QueryContext(context.Background(), "SELECT kind, shard, seq, amount FROM transfers WHERE quota=?", quota))
-		for rows.Next() {
+		scanAll(t, db, func(rows *sql.Rows) error {
 			var kind string
 			var number, seq, amount int64
-			if err := rows.Scan(&kind, &number, &seq, &amount); err != nil {
-				t.Fatal(err)
-			}
+			err := rows.Scan(&kind, &number, &seq, &amount)
 			if kind == "GRANT" && seq > inSlice[number] || kind == "RETURN" && seq > inHome[number] {
 				sum += amount
 			}
-		}
-		_ = rows.Close()
+			return err
+		}, "SELECT kind, shard, seq, amount FROM transfers WHERE quota=?", quota)
 	}
 	return sum
+}
+
+// scanAll calls f for every row of a query.
+func scanAll(t testing.TB, db *shard.DB, f func(rows *sql.Rows) error, query string, args ...any) {
+	t.Helper()
+	rows, err := db.SQL().QueryContext(context.Background(), query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // later moves the time of all shards forward. A busy file of SQLite may be locked for longer than a connection waits.

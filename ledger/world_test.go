@@ -375,6 +375,7 @@ func (w *world) each(t testing.TB, query string, f func(row []any)) {
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
+	defer rows.Close()
 	columns := must(rows.Columns())
 	for rows.Next() {
 		texts, row := make([]string, len(columns)), make([]any, len(columns))
@@ -389,7 +390,7 @@ func (w *world) each(t testing.TB, query string, f func(row []any)) {
 		}
 		f(row)
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -396,13 +396,13 @@ func (b *Rate) ReadJSON(r *strictjson.Reader) {
 }
 
 // RawObject is a JSON object with members of its own, without white space around its parts.
-type RawObject []byte
+type RawObject []byte //nolint:recvcheck // it is read through a pointer, and written as a value of a reply
 
 // ReadJSON reads the body of putDocument, and a JSON Schema.
 func (o *RawObject) ReadJSON(r *strictjson.Reader) { *o = r.RawObject() }
 
-// MarshalJSON writes the object as it is. It is a method of the value, because values are what replies carry.
-func (o RawObject) MarshalJSON() ([]byte, error) { return o, nil } //nolint:recvcheck // see there
+// MarshalJSON writes the object as it is.
+func (o RawObject) MarshalJSON() ([]byte, error) { return o, nil }
 
 // RawPatch is a RawObject that is a merge patch.
 type RawPatch []byte
