@@ -68,6 +68,12 @@ const (
 	kindCredit  = "credit-lot"
 	kindSeal    = "seal"
 	kindExpire  = "expire"
+	kindRefund  = "refund"
+	kindExtend  = "extend"
+	kindPin     = "pin"
+	kindReplace = "replace"
+	kindFreeze  = "freeze"
+	kindRevoke  = "revoke"
 )
 
 // Hold takes coupons and money for an order, all or nothing (R6). The Body is a HoldReply.
@@ -85,12 +91,18 @@ func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
 	return l.submit(ctx, c, h.Owner, kindHold, fingerprint, op)
 }
 
-// Confirm spends what a hold has, in full (R9). The Body is a HoldReply.
+// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply.
 func (l *Ledger) Confirm(ctx context.Context, c Caller, r Confirm) (Answer, error) {
-	if err := validateDecision(c, r.Owner, r.Hold); err != nil {
+	if err := validateConfirm(c, &r); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintRef(printConfirm, r.Hold), &confirmOp{r})
+	op := &confirmOp{Confirm: r}
+	if r.AllowLate {
+		if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
+			return Answer{}, err
+		}
+	}
+	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op)
 }
 
 // Cancel gives back what a hold has; if there is no such hold, it leaves a tombstone (R10). The Body is a HoldReply.
@@ -241,7 +253,11 @@ func submitError(kind, owner string, err error) error {
 var alreadyExists = []byte(`,"already_exists":true}`)
 
 func created(kind string, body []byte) bool {
-	return (kind == kindHold || kind == kindIssue || kind == kindCredit) && !bytes.HasSuffix(body, alreadyExists)
+	switch kind {
+	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace:
+		return !bytes.HasSuffix(body, alreadyExists)
+	}
+	return false
 }
 
 func decodeRefusal(body []byte) (*Refusal, error) {

@@ -14,19 +14,26 @@ var (
 	ErrAlreadyConfirmed = errors.New("already-confirmed")
 	ErrAlreadyCancelled = errors.New("already-cancelled")
 	ErrHoldExpired      = errors.New("hold-expired")
+	ErrRefundOfRefund   = errors.New("refund-of-refund")
 	ErrNotStarted       = errors.New("not-started")
+	ErrFrozen           = errors.New("frozen")
+	ErrLimitReached     = errors.New("limit-reached")
+	ErrNotStackable     = errors.New("not-stackable")
 	ErrCurrencyMismatch = errors.New("currency-mismatch")
 	ErrMinSpend         = errors.New("min-spend")     // the order is too small for the coupon
 	ErrHeldByOther      = errors.New("held-by-other") // retryable after RetryAt, with the same key
 	ErrSpent            = errors.New("spent")
 	ErrAssetExpired     = errors.New("asset-expired")
 	ErrInsufficient     = errors.New("insufficient")
+
+	ErrLateUnfulfillable = errors.New("late-unfulfillable") // Gone has what is not free any more
 )
 
 // reasons lists the errors above in their order.
 var reasons = []error{
-	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrCurrencyMismatch,
-	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient,
+	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
+	ErrNotStarted, ErrFrozen, ErrLimitReached, ErrNotStackable, ErrCurrencyMismatch, ErrMinSpend, ErrHeldByOther, ErrSpent,
+	ErrAssetExpired, ErrInsufficient, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
@@ -55,6 +62,17 @@ type Refusal struct {
 	Have    *int64    `json:"have,omitempty"`    // and what there is
 	Pointer string    `json:"pointer,omitempty"` // JSON pointer to the part of the request that was refused
 	HoldID  string    `json:"hold_id,omitempty"`
+
+	Gone []GoneAsset `json:"gone,omitempty"` // late-unfulfillable: what another hold has taken, or what has ended
+}
+
+// GoneAsset is something of an expired hold that is not free any more.
+type GoneAsset struct {
+	CouponID string `json:"coupon_id,omitempty"`
+	State    string `json:"state,omitempty"` // of the coupon
+	LotID    string `json:"lot_id,omitempty"`
+	Asked    int64  `json:"asked"`
+	Have     int64  `json:"have"`
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Detail }

@@ -142,7 +142,7 @@ func (s *script) operation(verb string, o *options) shard.Reply {
 		_, minted := s.ids[o.name]
 		return s.holdAs(s.holdRequest(o, minted), s.named(id.Hold, o))
 	case "confirm":
-		return s.do(o.owner, &confirmOp{Confirm{o.owner, s.holdRef(o)}})
+		return s.do(o.owner, &confirmOp{Confirm: Confirm{Owner: o.owner, Hold: s.holdRef(o)}})
 	case "cancel":
 		op := &cancelOp{Cancel: Cancel{o.owner, s.holdRef(o)}}
 		if op.tombstone = op.Hold.HoldID; op.tombstone == (id.ID{}) {
