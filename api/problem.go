@@ -81,8 +81,11 @@ var problems = []problem{
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
+	{"refund-of-refund", 409, terminal, "A refund is not refunded", []error{ledger.ErrRefundOfRefund}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
-	{"limit-reached", 409, terminal, "There are as many as there may be", []error{access.ErrTooMany}},
+	{"frozen", 409, terminal, "The owner is frozen", []error{ledger.ErrFrozen}},
+	{"limit-reached", 409, terminal, "There is as much as there may be", []error{access.ErrTooMany, ledger.ErrLimitReached}},
+	{"not-stackable", 409, terminal, "The coupons do not go together", []error{ledger.ErrNotStackable}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
 	{"block-in-force", 409, terminal, "The cause of the block stands", []error{blacklist.ErrBlockInForce}},
@@ -93,6 +96,7 @@ var problems = []problem{
 	{"spent", 409, terminal, "The asset was used", []error{ledger.ErrSpent}},
 	{"asset-expired", 409, terminal, "The asset has expired", []error{ledger.ErrAssetExpired}},
 	{"insufficient", 409, terminal, "There is less than was asked for", []error{ledger.ErrInsufficient}},
+	{"late-unfulfillable", 409, terminal, "What the hold had is not free any more", []error{ledger.ErrLateUnfulfillable}},
 	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}}, // the same key only
 	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},   // no caller sees the second
 }
@@ -139,7 +143,9 @@ type document struct {
 	Have      *int64    `json:"have,omitempty"`
 	HoldID    string    `json:"hold_id,omitempty"`
 	Grain     string    `json:"grain,omitempty"`
-	Errors    []part    `json:"errors,omitempty"`
+
+	Gone   []ledger.GoneAsset `json:"gone,omitempty"`
+	Errors []part             `json:"errors,omitempty"`
 }
 
 // part is one wrong part of a request.
@@ -197,6 +203,7 @@ func (d *document) explain(err error) {
 
 func (d *document) refusal(r *ledger.Refusal) {
 	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID
+	d.Gone = r.Gone
 	if r.Pointer != "" {
 		d.add(r.Pointer, r.Detail)
 	}

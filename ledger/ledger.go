@@ -216,14 +216,14 @@ func (l *Ledger) submit(ctx context.Context, c Caller, owner, kind string, finge
 		return Answer{}, err
 	}
 	r := l.cfg.Store.Submit(ctx, &shard.Op{
-		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: fingerprint, Body: body,
+		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: fingerprint, Body: body, Dry: c.DryRun,
 	})
 	if r.Err != nil {
 		return Answer{}, submitError(kind, owner, r.Err)
 	}
 	switch r.Verdict {
 	case shard.Done:
-		return Answer{Body: r.Body, Replayed: r.Replayed, Created: created(kind, r.Body)}, nil
+		return Answer{Body: r.Body, Replayed: r.Replayed, Created: !c.DryRun && created(kind, r.Body)}, nil
 	case shard.Refused:
 		refusal, err := decodeRefusal(r.Body)
 		if err != nil {

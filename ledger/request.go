@@ -16,7 +16,7 @@ const (
 	DefaultTTL = 15 * time.Minute          // of a hold that names none
 	MaxExpiry  = 20 * 365 * 24 * time.Hour // of coupons and lots, from now
 	MaxPin     = 7 * 24 * time.Hour        // from the first pin of a hold; no payment is unknown for longer
-	MaxReason  = 200                       // characters
+	MaxReason  = 500                       // characters
 )
 
 // Money is an amount in minor units (cents, fen) of an ISO 4217 currency.
@@ -29,6 +29,10 @@ type Money struct {
 type Caller struct {
 	Key    string // idempotency key, unique for the owner
 	Client string // the API key's id; for fairness between clients
+
+	// DryRun only finds out what the operation would answer at this instant, by the same code (R27). Nothing is written, not even
+	// under the key, and whether the key was used before is not looked at.
+	DryRun bool
 }
 
 // DiscountKind tells the two kinds of discount apart.
