@@ -118,9 +118,9 @@ func (c *client) send(method, path, body string, headers ...header) answer {
 // scopeOf guesses the scope of an operation in other words than routes.go.
 func scopeOf(method, path string) access.Scopes {
 	switch {
-	case strings.HasPrefix(path, "/v1/admin/"):
+	case strings.HasPrefix(path, "/v1/admin/"), strings.HasSuffix(path, "freeze"), strings.HasSuffix(path, "/revoke"):
 		return access.ScopeAdmin
-	case method == http.MethodGet:
+	case method == http.MethodGet, strings.HasSuffix(path, "preview"):
 		return access.ScopeRead
 	case strings.HasPrefix(path, "/v1/campaigns/"), strings.HasSuffix(path, "/lots"):
 		return access.ScopeIssue

@@ -251,6 +251,88 @@ func ExampleClient_Seal() {
 	// true
 }
 
+// Two parcels: the first is confirmed when it leaves, the last one with what it takes, and the rest is given back. A line that comes back
+// is refunded with its share, after a look at what that would be.
+func ExampleClient_ConfirmPart() {
+	ctx := context.Background()
+	credit(ctx, "mia")
+	request := five("mia", "order-1")
+	request.Lines = []client.LineRequest{
+		{LineID: "shoe", Amount: client.Money{Amount: 400, Currency: "CNY"}}, {LineID: "sock", Amount: client.Money{Amount: 100, Currency: "CNY"}},
+	}
+	fmt.Println("a preview:", value(c.Preview(ctx, request)).Balances[0].Held, "held")
+	hold := value(c.Hold(ctx, client.NewKey(), request)).Hold
+	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{
+		Owner: "mia", Amount: client.Money{Amount: 300, Currency: "CNY"},
+	})).Hold
+	fmt.Println(hold.State, hold.Parts[0].Confirmed)
+	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{
+		Owner: "mia", Final: true, Items: []client.PartRequest{{Item: 0, Amount: client.Money{Amount: 150, Currency: "CNY"}}},
+	})).Hold
+	fmt.Println(hold.State, hold.Parts[0].Confirmed, hold.Rest)
+
+	back := client.RefundRequest{Owner: "mia", RefundRef: "return-1", Lines: []string{"sock"}}
+	fmt.Println("would return", value(c.PreviewRefund(ctx, hold.HoldID, back)).Refund.Amount.Amount)
+	refund := value(c.Refund(ctx, client.NewKey(), hold.HoldID, back)).Refund
+	fmt.Println("returned", value(c.GetRefund(ctx, refund.RefundID)).Amount.Amount, "left", refund.Left.Amount)
+	_, err := c.Refund(ctx, client.NewKey(), refund.RefundID, client.RefundRequest{Owner: "mia", RefundRef: "return-2", All: true})
+	fmt.Println(len(value(c.Refunds(ctx, hold.HoldID))), errors.Is(err, client.ErrRefundOfRefund))
+	// Output:
+	// a preview: 500 held
+	// HELD 300
+	// CONFIRMED 450 RELEASED
+	// would return 90
+	// returned 90 left 360
+	// 1 true
+}
+
+// The payment is under way: the hold gets more time, is pinned while nobody knows, and is replaced by one with other items.
+func ExampleClient_Pin() {
+	ctx := context.Background()
+	credit(ctx, "nora")
+	made := value(c.Hold(ctx, client.NewKey(), five("nora", "order-1"))).Hold
+	longer := value(c.Extend(ctx, client.NewKey(), "nora", made.HoldID, 3_600_000)).Hold
+	pinned := value(c.Pin(ctx, client.NewKey(), "nora", made.HoldID, 86_400_000)).Hold
+	fmt.Println(longer.ExpiresAt.After(made.ExpiresAt), pinned.ExpiresAt.After(longer.ExpiresAt))
+	fmt.Println(slices.ContainsFunc(value(c.PinnedHolds(ctx)), func(h client.Hold) bool { return h.HoldID == made.HoldID }))
+	other := five("nora", "order-1")
+	other.Attempt, other.Items[0].Amount.Amount = 2, 700
+	fmt.Println(value(c.Replace(client.DryRun(ctx), client.NewKey(), made.HoldID, other)).Balances[0])
+	replaced := value(c.Replace(ctx, client.NewKey(), made.HoldID, other))
+	fmt.Println(replaced.Balances[0], replaced.Hold.Supersedes == made.HoldID)
+	// Output:
+	// true true
+	// true
+	// {1300 CNY 700}
+	// {1300 CNY 700} true
+}
+
+// What an administrator does about an owner: freeze him, and take away what was given by mistake.
+func ExampleClient_Freeze() {
+	ctx := context.Background()
+	credit(ctx, "otto")
+	coupon := value(c.IssueCoupon(ctx, client.NewKey(), "spring-2026", client.IssueRequest{
+		Owner: "otto", IssueRef: "welcome", ExpiresAt: time.Now().Add(time.Hour),
+		Discount: client.DiscountRequest{Kind: client.Percent, BasisPoints: 1000, Currency: "CNY"},
+	})).Coupon
+	fmt.Println(value(c.Freeze(ctx, client.NewKey(), "otto", "case 4711")))
+	_, err := c.Hold(ctx, client.NewKey(), five("otto", "order-1"))
+	fmt.Println(errors.Is(err, client.ErrFrozen))
+	why := client.RevokeRequest{Owner: "otto", Reason: "case 4711"}
+	fmt.Println(value(c.RevokeCoupon(ctx, client.NewKey(), coupon.CouponID, why)).Coupon.State)
+	for lot, err := range c.Lots(ctx, "otto", client.LotFilter{}) {
+		must(err)
+		fmt.Println(value(c.RevokeLot(ctx, client.NewKey(), lot.LotID, why)).Lot.Revoked)
+	}
+	fmt.Println(value(c.Unfreeze(ctx, client.NewKey(), "otto", "solved")))
+	// Output:
+	// true
+	// true
+	// REVOKED
+	// 2000
+	// false
+}
+
 func ExampleClient_Owner() {
 	ctx := context.Background()
 	credit(ctx, "hans")
