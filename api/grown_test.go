@@ -393,7 +393,8 @@ func TestStacking(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)
 	issue := func(discount, terms string) string {
-		body := fmt.Sprintf(`{"owner":%q,"issue_ref":"ref-%d","discount":%s,"expires_at":%q,%s}`, c.owner, numbers.Add(1), discount, inAnHour(), terms)
+		body := fmt.Sprintf(`{"owner":%q,"issue_ref":"ref-%d","discount":%s,"expires_at":%q,%s}`,
+			c.owner, numbers.Add(1), discount, inAnHour(), terms)
 		coupon := read[ledger.CouponReply](c.post("/v1/campaigns/spring/issues", body).is(201)).Coupon
 		return fmt.Sprintf(`{"kind":"coupon","coupon_id":%q}`, coupon.CouponID)
 	}
@@ -418,7 +419,8 @@ func TestStacking(t *testing.T) {
 		p.at("/items/2/coupon_id")
 	}
 	preview(`,"max_discount":{"amount":55,"currency":"USD"}`, half).refused(400, "invalid-request").at("/max_discount/currency")
-	bad := fmt.Sprintf(`{"owner":%q,"issue_ref":"x","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},"expires_at":%q,`, c.owner, inAnHour())
+	bad := fmt.Sprintf(`{"owner":%q,"issue_ref":"x","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},"expires_at":%q,`,
+		c.owner, inAnHour())
 	c.post("/v1/campaigns/spring/issues", bad+`"max_per_group":1}`).refused(400, "invalid-request").at("/max_per_group")
 	c.post("/v1/campaigns/spring/issues", bad+`"refund_policy":"SOMETIMES"}`).refused(400, "invalid-request").at("/refund_policy")
 }

@@ -258,7 +258,8 @@ func ExampleClient_ConfirmPart() {
 	credit(ctx, "mia")
 	request := five("mia", "order-1")
 	request.Lines = []client.LineRequest{
-		{LineID: "shoe", Amount: client.Money{Amount: 400, Currency: "CNY"}}, {LineID: "sock", Amount: client.Money{Amount: 100, Currency: "CNY"}},
+		{LineID: "shoe", Amount: client.Money{Amount: 400, Currency: "CNY"}},
+		{LineID: "sock", Amount: client.Money{Amount: 100, Currency: "CNY"}},
 	}
 	fmt.Println("a preview:", value(c.Preview(ctx, request)).Balances[0].Held, "held")
 	hold := value(c.Hold(ctx, client.NewKey(), request)).Hold

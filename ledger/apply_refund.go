@@ -253,7 +253,7 @@ func (s *state) giveBack(o *ownerRow, h *holdRow, c *content, p *refundPlan, op 
 	if err := s.checkSpent(h, t); err != nil {
 		return internal(err)
 	}
-	changes := s.unspend(s.openEntry(entryHead{RefundID: body.RefundID, Reason: op.Reason}), h, t, body)
+	changes := s.unspend(s.openEntry(entryHead{RefundID: body.RefundID, Reason: op.Reason}), t, body)
 	s.grow(h, func(progress *Progress) {
 		progress.Parts = c.parts
 		for _, at := range p.lines {
@@ -320,7 +320,7 @@ func (s *state) belowMinSpend(h *holdRow, c *content) []string {
 }
 
 // unspend moves assets back to where they came from. What has ended meanwhile comes back as EXPIRED, unless its lot has a grace.
-func (s *state) unspend(b []byte, h *holdRow, t *takes, body *RefundBody) []byte {
+func (s *state) unspend(b []byte, t *takes, body *RefundBody) []byte {
 	for _, coupon := range t.coupons {
 		c := s.coupons[coupon]
 		s.changeCoupon(c)

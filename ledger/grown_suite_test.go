@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -113,7 +114,8 @@ func testC11(t *testing.T, w *world) {
 	b.hold(t, b.request(b.coupon(taken)))
 	_, err := b.l.Confirm(t.Context(), b.key(), ledger.Confirm{Owner: b.owner, Hold: ref, AllowLate: true})
 	wantError(t, err, ledger.ErrLateUnfulfillable)
-	if refusal, _ := err.(*ledger.Refusal); refusal == nil || len(refusal.Gone) != 1 || refusal.Gone[0].CouponID != taken.CouponID { //nolint:errorlint // unwrapped
+	refusal, _ := errors.AsType[*ledger.Refusal](err)
+	if refusal == nil || len(refusal.Gone) != 1 || refusal.Gone[0].CouponID != taken.CouponID {
 		t.Errorf("%+v", err)
 	}
 	b.wantMoney(t, 100, 0)
@@ -276,7 +278,8 @@ func testDryRuns(t *testing.T, w *world) {
 			return second(a.l.Confirm(t.Context(), dry(), ledger.Confirm{Owner: a.owner, Hold: ref}))
 		default:
 			return second(a.l.CreditLot(t.Context(), a.key(), ledger.CreditLot{
-				Owner: a.owner, IssueRef: a.key().Key, Source: "s", Amount: ledger.Money{Amount: 1, Currency: "USD"}, ExpiresAt: a.now(t).Add(time.Hour),
+				Owner: a.owner, IssueRef: a.key().Key, Source: "s", Amount: ledger.Money{Amount: 1, Currency: "USD"},
+				ExpiresAt: a.now(t).Add(time.Hour),
 			}))
 		}
 	})

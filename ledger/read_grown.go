@@ -71,7 +71,8 @@ type HoldReport struct {
 	Limit   int
 }
 
-// ReportHolds lists live holds of the shard that serves a bucket, those that expire first, by their age: those that are pinned, or overdue, or both.
+// ReportHolds lists live holds of the shard that serves a bucket: those that are pinned, or overdue, or both. If there are more than the
+// limit, it has those that expire first.
 func (l *Ledger) ReportHolds(ctx context.Context, of shard.Bucket, f HoldReport) ([]HoldBody, error) {
 	var bodies []HoldBody
 	err := l.read(ctx, of, func(tx *gorm.DB, at time.Time) error {

@@ -172,7 +172,8 @@ func (s *script) grown(verb string, o *options) any {
 		return &confirmOp{Confirm: r}
 	case "late":
 		return &confirmOp{
-			Confirm: Confirm{Owner: o.owner, Hold: s.holdRef(o), AllowLate: true}, successor: s.named(id.Hold, &options{owner: o.owner, name: o.values["as"]}),
+			Confirm:   Confirm{Owner: o.owner, Hold: s.holdRef(o), AllowLate: true},
+			successor: s.named(id.Hold, &options{owner: o.owner, name: o.values["as"]}),
 		}
 	case "extend":
 		return &extendOp{Extend{o.owner, s.holdRef(o), s.duration(o)}}
@@ -243,7 +244,8 @@ func (s *script) issueOp(o *options) *issueOp {
 		d.Kind = Percent
 	}
 	terms := Terms{
-		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")), Priority: int(o.int("priority")),
+		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")),
+		Priority: int(o.int("priority")),
 	}
 	op := &issueOp{id: s.named(id.Coupon, o)}
 	op.IssueCoupon = IssueCoupon{
@@ -345,7 +347,8 @@ func (s *script) outcome(r shard.Reply) string {
 			text += fmt.Sprintf(" asked %d have %d", *refused.Asked, *refused.Have)
 		}
 		for _, gone := range refused.Gone {
-			text += fmt.Sprintf(" %s%s %d of %d", s.names[s.idOf(id.Coupon, gone.CouponID)], s.names[s.idOf(id.Lot, gone.LotID)], gone.Have, gone.Asked)
+			name := s.names[s.idOf(id.Coupon, gone.CouponID)] + s.names[s.idOf(id.Lot, gone.LotID)]
+			text += fmt.Sprintf(" %s %d of %d", name, gone.Have, gone.Asked)
 		}
 		if !refused.RetryAt.IsZero() {
 			text += " until " + refused.RetryAt.Sub(epoch).String()
