@@ -444,6 +444,66 @@ var mutants = []mutant{
 		pkg: "./ledger", tests: "TestC31Walk",
 	},
 	{
+		name: "no-more-than-is-left", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_confirm.go", "amount.Amount > have {", "amount.Amount > have && false {"),
+	},
+	{
+		name: "no-more-of-an-item-than-is-left", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_confirm.go", "\tif asked > have {", "\tif asked > have && false {"),
+	},
+	{
+		name: "refunded-lines-are-remembered", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "\t\tcase given[at]:", "\t\tcase given[at] && false:"),
+	},
+	{
+		name: "refund-reference", pkg: "./ledger", tests: "TestScripts|TestGrownHolds/sqlite",
+		edits: in("ledger/apply_refund.go", "op.RefundRef}]; known != nil {", "op.RefundRef}]; known != nil && false {"),
+	},
+	{
+		name: "refund-to-the-last-lots-first", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/progress.go", "for i := len(part.Lots) - 1; i >= 0; i-- {", "for i := range part.Lots {"),
+	},
+	{
+		name: "refund-is-checked-before", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "\tif !h.refundable() {", "\tif !h.refundable() && false {"),
+	},
+	{
+		name: "late-takes-all-or-nothing", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_confirm.go", "if have < take.amount {", "if have < take.amount && false {"),
+	},
+	{
+		name: "late-happens-once", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_decide.go", "h.state == Expired && h.successor() == \"\":", "h.state == Expired:"),
+	},
+	{
+		name: "old-hold-stays-if-it-cannot-be-replaced", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_extend.go", "\t\ts.lots[take.id].LotCounters = lots[i]\n", "\t\t_ = lots[i]\n"),
+	},
+	{
+		name: "part-confirmed-stays-confirmed", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_decide.go", "\t\tedge = EventRelease\n", ""),
+	},
+	{
+		name: "frozen-owner", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_hold.go", "\tif o.frozen {", "\tif o.frozen && false {"),
+	},
+	{
+		name: "extension-has-a-limit", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_extend.go", "\tif expiresAt > limit {", "\tif expiresAt > limit && false {"),
+	},
+	{
+		name: "extension-is-never-earlier", pkg: "./api", tests: "TestExtendAndPin",
+		edits: in("ledger/apply_extend.go", "h.expiresAt = max(h.expiresAt, expiresAt)", "h.expiresAt = expiresAt"),
+	},
+	{
+		name: "dry-run-writes-nothing", pkg: "./api", tests: "TestDryRun",
+		edits: in("shard/rehearse.go", "func (c *call) dry() bool { return c.op.Dry }", "func (c *call) dry() bool { return false }"),
+	},
+	{
+		name: "stacking", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/stacking.go", "> c.terms.MaxPerGroup {", "> c.terms.MaxPerGroup+1 {"),
+	},
+	{
 		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
 		edits: in("ledger/state.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
 	},
