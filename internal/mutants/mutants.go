@@ -477,7 +477,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "old-hold-stays-if-it-cannot-be-replaced", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
-		edits: in("ledger/apply_extend.go", "\t\ts.lots[take.id].LotCounters = lots[i]\n", "\t\t_ = lots[i]\n"),
+		edits: in("ledger/apply_extend.go", "s.lots[take.id].LotCounters = lots[i]", "s.lots[take.id].Expired = lots[i].Expired"),
 	},
 	{
 		name: "part-confirmed-stays-confirmed", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
