@@ -19,8 +19,8 @@ type Failovers interface {
 	Shards(ctx context.Context) (map[int]gen.Shard, error)
 	// Failovers lists what was done before a position (0: now), newest first, of a shard (0: all), and the position of the next page.
 	Failovers(ctx context.Context, shard, limit int, before int64) ([]gen.Failover, int64, error)
-	// Order leaves an order: switchover, suspend or resume.
-	Order(ctx context.Context, shard int, kind, by, reason string) (gen.ShardOrder, error)
+	// Order leaves an order: switchover, suspend or resume; or rebuild, of a node.
+	Order(ctx context.Context, shard int, kind, node, by, reason string) (gen.ShardOrder, error)
 	// Fence and Announce are the two halves of a failover by another tool.
 	Fence(ctx context.Context, shard int, by, reason string) (gen.ShardFence, error)
 	Announce(ctx context.Context, shard int, epoch uint64, address string) (gen.ShardFence, error)
@@ -67,25 +67,36 @@ func (s *server) ListFailovers(ctx context.Context, r gen.ListFailoversRequestOb
 
 // SwitchoverShard answers POST /v1/admin/shards/{shard}/switchover.
 func (s *server) SwitchoverShard(ctx context.Context, r gen.SwitchoverShardRequestObject) (gen.SwitchoverShardResponseObject, error) {
-	return s.order(ctx, r.Shard, "switchover", r.Body.Reason)
+	return s.order(ctx, r.Shard, "switchover", "", r.Body.Reason)
 }
 
 // SuspendShard answers POST /v1/admin/shards/{shard}/suspend.
 func (s *server) SuspendShard(ctx context.Context, r gen.SuspendShardRequestObject) (gen.SuspendShardResponseObject, error) {
-	return s.order(ctx, r.Shard, "suspend", r.Body.Reason)
+	return s.order(ctx, r.Shard, "suspend", "", r.Body.Reason)
 }
 
 // ResumeShard answers POST /v1/admin/shards/{shard}/resume.
 func (s *server) ResumeShard(ctx context.Context, r gen.ResumeShardRequestObject) (gen.ResumeShardResponseObject, error) {
-	return s.order(ctx, r.Shard, "resume", r.Body.Reason)
+	return s.order(ctx, r.Shard, "resume", "", r.Body.Reason)
 }
 
-func (s *server) order(ctx context.Context, number int, kind, reason string) (reply, error) {
+// RebuildNode answers POST /v1/admin/shards/{shard}/rebuild.
+func (s *server) RebuildNode(ctx context.Context, r gen.RebuildNodeRequestObject) (gen.RebuildNodeResponseObject, error) {
+	if n := utf8.RuneCountInString(r.Body.Node); n < 1 || n > nodeNameMax {
+		return nil, invalid("/node", fmt.Sprintf("must have from 1 to %d characters", nodeNameMax))
+	}
+	return s.order(ctx, r.Shard, "rebuild", r.Body.Node, r.Body.Reason)
+}
+
+// nodeNameMax is how many characters the name of a node may have in a request.
+const nodeNameMax = 100
+
+func (s *server) order(ctx context.Context, number int, kind, node, reason string) (reply, error) {
 	if err := s.forShard(number, reason); err != nil {
 		return reply{}, err
 	}
-	body, err := s.cfg.Failovers.Order(ctx, number, kind, caller(ctx), reason)
-	s.audit(ctx, kind, number, err, slog.String("reason", reason))
+	body, err := s.cfg.Failovers.Order(ctx, number, kind, node, caller(ctx), reason)
+	s.audit(ctx, kind, number, err, slog.String("node", node), slog.String("reason", reason))
 	return shown(http.StatusAccepted, body, err)
 }
 

@@ -73,6 +73,8 @@ func TestShardsInDetail(t *testing.T) {
 	}
 }
 
+func rebuildOf(node string) string { return fmt.Sprintf(`{"node":%q,"reason":"x"}`, node) }
+
 // TestOrders: an order stands until it is carried out; the same one is the same, another one is refused, and all are logged.
 func TestOrders(t *testing.T) {
 	t.Parallel()
@@ -101,6 +103,20 @@ func TestOrders(t *testing.T) {
 				t.Errorf("%s of shard %d: %s", path, number, p.Detail)
 			}
 		}
+	}
+	for node, text := range map[string]string{"db-1": "is the primary", "db-2": "last copy"} {
+		if p := c.post(onShard(3, "rebuild"), rebuildOf(node)).refused(409, "no-failover"); !strings.Contains(p.Detail, text) {
+			t.Errorf("rebuild of %s: %s", node, p.Detail)
+		}
+	}
+	c.post(onShard(3, "rebuild"), rebuildOf("db-9")).refused(404, "not-found")
+	rebuild := read[gen.ShardOrder](c.post(onShard(3, "rebuild"), rebuildOf("db-4")).is(202))
+	if rebuild.Kind != "rebuild" || rebuild.Node != "db-4" {
+		t.Errorf("%+v", rebuild)
+	}
+	c.post(onShard(3, "rebuild"), rebuildOf("db-3")).refused(409, "order-stands") // the same, of another node
+	for _, body := range []string{`{"reason":"x"}`, `{"node":"","reason":"x"}`, `{"node":"db-4"}`} {
+		c.post(onShard(3, "rebuild"), body).refused(400, "invalid-request")
 	}
 	c.post(onShard(unknownShard, "resume"), reason("x")).refused(404, "not-found")
 	c.post(onShard(0, "resume"), reason("x")).refused(404, "not-found")

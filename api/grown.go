@@ -16,7 +16,7 @@ import (
 func partsOf(b []gen.PartRequest) []ledger.PartRequest {
 	parts := make([]ledger.PartRequest, len(b))
 	for i := range b {
-		parts[i] = ledger.PartRequest{Item: b[i].Item, Amount: ledger.Money(b[i].Amount), All: b[i].All}
+		parts[i] = ledger.PartRequest{Item: b[i].Item, Amount: ledger.Money(b[i].Amount), Quantity: b[i].Quantity, All: b[i].All}
 	}
 	return parts
 }

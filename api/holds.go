@@ -64,7 +64,10 @@ func (s *server) hold(b *gen.HoldRequest) (h ledger.Hold, err error) {
 }
 
 func (s *server) item(b *gen.HoldItemRequest, owner string) (item ledger.Item, err error) {
-	item = ledger.Item{Kind: ledger.ItemKind(b.Kind), Amount: ledger.Money(b.Amount), All: b.All, Tag: b.Tag}
+	item = ledger.Item{
+		Kind: ledger.ItemKind(b.Kind), Amount: ledger.Money(b.Amount), All: b.All, Tag: b.Tag,
+		SKU: b.Sku, Location: b.Location, Quantity: b.Quantity, CampaignID: b.CampaignID,
+	}
 	if b.CouponID != "" {
 		if item.CouponID, err = s.ownID(id.Coupon, b.CouponID, owner); err != nil {
 			return item, at("/coupon_id", err)

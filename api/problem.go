@@ -96,6 +96,11 @@ var problems = []problem{
 	{"spent", 409, terminal, "The asset was used", []error{ledger.ErrSpent}},
 	{"asset-expired", 409, terminal, "The asset has expired", []error{ledger.ErrAssetExpired}},
 	{"insufficient", 409, terminal, "There is less than was asked for", []error{ledger.ErrInsufficient}},
+	{"sold-out", 409, terminal, "There is not enough left anywhere", []error{ledger.ErrSoldOut}},
+	{
+		"quota-unavailable", 503, retryable, "It is not known whether there is more", // never pinned
+		[]error{ledger.ErrQuotaUnavailable},
+	},
 	{"late-unfulfillable", 409, terminal, "What the hold had is not free any more", []error{ledger.ErrLateUnfulfillable}},
 	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}}, // the same key only
 	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},   // no caller sees the second

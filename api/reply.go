@@ -96,6 +96,12 @@ func (r reply) VisitRevokeLotResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitReportHoldsResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitGetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitSetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitAdjustStockResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitGetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitSetQuotaResponse(w http.ResponseWriter) error         { return r.write(w) }
+func (r reply) VisitAdjustQuotaResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitListBlocksResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListBlockAuditResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitPutBlockResponse(w http.ResponseWriter) error         { return r.write(w) }
@@ -108,6 +114,7 @@ func (r reply) VisitUpdateKeyResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitDeleteKeyResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitGetMapResponse(w http.ResponseWriter) error           { return r.write(w) }
 func (r reply) VisitListShardsResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitRebuildNodeResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitSwitchoverShardResponse(w http.ResponseWriter) error  { return r.write(w) }
 func (r reply) VisitSuspendShardResponse(w http.ResponseWriter) error     { return r.write(w) }
 func (r reply) VisitResumeShardResponse(w http.ResponseWriter) error      { return r.write(w) }

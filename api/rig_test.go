@@ -122,7 +122,8 @@ func scopeOf(method, path string) access.Scopes {
 		return access.ScopeAdmin
 	case method == http.MethodGet, strings.HasSuffix(path, "preview"):
 		return access.ScopeRead
-	case strings.HasPrefix(path, "/v1/campaigns/"), strings.HasSuffix(path, "/lots"):
+	case strings.HasPrefix(path, "/v1/campaigns/"), strings.HasSuffix(path, "/lots"), strings.HasPrefix(path, "/v1/stock/"),
+		strings.HasPrefix(path, "/v1/quotas/"):
 		return access.ScopeIssue
 	}
 	return access.ScopeHold

@@ -289,7 +289,9 @@ func (e edge) Read(context.Context, shard.Bucket, func(*gorm.DB, time.Time) erro
 	return shard.ErrFailover
 }
 
-func (e edge) Placement(shard.Bucket) uint16 { return 1 }
+func (e edge) Placement(shard.Bucket) uint16          { return 1 }
+func (e edge) Shards() []int                          { return []int{1} }
+func (e edge) BucketOn(int) (b shard.Bucket, ok bool) { return 0, true }
 
 // newEdge returns a client whose ledger has its shards at an edge.
 func newEdge(t testing.TB, submit func(ctx context.Context, op *shard.Op) shard.Reply, change func(*api.Config)) *client {
@@ -482,7 +484,7 @@ func TestProcess(t *testing.T) {
 		t.Error(got)
 	}
 	for path, part := range map[string]string{
-		"/metrics": "metrics", "/openapi.yaml": "openapi: 3.0.3", "/docs": "<code>POST /v1/holds</code><td>hold<td>Hold coupons and money",
+		"/metrics": "metrics", "/openapi.yaml": "openapi: 3.0.3", "/docs": "<code>POST /v1/holds</code><td>hold<td>Hold coupons, money",
 		"/problems": `<a href="/problems/held-by-other">`, "/problems/held-by-other": "<h1>held-by-other</h1>",
 	} {
 		if reply := c.get(path).is(200); !strings.Contains(reply.body, part) {

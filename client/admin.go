@@ -114,6 +114,15 @@ func (c *Client) Switchover(ctx context.Context, shard int, reason string) (Shar
 	return do[ShardOrder](ctx, c, e)
 }
 
+// Rebuild has the data of a node replaced by a copy of another one's. Asked again after it has begun it does it again, so it is sent once.
+func (c *Client) Rebuild(ctx context.Context, shard int, node, reason string) (ShardOrder, error) {
+	e := read(func(server string) (*http.Request, error) {
+		return gen.NewRebuildNodeRequest(server, shard, gen.RebuildRequest{Node: node, Reason: reason})
+	})
+	e.once = true
+	return do[ShardOrder](ctx, c, e)
+}
+
 // Suspend switches off the automatic failover of a shard.
 func (c *Client) Suspend(ctx context.Context, shard int, reason string) (ShardOrder, error) {
 	return do[ShardOrder](ctx, c, read(func(server string) (*http.Request, error) {

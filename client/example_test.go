@@ -350,6 +350,48 @@ func ExampleClient_Owner() {
 	// gift 1500 500 2000
 }
 
+// A hold takes pieces of a SKU together with everything else, and never more than there are.
+func ExampleClient_SetStock() {
+	ctx := context.Background()
+	value(c.SetStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaRequest{Total: 3}))
+	mugs := func(order string, quantity int64) (client.HoldReply, error) {
+		return c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "mia", OrderID: order, Items: []client.HoldItemRequest{
+			{Kind: client.StockItem, Sku: "mug-blue", Location: "berlin", Quantity: quantity},
+		}})
+	}
+	made := value(mugs("order-1", 2))
+	_, err := mugs("order-2", 2)
+	fmt.Println(errors.Is(err, client.ErrSoldOut))
+	value(c.Confirm(ctx, client.NewKey(), "mia", made.Hold.HoldID))
+	value(c.AdjustStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaAdjustment{Delta: 10, Reason: "delivery 17"}))
+	stock := value(c.Stock(ctx, "mug-blue", "berlin"))
+	fmt.Println(stock.Total, "in all:", stock.Available, "available,", stock.Held, "held,", stock.Used, "used")
+	// Output:
+	// true
+	// 13 in all: 11 available, 0 held, 2 used
+}
+
+// The budget of a campaign is a quota in minor units of its currency.
+func ExampleClient_SetQuota() {
+	ctx := context.Background()
+	value(c.SetQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaRequest{Total: 1000, Currency: "CNY"}))
+	value(c.AdjustQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaAdjustment{Delta: -400, Reason: "cut"}))
+	value(c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "nora", OrderID: "order-1", Items: []client.HoldItemRequest{
+		{Kind: client.BudgetItem, CampaignID: "spring-2026", Amount: client.Money{Amount: 250, Currency: "CNY"}},
+	}}))
+	budget := value(c.Quota(ctx, "budget:spring-2026"))
+	fmt.Println(budget.Available, budget.Held, budget.Currency)
+	for entry, err := range c.Entries(ctx, "budget:spring-2026", client.EntryFilter{}) {
+		must(err)
+		if entry.Reason != "" {
+			fmt.Println(entry.Kind, entry.Changes[0].Quantity, entry.Reason)
+		}
+	}
+	// Output:
+	// 350 250 CNY
+	// QUOTA_ADJUSTED 400 cut
+}
+
 // Lists are iterated; the next page is fetched when it is needed.
 func ExampleClient_Entries() {
 	ctx := context.Background()
@@ -444,12 +486,15 @@ func ExampleClient_Switchover() {
 	fmt.Println(errors.Is(err, client.ErrOrderStands))
 	_, err = c.Resume(ctx, 1, "a shard with a single node")
 	fmt.Println(errors.Is(err, client.ErrNoFailover))
+	_, err = c.Rebuild(ctx, 3, "db-1", "a node that is the primary")
+	fmt.Println(errors.Is(err, client.ErrNoFailover))
 	for f, err := range c.Failovers(ctx, 3) {
 		must(err)
 		fmt.Println("from", f.From, "to", f.To, "in", f.DurationMs, "ms:", f.Why)
 	}
 	// Output:
 	// switchover because the host of db-1 is replaced
+	// true
 	// true
 	// true
 	// from db-2 to db-1 in 180 ms: its process has ended

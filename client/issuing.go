@@ -22,6 +22,51 @@ func (c *Client) CreditLot(ctx context.Context, key, owner string, r CreditReque
 	}))
 }
 
+// stockID is the quota of a SKU at a location, and so the owner of its keys.
+func stockID(sku, location string) string { return "stock:" + sku + ":" + location }
+
+// Stock reads the stock of a SKU at a location.
+func (c *Client) Stock(ctx context.Context, sku, location string) (Quota, error) {
+	return do[Quota](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewGetStockRequest(server, sku, location, nil)
+	}))
+}
+
+// SetStock makes the stock of a SKU at a location, or sets how many pieces there are in all.
+func (c *Client) SetStock(ctx context.Context, key, sku, location string, r QuotaRequest) (QuotaReply, error) {
+	return do[QuotaReply](ctx, c, write(stockID(sku, location), key, func(server, key string) (*http.Request, error) {
+		return gen.NewSetStockRequest(server, sku, location, &gen.SetStockParams{IdempotencyKey: key}, r)
+	}))
+}
+
+// AdjustStock adds pieces, or takes away some that are free.
+func (c *Client) AdjustStock(ctx context.Context, key, sku, location string, r QuotaAdjustment) (QuotaReply, error) {
+	return do[QuotaReply](ctx, c, write(stockID(sku, location), key, func(server, key string) (*http.Request, error) {
+		return gen.NewAdjustStockRequest(server, sku, location, &gen.AdjustStockParams{IdempotencyKey: key}, r)
+	}))
+}
+
+// Quota reads any quota, such as the budget of a campaign.
+func (c *Client) Quota(ctx context.Context, quotaID string) (Quota, error) {
+	return do[Quota](ctx, c, read(func(server string) (*http.Request, error) {
+		return gen.NewGetQuotaRequest(server, quotaID, nil)
+	}))
+}
+
+// SetQuota makes a quota, or sets how many units it has in all.
+func (c *Client) SetQuota(ctx context.Context, key, quotaID string, r QuotaRequest) (QuotaReply, error) {
+	return do[QuotaReply](ctx, c, write(quotaID, key, func(server, key string) (*http.Request, error) {
+		return gen.NewSetQuotaRequest(server, quotaID, &gen.SetQuotaParams{IdempotencyKey: key}, r)
+	}))
+}
+
+// AdjustQuota adds units, or takes away some that are free.
+func (c *Client) AdjustQuota(ctx context.Context, key, quotaID string, r QuotaAdjustment) (QuotaReply, error) {
+	return do[QuotaReply](ctx, c, write(quotaID, key, func(server, key string) (*http.Request, error) {
+		return gen.NewAdjustQuotaRequest(server, quotaID, &gen.AdjustQuotaParams{IdempotencyKey: key}, r)
+	}))
+}
+
 // The media types of an import.
 const (
 	CSV       = "text/csv"

@@ -49,6 +49,8 @@ const (
 	ErrSpent                Code = "spent"
 	ErrAssetExpired         Code = "asset-expired"
 	ErrInsufficient         Code = "insufficient"
+	ErrSoldOut              Code = "sold-out"
+	ErrQuotaUnavailable     Code = "quota-unavailable"
 	ErrLateUnfulfillable    Code = "late-unfulfillable"
 	ErrOutcomeUnknown       Code = "outcome-unknown"
 	ErrInternal             Code = "internal"

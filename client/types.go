@@ -27,6 +27,11 @@ type (
 	Lot             = gen.Lot
 	LotReply        = gen.LotReply
 	CreditRequest   = gen.CreditRequest
+	Quota           = gen.Quota
+	QuotaSlice      = gen.QuotaSlice
+	QuotaReply      = gen.QuotaReply
+	QuotaRequest    = gen.QuotaRequest
+	QuotaAdjustment = gen.QuotaAdjustment
 	Entry           = gen.Entry
 	Owner           = gen.Owner
 	Operation       = gen.Operation
@@ -55,6 +60,8 @@ type (
 const (
 	CouponItem = "coupon"
 	MoneyItem  = "money"
+	StockItem  = "stock"
+	BudgetItem = "budget"
 	Fixed      = "FIXED"
 	Percent    = "PERCENT"
 )

@@ -12,6 +12,9 @@ import (
 const (
 	AppUser = "app" // of instances; read_only stops it
 	HAUser  = "ha"  // of controllers and agents; read_only does not
+	// FeedUser is the account of change feeds: it reads the binary log and commits markers into clock. Nothing that logs in with it may
+	// acknowledge (rpl_semi_sync_slave_enabled), for nobody counts it as a replica.
+	FeedUser = "feed"
 
 	replicaUserPrefix = "repl_"
 )
@@ -24,10 +27,11 @@ func ReplicaUser(node string) string { return replicaUserPrefix + node }
 
 // Accounts are what InitialSQL makes.
 type Accounts struct {
-	Schema      string // empty: DefaultSchema
-	AppPassword string
-	HAPassword  string
-	Replicas    map[string]string // node → password of its ReplicaUser; all nodes of the shard
+	Schema       string // empty: DefaultSchema
+	AppPassword  string
+	HAPassword   string
+	FeedPassword string            // empty: there is no FeedUser
+	Replicas     map[string]string // node → password of its ReplicaUser; all nodes of the shard
 }
 
 // localSQL makes what a node knows for itself. The promise is keyed by the server's id, so that a copy of the data directory
@@ -68,6 +72,12 @@ func AccountsSQL(a Accounts) string {
 		fmt.Fprintf(&b, "GRANT SELECT, INSERT, UPDATE, CREATE ON %s.%s TO %s;\n", schema, table, ha)
 	}
 	fmt.Fprintf(&b, "GRANT SELECT, INSERT, UPDATE, DELETE ON statesvc_local.* TO %s;\n", ha)
+
+	if a.FeedPassword != "" { // BINLOG MONITOR is for who looks at what the feed reads
+		feed := user(FeedUser, a.FeedPassword)
+		fmt.Fprintf(&b, "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO %s;\n", feed)
+		fmt.Fprintf(&b, "GRANT SELECT ON %s.* TO %s;\nGRANT SELECT, INSERT, UPDATE, CREATE ON %s.clock TO %s;\n", schema, feed, schema, feed)
+	}
 
 	for _, node := range slices.Sorted(maps.Keys(a.Replicas)) {
 		replica := user(ReplicaUser(node), a.Replicas[node])

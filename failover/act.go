@@ -52,7 +52,8 @@ func (l *loop) do(ctx context.Context, a Action, s State, rev int64) (func(*Run)
 		err = bounded(ctx, drainPatience, func(ctx context.Context) error { return l.point(ctx, node, a.Node, r) })
 	case Follow:
 		err = bounded(ctx, promotePatience, func(ctx context.Context) error {
-			if s.Run.Pointed[a.Node] == r.link(a.Node) && node.Start(ctx, r.Epoch, r.heard()[a.Node]) == nil {
+			_, joining := r.Joining[a.Node] // was heard too late for the choice, so it was told whom to follow but not let in
+			if !joining && s.Run.Pointed[a.Node] == r.link(a.Node) && node.Start(ctx, r.Epoch, r.heard()[a.Node]) == nil {
 				return nil
 			}
 			return l.follow(ctx, node, a.Node, r)
@@ -98,7 +99,7 @@ func (l *loop) doRecord(ctx context.Context, a Action, s State, rev int64) (func
 		return nil, err
 	}
 	var further []register.Op
-	if a.ordered() {
+	if s.carriesOut(a) {
 		further = s.Order.done(l.number)
 	}
 	if a.Kind == Serve {

@@ -62,6 +62,10 @@ type AgentConfig struct {
 	Verify    func(context.Context, *sql.DB) error // compares settings and grants with what they should be
 	FreeFloor uint64                               // bytes of free disk space without which the database is not started
 
+	BackupListen  string        // host:port at which it gives copies to agents of its shard; empty: it neither gives nor takes any
+	BackupAddress string        // the same as others reach it
+	KeepOld       time.Duration // how long data that a rebuild has replaced are kept after the new ones came in sync
+
 	Register    register.Register
 	OpenSession func(context.Context) (Session, error)
 	Now         func() time.Time
@@ -89,6 +93,9 @@ type Agent struct {
 	mirror *register.Mirror
 
 	changed chan struct{} // holds one: the record may have changed
+	giving  sync.Mutex    // held by whoever copies the database
+
+	failedStarts int // in a row; of Run alone
 
 	mu      sync.Mutex
 	record  *Record // the newest one seen; nil: the shard has none
@@ -138,14 +145,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	reports.Go(func() { a.report.run(reporting) })
 	defer reports.Wait()
 	defer stop()
+	closeBackups, err := a.serveBackups(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBackups()
 	pause := time.Duration(0)
 	for {
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
-		role, err := a.awaitOrder(ctx)
+		role, record, err := a.awaitOrder(ctx)
 		if err != nil {
 			return err
+		}
+		if role == BootRebuild {
+			a.rebuild(ctx, record)
+			pause = 0
+			continue
 		}
 		began := a.cfg.Now()
 		if err := a.live(ctx, role); err != nil || ctx.Err() != nil {
@@ -162,8 +179,14 @@ func (a *Agent) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(a.cfg.Folder, 0o700); err != nil {
 		return fmt.Errorf("make the folder of the database: %w", err)
 	}
+	if err := a.finishSwap(); err != nil {
+		return err
+	}
 	if _, err := os.Stat(a.data()); !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	if _, err := os.Stat(a.mark(servedFile)); err == nil {
+		return nil // an empty database in its place would be one that has lost everything
 	}
 	a.cfg.Log.InfoContext(ctx, "making the data directory", "folder", a.data())
 	return mariadb.Prepare(ctx, a.data(), a.cfg.Script)
@@ -244,61 +267,52 @@ func (a *Agent) judge(record *Record) {
 }
 
 // awaitOrder waits until the record, read from the register and not from memory, allows a start.
-func (a *Agent) awaitOrder(ctx context.Context) (Boot, error) {
+func (a *Agent) awaitOrder(ctx context.Context) (Boot, *Record, error) {
 	for said := ""; ; {
-		role, why := a.order(ctx)
+		role, record, why := a.order(ctx)
 		if role != BootNone {
-			return role, nil
+			return role, record, nil
 		}
 		if why != said {
 			a.cfg.Log.InfoContext(ctx, "not starting the database", "reason", why)
 			said = why
 		}
-		a.report.set(func(h *Host) { h.StartID, h.Doing = "", why })
+		unfit := a.unfit()
+		a.report.set(func(h *Host) { h.StartID, h.Doing, h.Unfit = "", why, unfit })
 		select {
 		case <-a.changed:
 		case <-time.After(agentRetryEvery):
 		case <-ctx.Done():
-			return BootNone, ctx.Err()
+			return BootNone, nil, ctx.Err()
 		}
 	}
 }
 
-// order is the role to start in, or why not to.
-func (a *Agent) order(ctx context.Context) (Boot, string) {
-	if free := freeBytes(a.cfg.Folder); free < a.cfg.FreeFloor {
-		return BootNone, fmt.Sprintf("%d bytes of disk space are free, less than the %d that a start needs", free, a.cfg.FreeFloor)
-	}
-	if boot, err := os.ReadFile(a.mark(relaxedFile)); err == nil && string(boot) != bootID() {
-		return BootNone, "the machine has ended while the database left files unsynced: rebuild it, by removing " + a.data() +
-			" and " + a.mark(relaxedFile)
-	}
-	ctx, cancel := context.WithTimeout(ctx, agentCallPatience)
-	defer cancel()
-	entry, err := a.cfg.Register.Get(ctx, shard.RecordKey(a.cfg.Shard))
-	if errors.Is(err, register.ErrNotFound) {
-		return a.orderWithoutRecord()
-	}
-	if err != nil {
-		return BootNone, "waiting for the register"
-	}
-	record, err := DecodeRecord(entry.Value)
-	if err != nil {
-		return BootNone, err.Error()
+// order is the role to start in, or why not to. With BootRebuild comes the record that orders it.
+func (a *Agent) order(ctx context.Context) (Boot, *Record, string) {
+	record, err := a.readRecord(ctx)
+	unfit := a.unfit()
+	free := freeBytes(a.cfg.Folder)
+	switch {
+	case err == nil && record.BootOf(a.cfg.Node) == BootRebuild:
+		return BootRebuild, &record, ""
+	case unfit != "":
+		return BootNone, nil, unfit
+	case free < a.cfg.FreeFloor:
+		return BootNone, nil, fmt.Sprintf("%d bytes of disk space are free, less than the %d that a start needs", free, a.cfg.FreeFloor)
+	case errors.Is(err, register.ErrNotFound):
+		role, why := a.orderWithoutRecord()
+		return role, nil, why
+	case err != nil:
+		return BootNone, nil, "waiting for the register"
 	}
 	if err := a.markServed(); err != nil {
-		return BootNone, err.Error()
+		return BootNone, nil, err.Error()
 	}
-	switch role := record.BootOf(a.cfg.Node); role {
-	case BootPrimary, BootReplica:
-		return role, ""
-	case BootRebuild:
-		return BootNone, "ordered to rebuild, which is done by hand: remove the data directory, restore a copy of a replica"
-	case BootNone:
-		return BootNone, fmt.Sprintf("waiting for an order: epoch %d is %s, primary %s", record.Epoch, record.Phase, record.Primary)
-	default:
-		return BootNone, fmt.Sprintf("ordered to start as %q, which is no role", role)
+	if role := record.BootOf(a.cfg.Node); role == BootPrimary || role == BootReplica {
+		return role, nil, ""
 	}
+	return BootNone, nil, fmt.Sprintf("waiting for an order: epoch %d is %s, primary %s", record.Epoch, record.Phase, record.Primary)
 }
 
 // orderWithoutRecord: a shard that is being made has no record yet, and needs its databases to get one. They start read-only,
@@ -342,8 +356,9 @@ func (a *Agent) live(ctx context.Context, role Boot) error {
 	}
 	a.report.set(func(h *Host) { h.StartID, h.Doing = one.startID, "starting as "+string(role) })
 	a.cfg.Log.InfoContext(ctx, "started the database", "role", role, "start_id", one.startID, "pid", one.process.PID())
-	err = a.supervise(ctx, one)
+	answered, err := a.supervise(ctx, one)
 	<-one.process.Done()
+	a.noteStart(one, answered)
 	a.mu.Lock()
 	a.current = nil
 	a.mu.Unlock()
@@ -381,27 +396,29 @@ func (a *Agent) arguments(one *life) []string {
 }
 
 // supervise returns when the run is over, or has been ended.
-func (a *Agent) supervise(ctx context.Context, one *life) error {
+func (a *Agent) supervise(ctx context.Context, one *life) (answered bool, err error) {
 	var checks sync.WaitGroup
 	defer checks.Wait()
 	checking, stop := context.WithCancel(ctx)
 	defer stop()
 	answer := make(chan error, 1)
 	checks.Go(func() { answer <- a.check(checking) })
+	checks.Go(func() { a.forgetOld(checking, one) })
 	look := time.NewTicker(isolationEvery)
 	defer look.Stop()
 	for {
 		select {
 		case <-one.process.Done():
-			return nil
+			return answered, nil
 		case <-ctx.Done():
-			return a.end(context.WithoutCancel(ctx), one)
+			return answered, a.end(context.WithoutCancel(ctx), one)
 		case err := <-answer:
 			if errors.Is(err, ErrDeviation) {
-				return errors.Join(err, one.process.Kill())
+				return answered, errors.Join(err, one.process.Kill())
 			}
 			if err == nil {
-				a.report.set(func(h *Host) { h.Doing = "running, started as " + string(one.role) })
+				answered = true
+				a.report.set(func(h *Host) { h.Doing, h.Unfit = "running, started as "+string(one.role), "" })
 				a.cfg.Log.InfoContext(ctx, "the database answers", "start_id", one.startID,
 					"took_ms", a.cfg.Now().Sub(one.startedAt).Milliseconds())
 			}
@@ -409,14 +426,17 @@ func (a *Agent) supervise(ctx context.Context, one *life) error {
 			if err := a.noticeRecord(); err != nil {
 				a.cfg.Log.ErrorContext(ctx, "cannot mark the folder", "error", err)
 			}
+			if a.mustRebuild() {
+				return answered, a.end(ctx, one)
+			}
 			if a.leftOut(one) {
 				if err := a.lookAfter(ctx, one); err != nil {
-					return err
+					return answered, err
 				}
 			}
 		case <-look.C:
 			if err := a.lookAfter(ctx, one); err != nil {
-				return err
+				return answered, err
 			}
 		}
 	}

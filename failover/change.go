@@ -39,14 +39,23 @@ func (s *State) change(a Action, run string) (Record, error) {
 	case Admit:
 		r.InSync = with(r.InSync, a.Node, r.Joining[a.Node])
 		delete(r.Joining, a.Node)
+		r.recovered(a.Node)
 	case Drop:
 		r.drop(a.Node, s)
 	case Pace:
 		if r.Slow = s.Now.UTC(); !s.Record.Slow.IsZero() {
 			r.Slow = time.Time{}
 		}
+	case BeginRebuild:
+		r.beginRebuild(a, run, s)
+	case EndRebuild, FailRebuild:
+		r.endRebuild(a.Node, a.Why, s.Now)
+	case Dismiss: // the order goes with it
 	default:
 		return r, fmt.Errorf("%q does not change the record", a.Kind)
+	}
+	if a.begins() {
+		r.interrupt(s.Now)
 	}
 	return r, nil
 }

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	mirrorRenew    = time.Second // the watches tell at once; this bounds what a lost one costs
-	instanceMemory = time.Second // how long an instance counts after it has vanished from the register
-	suspectMemory  = time.Second // how long a suspicion counts; who still has it says so several times a second
+	mirrorRenew    = time.Second      // the watches tell at once; this bounds what a lost one costs
+	instanceMemory = time.Second      // how long an instance counts after it has vanished from the register
+	hostMemory     = 30 * time.Second // how long the last report of an agent counts after it has vanished from the register
+	suspectMemory  = time.Second      // how long a suspicion counts; who still has it says so several times a second
 )
 
 // ControllerConfig is what a controller needs.
@@ -46,6 +47,7 @@ type Controller struct {
 	changed chan struct{}        // closed and replaced when a mirror changes
 	present map[string]time.Time // instances, when they were last seen
 	suspect map[string]suspect   // by key
+	reports map[string]report    // by node: what its agent has said last
 	leadsAt time.Time
 }
 
@@ -53,6 +55,13 @@ type Controller struct {
 type suspect struct {
 	rev int64
 	at  time.Time
+}
+
+// report is what an agent has said last, and when that was still in the register.
+type report struct {
+	rev  int64
+	host Host
+	at   time.Time
 }
 
 // holder is how nodes know the leadership that a promise was made to. Its order as text is the order of the terms. The name is for
@@ -63,7 +72,7 @@ func (c ControllerConfig) holder() string { return fmt.Sprintf("%020d %.43s", c.
 func NewController(cfg ControllerConfig) *Controller {
 	return &Controller{
 		cfg: cfg, mirrors: map[string]*register.Mirror{}, changed: make(chan struct{}), present: map[string]time.Time{},
-		suspect: map[string]suspect{},
+		suspect: map[string]suspect{}, reports: map[string]report{},
 	}
 }
 
@@ -71,7 +80,7 @@ func NewController(cfg ControllerConfig) *Controller {
 func (c *Controller) Lead(ctx context.Context) error {
 	defer c.closeMirrors()
 	c.leadsAt = c.cfg.Now()
-	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, suspectsPrefix, ordersPrefix} {
+	for _, prefix := range []string{shard.RecordPrefix, deadPrefix, instancesPrefix, closedPrefix, suspectsPrefix, ordersPrefix, hostsPrefix} {
 		mirror, err := register.OpenMirror(ctx, c.cfg.Register, register.MirrorOptions{
 			Prefix: prefix, Now: c.cfg.Now, RenewEvery: mirrorRenew, Changed: func([]register.Event) { c.wake() },
 		})
@@ -162,6 +171,27 @@ func (c *Controller) order(number int) (o Order) {
 		_ = json.Unmarshal(entry.Value, &o)
 	}
 	return o
+}
+
+// hosts are what the agents of a shard's nodes say.
+func (c *Controller) hosts(r *Record) map[string]Host {
+	now, found := c.cfg.Now(), map[string]Host{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for node := range r.Nodes {
+		last := c.reports[node]
+		if entry, ok := c.mirrors[hostsPrefix].Get(hostKey(node)); ok {
+			if last.at = now; entry.Rev != last.rev {
+				last.rev, last.host = entry.Rev, Host{}
+				_ = json.Unmarshal(entry.Value, &last.host) // what cannot be read says nothing
+			}
+			c.reports[node] = last
+		}
+		if !last.at.IsZero() && now.Sub(last.at) <= hostMemory {
+			found[node] = last.host
+		}
+	}
+	return found
 }
 
 // suspected says whether an instance has lost the primary of an epoch just now. What it says stays in the register for as long as it

@@ -94,6 +94,8 @@ func (s *State) unfit(node string) string {
 	}
 	seen := s.Seen[node]
 	switch {
+	case s.condemned(node):
+		return "a person wants it rebuilt"
 	case s.fresh(node) && seen.cannotApply():
 		return fmt.Sprintf("it cannot apply: %d %s", seen.SQLErrno, seen.SQLError)
 	case s.fresh(node) && seen.IOErrno == errDiverged:
@@ -108,7 +110,7 @@ func (s *State) recover(node string) (Action, bool) {
 	_, member := s.Record.InSync[node]
 	_, joining := s.Record.Joining[node]
 	switch {
-	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "" || s.Dead[seen.StartID]:
+	case node == s.Record.Primary || !s.fresh(node) || seen.StartID == "" || s.Dead[seen.StartID] || s.apart(node):
 		return Action{}, false
 	case (member || joining) && (s.refused(node) || s.unfit(node) != ""):
 		return Action{}, false

@@ -22,14 +22,25 @@ const (
 
 // Host is what an agent says of its node.
 type Host struct {
-	Shard   int       `json:"shard"`
-	Address string    `json:"address"`
-	Zone    string    `json:"zone,omitempty"`
-	StartID string    `json:"start_id"` // empty: the database does not run
-	BootID  string    `json:"boot_id"`  // of the operating system: another one means that unsynced files may be gone
-	Doing   string    `json:"doing"`    // for people: running, waiting for an order, rebuilding …
-	Free    uint64    `json:"free_bytes"`
-	At      time.Time `json:"at"`
+	Shard   int    `json:"shard"`
+	Address string `json:"address"`
+	Zone    string `json:"zone,omitempty"`
+	StartID string `json:"start_id"` // empty: the database does not run
+	BootID  string `json:"boot_id"`  // of the operating system: another one means that unsynced files may be gone
+	Doing   string `json:"doing"`    // for people: running, waiting for an order, rebuilding …
+	Free    uint64 `json:"free_bytes"`
+
+	Unfit   string      `json:"unfit,omitempty"`  // why the database cannot be started with the data that it has
+	Backup  string      `json:"backup,omitempty"` // host:port at which the agent gives copies; empty: it neither gives nor takes any
+	Rebuild HostRebuild `json:"rebuild,omitzero"`
+	At      time.Time   `json:"at"`
+}
+
+// HostRebuild is what an agent says of the rebuild that it was ordered to do last.
+type HostRebuild struct {
+	ID    string `json:"id"`
+	Done  bool   `json:"done,omitempty"`
+	Error string `json:"error,omitempty"` // why it was given up; it is not tried again under this id
 }
 
 // Death is what an agent says of a database process that has ended.

@@ -108,7 +108,8 @@ func (l *loop) state() (s State, rev int64, ok bool) {
 	defer l.mu.Unlock()
 	s = State{
 		Record: r, Run: l.run.clone(), Seen: make(map[string]Seen, len(l.seen)), Dead: l.dead(l.number),
-		Holding: l.holding(l.number, r.Epoch), Order: l.order(l.number), Suspected: l.suspected(l.number, r.Epoch), Now: l.cfg.Now(),
+		Holding: l.holding(l.number, r.Epoch), Order: l.order(l.number), Hosts: l.hosts(&r),
+		Suspected: l.suspected(l.number, r.Epoch), Now: l.cfg.Now(),
 	}
 	maps.Copy(s.Seen, l.seen)
 	return s, rev, true

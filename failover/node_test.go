@@ -209,6 +209,7 @@ func (x *trio) notApplied(t *testing.T, n *Node) {
 	must(t, x.nodes[0].Beat(ctx, "c1"))
 	end := x.status(t, 0).Executed
 	x.eventually(t, 1, "received", func(s Status) bool { return s.Received == end })
+	x.exec(t, 1, "STOP SLAVE IO_THREAD") // else it is started again
 	fenced, err := n.Fence(ctx, 6, "4 c2")
 	must(t, err)
 	if fenced.Received != end || fenced.Applied == end || fenced.SQLRunning {

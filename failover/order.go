@@ -18,6 +18,7 @@ type Order struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
+	Node   string    `json:"node,omitempty"` // of OrderRebuild
 }
 
 // OrderKind is what an order wants.
@@ -28,6 +29,7 @@ const (
 	OrderSwitchover OrderKind = "switchover" // another node becomes the primary, without an error for anybody
 	OrderSuspend    OrderKind = "suspend"    // no automatic failover
 	OrderResume     OrderKind = "resume"     // automatic failover again
+	OrderRebuild    OrderKind = "rebuild"    // the data of a node are replaced by a copy of another one's
 )
 
 // ErrOrderStands says that an earlier order for the shard waits to be carried out.
@@ -36,7 +38,7 @@ var ErrOrderStands = errors.New("an earlier order for this shard has not been ca
 // Give leaves an order for the leading controller.
 func Give(ctx context.Context, reg register.Register, number int, o Order) error {
 	switch o.Kind {
-	case OrderSwitchover, OrderSuspend, OrderResume:
+	case OrderSwitchover, OrderSuspend, OrderResume, OrderRebuild:
 	default:
 		return fmt.Errorf("no such order: %q", o.Kind)
 	}
@@ -63,6 +65,8 @@ func (s *State) obey() []Action {
 		return []Action{{Kind: Resume, Why: why}}
 	case s.Order.Kind == OrderSwitchover && s.answers(r.Primary, r.PrimaryStart) && s.anyMember(s.isReady):
 		return []Action{{Kind: SwitchOver, Node: r.Primary, Why: why}}
+	case s.Order.Kind == OrderRebuild:
+		return s.obeyRebuild(why)
 	}
 	return nil
 }

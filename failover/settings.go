@@ -26,6 +26,7 @@ var settings = []string{
 	"log_slave_updates=1",
 	"binlog_format=ROW",
 	"binlog_row_image=FULL",
+	"binlog_row_metadata=FULL",       // names and signs of columns: what the change feed reads stays readable when a table changes
 	"binlog_annotate_row_events=OFF", // else the text of every batch is logged beside its rows
 	"binlog_cache_size=8388608",      // the rows of a large batch, without a file
 	"sync_binlog=1",

@@ -63,6 +63,7 @@ func (c *simController) state() State {
 	c.run.forget(&c.rec)
 	s := State{
 		Record: c.rec.Clone(), Run: c.run.clone(), Seen: map[string]Seen{}, Dead: map[string]bool{}, Holding: c.holding(c.rec.Epoch), Now: c.now,
+		Hosts: maps.Clone(c.hosts()),
 	}
 	maps.Copy(s.Seen, c.seen)
 	for id := range c.dead {
@@ -188,6 +189,7 @@ func (s *sim) cas(c *simController, rev int, before, r Record) error {
 	if before.Phase == shard.PhaseFencing && r.Phase == shard.PhasePromoting {
 		s.checkChosen(&before, &r)
 	}
+	s.checkRebuilds(&r)
 	s.rev++
 	s.record, s.heard, s.dirty = r.Clone(), r.heard(), true
 	s.trace("record %d: epoch %d %s primary %s (%s) in sync %v joining %v floor %s boot %v", s.rev, r.Epoch, r.Phase, r.Primary,
@@ -317,7 +319,8 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 			c.on(n, r, func() (bool, error) { c.sim.point(n, primary); return false, nil }),
 		}
 	case Follow:
-		if s.Run.Pointed[a.Node] == r.link(a.Node) && n.session == (promise{r.Epoch, c.term, c}) {
+		_, joining := r.Joining[a.Node]
+		if !joining && s.Run.Pointed[a.Node] == r.link(a.Node) && n.session == (promise{r.Epoch, c.term, c}) {
 			return []simStep{c.on(n, r, func() (bool, error) {
 				if n.startID() != r.heard()[a.Node] {
 					return false, errSession
@@ -326,7 +329,7 @@ func (c *simController) steps(a Action, s *State, found *result) []simStep {
 				return false, nil
 			})}
 		}
-		if _, joining := r.Joining[a.Node]; !joining {
+		if !joining {
 			return c.point(a.Node, r)
 		}
 		mine, speak := promise{r.Epoch, c.term, c}, c.speak(primary, r, r.PrimaryStart, nil)

@@ -29,6 +29,8 @@ type simNode struct {
 	// On disk.
 	log     []tx // the binary log
 	engine  int  // how many of them are committed
+	unfit   bool // its data are gone
+	rebuilt HostRebuild
 	promise promise
 	allowed map[string]bool // replicas whose accounts are not locked
 
@@ -153,7 +155,7 @@ func (s *sim) crash(n *simNode) {
 		}
 	}
 	id := n.startID()
-	if s.chance(85) { // else the host has gone with its agent, and nobody says so
+	if s.chance(85) || s.oneLost() { // else the host has gone with its agent, and nobody says so
 		s.fromAgent(n, func() { s.dead[id] = true })
 	}
 	s.after(s.between(20, 150), func() { s.reboot(n) })
@@ -169,7 +171,11 @@ func (s *sim) reboot(n *simNode) {
 		return
 	}
 	role := s.record.BootOf(n.name)
-	if role == BootNone {
+	switch {
+	case role == BootRebuild:
+		s.copyData(n)
+		return
+	case role == BootNone || n.unfit:
 		s.after(50*time.Millisecond, func() { s.reboot(n) })
 		return
 	}
@@ -416,6 +422,7 @@ func (s *sim) node(name string) *simNode {
 //	H5  nothing is written in an epoch before its fence row (write asks for it)
 //	H6  no read of an epoch is released after a later one has admitted a write
 //	H8  nobody acts on a node that has promised somebody newer
+//	H11 who is being rebuilt is no possible acker, is not the primary, and has no more than its donor
 //	H9  who acknowledges has a prefix of the primary's history, and is in the set
 //
 // That a key takes effect once is not a matter of nodes and controllers, and is tried out elsewhere.

@@ -27,6 +27,7 @@ var (
 // have ended the shard is whole again within healWithin.
 type sim struct {
 	rng    *rand.Rand
+	disks  *rand.Rand // of its own, so that a seed without a lost disk plays as it always did
 	now    time.Time
 	events events
 	order  int
@@ -50,15 +51,16 @@ type sim struct {
 	stopped  bool // no writes any more
 	ids      int
 	runs     int
-	writes   []tx   // acknowledged
-	admitted uint64 // the newest epoch in which a write was acknowledged
-	kept     bool   // the trace is kept
+	writes   []tx            // acknowledged
+	admitted uint64          // the newest epoch in which a write was acknowledged
+	kept     bool            // the trace is kept
+	said     map[string]Host // by agents
 	lines    []string
 }
 
 const (
 	faultsFor  = 3 * time.Second
-	healWithin = 15 * time.Second
+	healWithin = 90 * time.Second // virtual: a rebuild that has failed in the faults waits before it is tried again
 )
 
 type event struct {
@@ -121,8 +123,8 @@ var simStart = time.Unix(1_000_000, 0)
 
 func newSim(seed uint64, kept bool) *sim {
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), now: simStart, kept: kept,
-		cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{},
+		rng: rand.New(rand.NewPCG(seed, 1)), disks: rand.New(rand.NewPCG(seed, 2)), now: simStart, kept: kept,
+		cut: map[string]bool{}, dead: map[string]bool{}, closed: map[string]uint64{}, said: map[string]Host{},
 	}
 	s.faults, s.deadly = []int{0, 2, 5, 20}[s.rng.IntN(4)], s.rng.IntN(4)
 	s.lag = []int{3, 10, 60, 200}[s.rng.IntN(4)]
@@ -171,6 +173,13 @@ func (s *sim) beat() {
 func (s *sim) pushed() {
 	r, rev, c := s.record.Clone(), s.rev, s.leader
 	for _, n := range s.nodes {
+		if r.BootOf(n.name) == BootRebuild {
+			s.fromAgent(n, func() {
+				if s.record.BootOf(n.name) == BootRebuild {
+					s.crash(n)
+				}
+			})
+		}
 		if r.Phase == shard.PhaseFencing && r.Primary == n.name {
 			id := r.PrimaryStart
 			s.fromAgent(n, func() {
@@ -334,7 +343,7 @@ func (s *sim) separate(pair string) {
 	s.after(s.between(20, 2500), func() { delete(s.cut, pair) })
 }
 
-// heal ends all faults. Somebody rebuilds nodes whose history has no future.
+// heal ends all faults.
 func (s *sim) heal() {
 	s.trace("the faults have ended")
 	s.calm, s.deadly, s.lag = true, 0, 5
@@ -342,20 +351,6 @@ func (s *sim) heal() {
 	for _, n := range s.nodes {
 		n.paused = false
 	}
-	s.rebuild()
-}
-
-func (s *sim) rebuild() {
-	if p := s.node(s.record.Primary); s.record.Phase == shard.PhaseServing && p.up {
-		for _, n := range s.nodes {
-			if n != p && n.up && n.diverged && s.record.heard()[n.name] == "" {
-				s.crash(n)
-				n.log, n.engine = slices.Clone(p.log[:p.engine]), p.engine
-				s.trace("%s is rebuilt", n.name)
-			}
-		}
-	}
-	s.after(100*time.Millisecond, s.rebuild)
 }
 
 // whole says what is missing.
@@ -424,6 +419,7 @@ func (s *sim) play() (wrong string) {
 	}()
 	never := func() bool { return false }
 	s.after(s.between(50, 400), s.fault)
+	s.mayWipe()
 	s.until(s.now.Add(faultsFor), never)
 	s.heal()
 	if !s.until(s.now.Add(healWithin), func() bool { return s.whole() == "" }) {

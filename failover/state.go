@@ -17,6 +17,8 @@ type State struct {
 	// vanished from the register within the last second counts: it may be paused and still hold a read lease.
 	Holding []string
 
+	Hosts map[string]Host // what the agents say, by node; one that has fallen silent lately counts
+
 	Suspected bool // an instance says that it cannot reach the primary of this epoch
 
 	Order Order // the zero value: nobody has ordered anything
@@ -35,6 +37,7 @@ type Seen struct {
 	ReceivedAt time.Time // when a replica was last seen to have received anything
 	AnswersAt  time.Time // since when it answers every probe
 	StallsAt   time.Time // since when commits wait and none was acknowledged; zero: none waits, or they go on
+	RuinedAt   time.Time // since when it says what it cannot recover from
 }
 
 // Run is what this controller has done since it decided on the record's epoch. It is not stored: a controller that takes over
@@ -98,7 +101,7 @@ func (seen Seen) noted(p probed) Seen {
 		}
 		return Seen{
 			Status: p.status, AnsweredAt: p.now, ReceivedAt: received, ChangedAt: seen.ChangedAt, AnswersAt: answers,
-			StallsAt: seen.stalls(p),
+			StallsAt: seen.stalls(p), RuinedAt: seen.ruinedAt(p),
 		}
 	}
 	if seen.Misses++; seen.FailingAt.IsZero() {
@@ -170,6 +173,11 @@ const (
 	Admit   Kind = "admit"   // record: it has caught up and may be elected
 	Refuse  Kind = "refuse"  // the primary lets the node in no more
 	Drop    Kind = "drop"    // record: without those who cannot acknowledge any more
+
+	BeginRebuild Kind = "rebuild"        // record: the agent of the node replaces its data
+	EndRebuild   Kind = "rebuilt"        // record: it has
+	FailRebuild  Kind = "rebuild-failed" // record: it has not
+	Dismiss      Kind = "dismiss"        // an order that has lost its meaning
 )
 
 // Action is something to be done now. Why is for the journal.
@@ -211,12 +219,17 @@ func (a Action) touches(r *Record, succeeded bool) []string {
 
 // writesRecord says that the action is a compare-and-set of the record.
 func (a Action) writesRecord() bool {
-	return slices.Contains([]Kind{Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop, Pace}, a.Kind)
+	return slices.Contains([]Kind{
+		Decide, Choose, Serve, OrderBoot, ReportStuck, Suspend, SwitchOver, Resume, Join, Admit, Drop,
+		Pace, BeginRebuild, EndRebuild, FailRebuild, Dismiss,
+	}, a.Kind)
 }
 
 // ordered says that the action carries out an order, which is then removed. Suspend may be a tripwire's as well; an order that stands
 // beside it is then carried out with it.
-func (a Action) ordered() bool { return slices.Contains([]Kind{SwitchOver, Suspend, Resume}, a.Kind) }
+func (a Action) ordered() bool {
+	return slices.Contains([]Kind{SwitchOver, Suspend, Resume, Dismiss}, a.Kind)
+}
 
 // begins says that the action begins a failover, and a run with it.
 func (a Action) begins() bool { return a.Kind == Decide || a.Kind == SwitchOver }

@@ -50,7 +50,7 @@ func (s *State) nextServing() []Action {
 	if ordered := s.obey(); len(ordered) > 0 {
 		return ordered
 	}
-	return s.heal()
+	return append(s.heal(), s.rebuilds()...)
 }
 
 // nextFencing is F3 to F5.

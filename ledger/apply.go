@@ -44,6 +44,18 @@ func (s *state) apply(op *shard.Op, now time.Time) shard.Reply {
 		return s.credit(o, body)
 	case expireOp:
 		return shard.Reply{Verdict: shard.Done}
+	case *setQuotaOp:
+		return s.setQuota(o, body)
+	case *adjustQuotaOp:
+		return s.adjustQuota(body)
+	case *borrowOp:
+		return s.borrow(body)
+	case *giveBackOp:
+		return s.giveBack(body)
+	case *landOp:
+		return s.land(body)
+	case *closeOp:
+		return s.close(body)
 	}
 	return internal(fmt.Errorf("the ledger has no operation %T", op.Body))
 }
@@ -52,7 +64,7 @@ func done(body []byte) shard.Reply { return shard.Reply{Verdict: shard.Done, Bod
 
 // refuse pins a refusal to the key of its operation, unless it may be tried again with the same key (R24).
 func refuse(r *Refusal) shard.Reply {
-	if r.Reason == ErrHeldByOther { //nolint:errorlint // a Reason is one of the sentinels, not wrapped
+	if retryable(r.Reason) {
 		return shard.Reply{Err: r}
 	}
 	body, err := json.Marshal(r)

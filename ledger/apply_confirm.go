@@ -27,7 +27,7 @@ func (s *state) confirmPart(o *ownerRow, h *holdRow, op *confirmOp) shard.Reply 
 		if amount == 0 {
 			continue
 		}
-		if err := t.move(&c.body.Items[i], c.confirm(i, amount)); err != nil {
+		if err := t.move(&c.body.Items[i], amount, c.confirm(i, amount)); err != nil {
 			return internal(err)
 		}
 	}
@@ -46,8 +46,9 @@ func (s *state) confirmMoved(o *ownerRow, h *holdRow, c *content, t *takes, fina
 	if err != nil {
 		return internal(err)
 	}
+	h.quotas = rest.quotas
 	kind := entryPartConfirmed
-	if left := len(rest.coupons)+len(rest.lots) > 0; final || !left {
+	if left := !rest.nothing(); final || !left {
 		event := EventConfirm
 		if left {
 			event = EventRelease
@@ -98,12 +99,17 @@ func (c *content) portion(want []int64, r *PartRequest, at int, left func(item i
 		return wrongPart(refusal(ErrNotFound, itemPointer(at, "item"), "the hold has "+strconv.Itoa(len(c.body.Items))+" items"))
 	}
 	it, have := &c.body.Items[r.Item], left(r.Item)
-	asked := r.Amount.Amount
+	asked := r.Amount.Amount + r.Quantity // one of them is 0
 	switch {
 	case r.All:
 		asked = max(have, 1) // all of nothing: at least 1 was needed
 	case it.Kind == CouponItem:
 		return &shard.Reply{Err: invalid(itemPointer(at, "amount"), "a coupon is whole: say all")}
+	case it.Kind == StockItem && r.Quantity == 0:
+		return &shard.Reply{Err: invalid(itemPointer(at, "amount"), "stock is counted: say a quantity, or all")}
+	case it.Kind == StockItem:
+	case r.Quantity != 0:
+		return &shard.Reply{Err: invalid(itemPointer(at, "quantity"), "is only for stock")}
 	case r.Amount.Currency != it.Amount.Currency:
 		return wrongPart(refusal(ErrCurrencyMismatch, itemPointer(at, "amount/currency"), "the item is in "+it.Amount.Currency))
 	}
@@ -163,7 +169,7 @@ func (s *state) spendFree(b []byte, h *holdRow, t *takes) []byte {
 		l.Spent += take.amount
 		b = s.appendLotChange(b, l, &before)
 	}
-	return b
+	return s.useQuotas(b, t.quotas)
 }
 
 // couponsOf are the rows of the coupons in t; nil for one that is not there.
@@ -195,7 +201,7 @@ func (s *state) goneOf(t *takes) (gone []GoneAsset) {
 			gone = append(gone, GoneAsset{LotID: s.codec.Text(id.Lot, take.id), Asked: take.amount, Have: have})
 		}
 	}
-	return gone
+	return append(gone, s.goneUnits(t.quotas)...)
 }
 
 func frozenOwner() *Refusal { return refusal(ErrFrozen, "", "the owner is frozen: no new holds") }

@@ -113,7 +113,7 @@ func (s *state) endTakes(b []byte, t *takes, e Event) []byte {
 		s.endLot(l, take.amount, e)
 		b = s.appendLotChange(b, l, &before)
 	}
-	return b
+	return s.endQuotas(b, t.quotas, e)
 }
 
 // checkTakes compares what the document says with the assets: they must be loaded, and held at least as much.
@@ -128,7 +128,7 @@ func (s *state) checkTakes(h *holdRow, t *takes) error {
 			return fmt.Errorf("I2: hold %s has %d of lot %s, which has less held", h.id, take.amount, take.id)
 		}
 	}
-	return nil
+	return s.checkTaken(h, t.quotas)
 }
 
 func (s *state) endCoupon(c *couponRow, e Event) {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -66,7 +67,7 @@ func (s *state) expireLater(o *ownerRow, h *holdRow, ttl time.Duration, limit in
 // one cannot be made, the old one stays as it is.
 func (s *state) replace(o *ownerRow, op *replaceOp) shard.Reply {
 	r := s.tryReplace(o, op)
-	if r.Verdict == shard.Refused && !s.lookedUp {
+	if r.Verdict != shard.Done && !s.lookedUp && !errors.Is(r.Err, shard.ErrInternal) {
 		return shard.Reply{Err: shard.ErrLookUp} // its order may have the new hold already
 	}
 	return r
@@ -117,7 +118,9 @@ func (s *state) planWith(o *ownerRow, op *replaceOp, t *takes) (r shard.Reply, o
 		coupons[i] = *c
 		s.endCoupon(c, EventReplace)
 	}
+	s.freeQuotas(t.quotas, 1)
 	r, ok = s.planHold(o, &op.holdOp)
+	s.freeQuotas(t.quotas, -1)
 	for i, take := range t.lots {
 		s.lots[take.id].LotCounters = lots[i]
 	}

@@ -55,7 +55,7 @@ func (s *state) planHold(o *ownerRow, op *holdOp) (r shard.Reply, ok bool) {
 	if wrong != nil {
 		return refuse(wrong), false
 	}
-	return r, true
+	return p.checkQuotas(s, op)
 }
 
 // known returns the hold that the request's reference or id has made.
@@ -85,7 +85,7 @@ func (s *state) take(o *ownerRow, op *holdOp, progress *Progress) shard.Reply {
 	p := &s.plan
 	h := &holdRow{
 		bucket: o.bucket, id: op.id, owner: o.name, orderID: op.OrderID, attempt: op.Attempt, hash: op.hash,
-		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(), progress: progress,
+		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(), progress: progress, quotas: op.needs,
 	}
 	h.state, _ = next(None, EventHold)
 	h.doc = s.keep(s.appendDoc(s.buf[:0], op))
@@ -100,6 +100,7 @@ func (s *state) take(o *ownerRow, op *holdOp, progress *Progress) shard.Reply {
 		share.lot.Available -= share.amount
 		share.lot.Held += share.amount
 	}
+	s.takeQuotas(op)
 	s.addHold(h)
 	s.changeHold(h)
 	o.holdMade(h)
@@ -193,11 +194,15 @@ func (p *plan) check(s *state, o *ownerRow, op *holdOp) *Refusal {
 
 // checkItem checks what does not depend on the other items.
 func (p *plan) checkItem(s *state, op *holdOp, i int) error {
-	if op.Items[i].Kind == MoneyItem {
+	switch op.Items[i].Kind {
+	case MoneyItem:
 		if op.Items[i].Amount.Currency != p.currency {
 			return ErrCurrencyMismatch
 		}
 		return nil
+	case StockItem, BudgetItem:
+		return p.checkQuotaItem(s, &op.Items[i])
+	case CouponItem:
 	}
 	c := p.coupons[i]
 	switch {

@@ -52,7 +52,7 @@ func (s *state) refund(o *ownerRow, op *refundOp) shard.Reply {
 	if b := s.balance(o, c.currency()); b.Available+b.Held > MaxAmount-p.amount {
 		return shard.Reply{Err: invalid("/amount", "makes the owner's money more than 9007199254740991")}
 	}
-	return s.giveBack(o, h, c, p, op)
+	return s.makeRefund(o, h, c, p, op)
 }
 
 // knownRefund answers a second request for a refund that was made under another key.
@@ -88,6 +88,15 @@ type refundPlan struct {
 	whole  bool    // nothing of the order is left
 }
 
+// refundableOf is how much of an item a refund may give back. Units of quotas stay used: whether goods that come back can be sold again
+// is for whoever looks at them, who then adjusts the quota.
+func (c *content) refundableOf(item int) int64 {
+	if _, ok := c.body.Items[item].quota(1); ok {
+		return 0
+	}
+	return c.spent(item)
+}
+
 // planRefund decides how much of each item comes back, and which coupons.
 func (s *state) planRefund(h *holdRow, c *content, op *refundOp) (p *refundPlan, wrong *shard.Reply) {
 	p = new(refundPlan)
@@ -97,7 +106,7 @@ func (s *state) planRefund(h *holdRow, c *content, op *refundOp) (p *refundPlan,
 	case op.All:
 		p.wantRest(c)
 	default:
-		p.want, wrong = c.portions(op.Items, op.Amount, c.spent)
+		p.want, wrong = c.portions(op.Items, op.Amount, c.refundableOf)
 	}
 	if wrong != nil {
 		return nil, wrong
@@ -234,8 +243,8 @@ func (s *state) usedCoupon(h *holdRow, it *HoldItem) (*couponRow, error) {
 	return c, nil
 }
 
-// giveBack makes the refund that was planned.
-func (s *state) giveBack(o *ownerRow, h *holdRow, c *content, p *refundPlan, op *refundOp) shard.Reply {
+// makeRefund gives back what was planned.
+func (s *state) makeRefund(o *ownerRow, h *holdRow, c *content, p *refundPlan, op *refundOp) shard.Reply {
 	body := &RefundBody{
 		RefundID: s.codec.Text(id.Refund, op.id), Owner: o.name, RefundRef: op.RefundRef, HoldID: s.codec.Text(id.Hold, h.id),
 		RefundedAt: instant(s.now), Reason: op.Reason, Whole: p.whole,
@@ -246,7 +255,7 @@ func (s *state) giveBack(o *ownerRow, h *holdRow, c *content, p *refundPlan, op 
 		if p.want[i] == 0 {
 			continue
 		}
-		if err := t.move(&c.body.Items[i], c.refund(i, p.want[i])); err != nil {
+		if err := t.move(&c.body.Items[i], p.want[i], c.refund(i, p.want[i])); err != nil {
 			return internal(err)
 		}
 	}

@@ -119,10 +119,11 @@ func TestUnknownOperation(t *testing.T) {
 }
 
 // R24: retryable if and only if not pinned.
-func TestOnlyHeldByOtherIsNotPinned(t *testing.T) {
+func TestRetryableRefusalsAreNotPinned(t *testing.T) {
 	for _, reason := range reasons {
 		r := refuse(refusal(reason, "", "because"))
-		if pinned := r.Verdict == shard.Refused; pinned == (reason == ErrHeldByOther) { //nolint:errorlint // sentinels
+		again := reason == ErrHeldByOther || reason == ErrQuotaUnavailable //nolint:errorlint // sentinels
+		if pinned := r.Verdict == shard.Refused; pinned == again {
 			t.Errorf("%v: pinned %v", reason, pinned)
 		}
 	}

@@ -13,6 +13,7 @@ type takes struct {
 	currency string // of its money; empty: it has none
 	coupons  []id.ID
 	lots     []lotTake
+	quotas   []quotaTake // in their order
 }
 
 type lotTake struct {
@@ -55,25 +56,48 @@ func (t *takes) read(doc []byte) error {
 	return d.err
 }
 
+// readItem knows the kind of an item first, because that is how items are written.
 func (t *takes) readItem(d *decoder) {
+	var it Item
 	d.object(func(member []byte) {
 		switch string(member) {
+		case "kind":
+			it.Kind = ItemKind(d.text())
 		case "coupon_id":
 			t.coupons = append(t.coupons, d.id(id.Coupon))
 		case "amount":
-			d.object(func(member []byte) {
-				if string(member) == "currency" {
-					t.currency = string(d.text())
-				} else {
-					d.skip()
-				}
-			})
+			it.Amount = d.money()
+			if it.Kind == MoneyItem {
+				t.currency = it.Amount.Currency
+			}
+		case "sku":
+			it.SKU = string(d.text())
+		case "location":
+			it.Location = string(d.text())
+		case "quantity":
+			it.Quantity = d.int()
+		case "campaign_id":
+			it.CampaignID = string(d.text())
 		case "lots":
 			d.array(func() { t.readShare(d) })
 		default:
 			d.skip()
 		}
 	})
+	if take, ok := quotaOf(&it); ok {
+		t.quotas = addTake(t.quotas, take)
+	}
+}
+
+func (d *decoder) money() (m Money) {
+	d.object(func(member []byte) {
+		if string(member) == "currency" {
+			m.Currency = string(d.text())
+		} else {
+			m.Amount = d.int()
+		}
+	})
+	return m
 }
 
 func (t *takes) readShare(d *decoder) {

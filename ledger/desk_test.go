@@ -69,7 +69,9 @@ func (d *desk) holdAs(h Hold, as id.ID) shard.Reply {
 	if err := validateHold(Caller{Key: "k"}, &h); err != nil {
 		d.tb.Fatal(err)
 	}
-	return d.do(h.Owner, &holdOp{Hold: h, id: as, hash: requestHash(fingerprintHold(&h))})
+	op := &holdOp{Hold: h, id: as, hash: requestHash(fingerprintHold(&h))}
+	op.count(h.Items)
+	return d.do(h.Owner, op)
 }
 
 // confirm and cancel are those of u1.

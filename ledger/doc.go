@@ -29,6 +29,25 @@
 // settles the expired holds of an owner before it looks at the operation, and reads show what is true at their instant. due_at
 // in the owner's row says when that is worth a look.
 //
+// # Quotas
+//
+// A quota is a number of equal units that must not be oversold: the stock of a SKU at a location, the budget of a campaign in minor
+// units, a count of coupons. It has one home, the bucket of its id, with the total and what is free; and one slice on each shard
+// that sells it. A hold takes from the slice on its owner's shard, in its own commit, and asks nobody else:
+//
+//	home   total = free + granted to each shard       quotas, grants: locked by the row in owners of the quota's id
+//	slice  granted = available + held + used          slices: locked after all owners, in the order of quotas
+//
+// Units travel between home and slice by transfers, a GRANT out and a RETURN back, each in three steps that are safe to repeat:
+// out at the source (a row of transfers appears, the units are gone), in at the destination, closed at the source (the row goes).
+// Between two ends there is one transfer of a kind at a time, and the destination takes number n+1 after n and no other: it is
+// exactly once without a memory of old ones. Whoever wants to send finds the one under way and finishes it first; a sweeper finishes
+// what nobody wants any more. So at every instant, over all shards: free + slices + transfers that are out and not in = total.
+//
+// Who moves units is quota_broker.go; which, how many and when is decided by the pure rules in apply_quota.go. A hold that finds
+// too little ends without a verdict, waits for a borrow outside the lane, and is submitted again. sold-out is said only if home and
+// every slice were found dry, with nothing under way, in a round that began after the hold had come.
+//
 // # Failure handling
 //
 // A rule that refuses gives a [Refusal], which is recorded under the key and replayed, unless it is held-by-other. A reference

@@ -194,10 +194,13 @@ func (s *state) appendDoc(b []byte, op *holdOp) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if op.Items[i].Kind == CouponItem {
+		switch op.Items[i].Kind {
+		case CouponItem:
 			b = s.appendCouponItem(b, op, &p.items[i])
-		} else {
+		case MoneyItem:
 			b = s.appendMoneyItem(b, &op.Items[i], &p.items[i])
+		case StockItem, BudgetItem:
+			b = appendQuotaItem(b, &op.Items[i])
 		}
 	}
 	b = append(b, ']')

@@ -29,6 +29,8 @@ const (
 	printReplace
 	printFreeze
 	printRevoke
+	printSetQuota
+	printAdjustQuota
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -45,6 +47,9 @@ var printFields = [...][]string{
 	printReplace: {"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount"},
 	printFreeze:  {"frozen", "reason"},
 	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
+
+	printSetQuota:    {"total", "currency", "reason"},
+	printAdjustQuota: {"delta", "reason"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -104,6 +109,9 @@ func (p *printer) items(items []Item) *printer {
 	for i := range items {
 		it := &items[i]
 		p.str(string(it.Kind)).id(it.CouponID).money(it.Amount).bool(it.All).str(it.Tag)
+		if _, ok := quotaOf(it); ok {
+			p.str(it.SKU).str(it.Location).int(it.Quantity).str(it.CampaignID)
+		}
 	}
 	return p
 }
@@ -176,6 +184,9 @@ func (p *printer) bool(b bool) *printer {
 func (p *printer) parts(parts []PartRequest) *printer {
 	for i := range parts {
 		p.int(int64(parts[i].Item)).money(parts[i].Amount).bool(parts[i].All)
+		if parts[i].Quantity != 0 {
+			p.int(parts[i].Quantity)
+		}
 	}
 	return p
 }
@@ -198,6 +209,14 @@ func fingerprintCredit(r *CreditLot) []byte {
 		p.int(r.RefundGrace.Microseconds()).close()
 	}
 	return p.sum
+}
+
+func fingerprintSetQuota(r *SetQuota) []byte {
+	return newPrinter(printSetQuota).int(r.Total).close().str(r.Currency).close().str(r.Reason).close().sum
+}
+
+func fingerprintAdjustQuota(r *AdjustQuota) []byte {
+	return newPrinter(printAdjustQuota).int(r.Delta).close().str(r.Reason).close().sum
 }
 
 // requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the

@@ -47,7 +47,7 @@ func (l *Ledger) Replace(ctx context.Context, c Caller, r Replace) (Answer, erro
 	if err := l.mint(&op.id, id.Hold, r.New.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, r.New.Owner, kindReplace, fingerprintReplace(&r), op)
+	return l.submitHold(ctx, c, &op.holdOp, fingerprintReplace(&r), submission{kindReplace, op})
 }
 
 // Freeze lets an owner make no new holds, or ends that (R31). The Body is a FreezeReply.

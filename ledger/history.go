@@ -26,6 +26,11 @@ const (
 	entryCancelled     = "CANCELLED"
 	entryExpired       = "EXPIRED"       // a hold
 	entryAssetExpired  = "ASSET_EXPIRED" // coupons and money that no hold had
+
+	entryQuotaSet      = "QUOTA_SET" // these are in the history of a quota's home
+	entryQuotaAdjusted = "QUOTA_ADJUSTED"
+	entryQuotaGranted  = "QUOTA_GRANTED"  // units went to a slice
+	entryQuotaReturned = "QUOTA_RETURNED" // and came back
 )
 
 // entryRow is a row of entries that apply has added.

@@ -309,6 +309,8 @@ type walk struct {
 	next    func() any      // what follows for the same owner: most checkouts go on
 	of      string          // whose
 	lotIDs  []id.ID
+	units   bool // holds take stock, too; see drawUnits
+	seqs    map[string]int64
 }
 
 func newWalk(t *rapid.T, d *desk) *walk {
@@ -352,6 +354,9 @@ func (w *walk) draw() (owner string, body any) {
 		return owner, op
 	case "grown":
 		return owner, w.drawGrown(owner)
+	}
+	if w.units {
+		return w.drawUnits(t)
 	}
 	return owner, expireOp{}
 }
@@ -452,6 +457,7 @@ func (w *walk) drawHold(owner string) *holdOp {
 	}
 	w.holds = append(w.holds, h)
 	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprintHold(&h))}
+	op.count(h.Items)
 	if op.id == (id.ID{}) {
 		op.id = w.mint(id.Hold, owner)
 	}
@@ -461,6 +467,9 @@ func (w *walk) drawHold(owner string) *holdOp {
 func (w *walk) drawItem() Item {
 	if len(w.coupons) > 0 && pick(w, true, false) {
 		return Item{Kind: CouponItem, CouponID: pick(w, w.coupons[max(0, len(w.coupons)-4):]...)}
+	}
+	if w.units && pick(w, true, false) {
+		return Item{Kind: StockItem, SKU: pick(w, "cup", "mug"), Location: "here", Quantity: 1 + w.dice.Int64N(3)}
 	}
 	it := money(1 + w.dice.Int64N(40))
 	it.Tag = pick(w, "", "", "", "x")

@@ -22,6 +22,10 @@ type Store interface {
 	Read(ctx context.Context, b shard.Bucket, read func(tx *gorm.DB, at time.Time) error) error
 	// Placement is the shard on which documents of b are born.
 	Placement(b shard.Bucket) uint16
+	// Shards lists the shards of the map.
+	Shards() []int
+	// BucketOn is a bucket that a shard serves, always the same for as long as the map is; false if it serves none.
+	BucketOn(shard int) (shard.Bucket, bool)
 }
 
 // Config is what a Ledger needs. Store, Codec, Minter and Now are required.
@@ -39,7 +43,10 @@ type Config struct {
 }
 
 // Ledger is the entrance to the domain. It is safe for concurrent use.
-type Ledger struct{ cfg Config }
+type Ledger struct {
+	cfg    Config
+	broker *broker
+}
 
 // New returns a ledger.
 func New(cfg Config) *Ledger {
@@ -49,8 +56,14 @@ func New(cfg Config) *Ledger {
 	if cfg.Undecided == nil {
 		cfg.Undecided = func(string, string) bool { return false }
 	}
-	return &Ledger{cfg}
+	l := &Ledger{cfg: cfg}
+	l.broker = newBroker(l)
+	return l
 }
+
+// Close ends what the ledger does in the background: units that it is moving for quotas are left to others. Nothing is refused after it
+// that does not need to wait for units.
+func (l *Ledger) Close() { l.broker.close() }
 
 // Answer is the reply to an operation. It also comes with a *Refusal, to say whether the refusal is a replay.
 type Answer struct {
@@ -74,9 +87,17 @@ const (
 	kindReplace = "replace"
 	kindFreeze  = "freeze"
 	kindRevoke  = "revoke"
+
+	kindSetQuota    = "set-quota"
+	kindAdjustQuota = "adjust-quota"
+	kindBorrow      = "borrow"
+	kindGiveBack    = "give-back"
+	kindLand        = "land"
+	kindClose       = "close"
 )
 
-// Hold takes coupons and money for an order, all or nothing (R6). The Body is a HoldReply.
+// Hold takes coupons, money and units of quotas for an order, all or nothing (R6). The Body is a HoldReply. It may wait for units that
+// are on another shard; then, and only then, it takes more than one commit.
 //
 // The errors of Hold and of the other operations are *Invalid, *KeyReused, *Refusal, or those of package shard.
 func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
@@ -88,7 +109,32 @@ func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
 	if err := l.mint(&op.id, id.Hold, h.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, h.Owner, kindHold, fingerprint, op)
+	return l.submitHold(ctx, c, op, fingerprint, submission{kindHold, op})
+}
+
+// submission is an operation that makes a hold: that of a hold, or a larger one.
+type submission struct {
+	kind string
+	body any
+}
+
+// submitHold ends Hold and Replace. Units of quotas that are elsewhere are borrowed, for a dry run, too: they come nearer, and nothing is
+// taken of them. Where the hold has left little, more is borrowed ahead of need.
+func (l *Ledger) submitHold(ctx context.Context, c Caller, op *holdOp, fingerprint []byte, s submission) (Answer, error) {
+	if op.count(op.Items); len(op.needs) == 0 {
+		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
+	}
+	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
+	answer, err := l.withUnits(ctx, number, func() (Answer, error) {
+		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
+	}, op.noted)
+	if err != nil || answer.Replayed || c.DryRun {
+		return answer, err
+	}
+	for _, lacking := range op.low {
+		l.broker.ahead(end{lacking.quota, number}, lacking)
+	}
+	return answer, nil
 }
 
 // Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply.

@@ -76,6 +76,7 @@ type selection struct {
 	scan   func(*shard.Row) error
 	v      shard.Values
 	begun  bool
+	lock   bool // its rows
 }
 
 func keys(p *shard.Packet, l shard.Lookup, scan func(*shard.Row) error) *selection {
@@ -83,10 +84,20 @@ func keys(p *shard.Packet, l shard.Lookup, scan func(*shard.Row) error) *selecti
 }
 
 func (q *selection) row(b shard.Bucket) shard.Values {
-	if !q.begun {
-		q.v, q.begun = q.p.Select(q.lookup, q.scan), true
+	return q.next().Bucket(b)
+}
+
+// next is row for keys that do not begin with a bucket.
+func (q *selection) next() shard.Values {
+	switch {
+	case q.begun:
+	case q.lock:
+		q.v = q.p.SelectForUpdate(q.lookup, q.scan)
+	default:
+		q.v = q.p.Select(q.lookup, q.scan)
 	}
-	return q.v.Row().Bucket(b)
+	q.begun = true
+	return q.v.Row()
 }
 
 // Load adds the queries of a round. Round 0 has everything that the operations name. The others have what only loaded
@@ -102,13 +113,17 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadRefunds(p)
 		b.loadCoupons(p)
 		b.loadLots(p)
+		b.loadHomes(p)
+		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
 		b.loadHolders(p)
 		b.loadTaken(p)
 		b.loadRefunded(p)
+		b.loadSlices(p, round)
 	case 2:
 		b.loadTaken(p)
+		b.loadSlices(p, round)
 	}
 }
 
@@ -277,7 +292,8 @@ func (b *batch) want(h *holdRow) {
 
 func (b *batch) wantTakes(h *holdRow) {
 	h.wanted = true
-	if _, err := b.takesOf(h); err == nil {
+	if t, err := b.takesOf(h); err == nil {
+		h.quotas, h.loaded = t.quotas, t.quotas
 		b.wanted = append(b.wanted, h)
 	}
 }

@@ -84,8 +84,8 @@ func (b *batch) loadHolders(p *shard.Packet) {
 	byID := keys(p, liveByID, b.scanExpired)
 	for _, op := range b.ops {
 		if revoke, ok := op.Body.(*revokeOp); ok && revoke.IncludeHeld {
-			if c := b.coupons[revoke.Coupon]; c != nil && c.holdID != (id.ID{}) && c.state == couponHeld {
-				byID.row(op.Bucket).Binary(c.holdID[:])
+			if holder := b.holderOf(revoke.Coupon); holder != (id.ID{}) {
+				byID.row(op.Bucket).Binary(holder[:])
 			}
 		}
 	}
@@ -103,4 +103,17 @@ func (b *batch) loadHolders(p *shard.Packet) {
 			b.wantLots(lots, b.owners[op.Owner], b.lots[revoke.Lot].currency)
 		}
 	}
+}
+
+// holderOf is the hold that has a coupon; zero if none has, or the coupon was not loaded.
+func (b *batch) holderOf(coupon id.ID) id.ID {
+	if c := b.coupons[coupon]; c != nil && c.state == couponHeld {
+		return c.holdID
+	}
+	return id.ID{}
+}
+
+// revokesHeld says that loadHolders reads holds for a revocation.
+func (b *batch) revokesHeld(op *revokeOp) bool {
+	return op.IncludeHeld && (b.holderOf(op.Coupon) != (id.ID{}) || b.lots[op.Lot] != nil)
 }

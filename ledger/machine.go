@@ -29,6 +29,7 @@ type batch struct {
 	ops    []*shard.Op
 	listed []*ownerRow // owners of the operations, by bucket and name
 	wanted []*holdRow  // live holds that will be decided or settled
+	locked []string    // quotas whose slices are locked
 	due    []*ownerRow // owners whose due_at has come: they may have expired holds
 }
 

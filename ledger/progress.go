@@ -21,7 +21,7 @@ type Progress struct {
 	RefundedLines []string  `json:"refunded_lines,omitempty"`
 }
 
-// Part is what has become of one item: minor units of money; a coupon counts as 1.
+// Part is what has become of one item: minor units of money, or pieces; a coupon counts as 1.
 type Part struct {
 	Confirmed int64     `json:"confirmed"`
 	Refunded  int64     `json:"refunded"`
@@ -136,19 +136,29 @@ func (s *state) contentOf(h *holdRow) (*content, error) {
 	return c, nil
 }
 
-// quantity is how much of something an item has: minor units of money; a coupon is one.
+// quantity is how much of something an item has: minor units of money, or pieces; a coupon is one.
 func (it *HoldItem) quantity() int64 {
-	if it.Amount != nil {
+	switch {
+	case it.Amount != nil:
 		return it.Amount.Amount
+	case it.Kind == StockItem:
+		return it.Quantity
 	}
 	return 1
+}
+
+// quota is what amount of an item is of a quota; false if the item is of another kind.
+func (it *HoldItem) quota(amount int64) (take quotaTake, ok bool) {
+	take, ok = quotaOf(&Item{Kind: it.Kind, SKU: it.SKU, Location: it.Location, CampaignID: it.CampaignID})
+	take.amount = amount
+	return take, ok
 }
 
 // currency is that of the hold's money; empty if it has none.
 func (c *content) currency() string {
 	for i := range c.body.Items {
-		if amount := c.body.Items[i].Amount; amount != nil {
-			return amount.Currency
+		if it := &c.body.Items[i]; it.Kind == MoneyItem {
+			return it.Amount.Currency
 		}
 	}
 	return ""
@@ -212,8 +222,15 @@ func (c *content) refund(item int, amount int64) (shares []LotShare) {
 	return shares
 }
 
-// move adds what was moved of an item to what a hold takes.
-func (t *takes) move(it *HoldItem, shares []LotShare) error {
+// nothing says that nothing is left.
+func (t *takes) nothing() bool { return len(t.coupons)+len(t.lots)+len(t.quotas) == 0 }
+
+// move adds what was moved of an item to what a hold takes: an amount, which for money is that of the shares.
+func (t *takes) move(it *HoldItem, amount int64, shares []LotShare) error {
+	if take, ok := it.quota(amount); ok {
+		t.quotas = addTake(t.quotas, take)
+		return nil
+	}
 	if it.Kind == CouponItem {
 		coupon, err := id.ParseOwn(id.Coupon, it.CouponID)
 		t.coupons = append(t.coupons, coupon)
@@ -235,7 +252,7 @@ func (t *takes) withoutParts(doc []byte, parts []Part) error {
 	if err := decodeDoc(doc, &body); err != nil {
 		return err
 	}
-	t.coupons, t.lots = nil, nil
+	t.coupons, t.lots, t.quotas = nil, nil, nil
 	for i := range body.Items {
 		it := &body.Items[i]
 		var left []LotShare
@@ -244,10 +261,11 @@ func (t *takes) withoutParts(doc []byte, parts []Part) error {
 				left = append(left, LotShare{share.LotID, rest})
 			}
 		}
-		if parts[i].Confirmed == it.quantity() {
+		rest := it.quantity() - parts[i].Confirmed
+		if rest == 0 {
 			continue
 		}
-		if err := t.move(it, left); err != nil {
+		if err := t.move(it, rest, left); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // The reasons for which a rule refuses an operation, in the order in which they are checked. Their texts are the codes of
-// docs/errors.md. All are final and recorded under the operation's key, except ErrHeldByOther (R24).
+// docs/errors.md. All are final and recorded under the operation's key, except ErrHeldByOther and ErrQuotaUnavailable (R24).
 var (
 	ErrNotFound         = errors.New("not-found")
 	ErrSuperseded       = errors.New("superseded")
@@ -25,6 +25,8 @@ var (
 	ErrSpent            = errors.New("spent")
 	ErrAssetExpired     = errors.New("asset-expired")
 	ErrInsufficient     = errors.New("insufficient")
+	ErrSoldOut          = errors.New("sold-out")          // there is less of a quota everywhere
+	ErrQuotaUnavailable = errors.New("quota-unavailable") // retryable: not known whether there is more elsewhere
 
 	ErrLateUnfulfillable = errors.New("late-unfulfillable") // Gone has what is not free any more
 )
@@ -33,7 +35,7 @@ var (
 var reasons = []error{
 	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
 	ErrNotStarted, ErrFrozen, ErrLimitReached, ErrNotStackable, ErrCurrencyMismatch, ErrMinSpend, ErrHeldByOther, ErrSpent,
-	ErrAssetExpired, ErrInsufficient, ErrLateUnfulfillable,
+	ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
@@ -44,6 +46,11 @@ func reasonOf(code string) error {
 		}
 	}
 	return fmt.Errorf("unknown refusal %q", code)
+}
+
+// retryable says that the same key may be tried again: the refusal is not recorded.
+func retryable(reason error) bool {
+	return errors.Is(reason, ErrHeldByOther) || errors.Is(reason, ErrQuotaUnavailable)
 }
 
 // ErrInvalid: the request breaks a rule of syntax or a limit; nothing was looked up. See [Invalid].
@@ -71,6 +78,7 @@ type GoneAsset struct {
 	CouponID string `json:"coupon_id,omitempty"`
 	State    string `json:"state,omitempty"` // of the coupon
 	LotID    string `json:"lot_id,omitempty"`
+	QuotaID  string `json:"quota_id,omitempty"`
 	Asked    int64  `json:"asked"`
 	Have     int64  `json:"have"`
 }

@@ -68,6 +68,9 @@ type HoldItem struct {
 	Amount     *Money      `json:"amount,omitempty"`   // money
 	Tag        string      `json:"tag,omitempty"`
 	Lots       []LotShare  `json:"lots,omitempty"` // money: earliest expiry first, ties by lot id (R7)
+	SKU        string      `json:"sku,omitempty"`  // stock
+	Location   string      `json:"location,omitempty"`
+	Quantity   int64       `json:"quantity,omitempty"`
 }
 
 // LineShare is the part of a discount that falls on one order line.
@@ -135,7 +138,7 @@ type LotReply struct {
 type Entry struct {
 	Owner    string        `json:"owner"`
 	Seq      int64         `json:"seq"`  // 1, 2, 3 … without gaps
-	Kind     string        `json:"kind"` // ISSUED, CREDITED, CONFIRMED … see history.go
+	Kind     string        `json:"kind"` // ISSUED, CREDITED, CONFIRMED, QUOTA_SET … see history.go
 	At       time.Time     `json:"at"`
 	HoldID   string        `json:"hold_id,omitempty"`
 	RefundID string        `json:"refund_id,omitempty"`
@@ -144,11 +147,13 @@ type Entry struct {
 	Hash     string        `json:"hash"` // hex of SHA-256 over the previous hash and this entry
 }
 
-// EntryChange is what an entry did to one asset: a coupon's state, or a lot's counters.
+// EntryChange is what an entry did to one asset: a coupon's state, a lot's counters, or where units of a quota are.
 type EntryChange struct {
 	CouponID string       `json:"coupon_id,omitempty"`
-	From     string       `json:"from,omitempty"` // state before; empty for a new asset
+	QuotaID  string       `json:"quota_id,omitempty"`
+	From     string       `json:"from,omitempty"` // state or place before; empty for a new asset
 	To       string       `json:"to,omitempty"`
+	Quantity int64        `json:"quantity,omitempty"` // of a quota
 	LotID    string       `json:"lot_id,omitempty"`
 	Before   *LotCounters `json:"before,omitempty"`
 	After    *LotCounters `json:"after,omitempty"`
@@ -188,4 +193,38 @@ type VerifyBody struct {
 	Intact   bool   `json:"intact"`
 	BrokenAt int64  `json:"broken_at,omitempty"` // sequence of the first entry that does not fit
 	Head     string `json:"head"`
+}
+
+// QuotaReply answers a change of a quota's total.
+type QuotaReply struct {
+	QuotaID  string `json:"quota_id"`
+	Currency string `json:"currency,omitempty"`
+	Total    int64  `json:"total"`
+	Free     int64  `json:"free"` // granted to no slice
+	Version  int64  `json:"version"`
+}
+
+// SliceBody is the part of a quota that one shard may give away.
+type SliceBody struct {
+	Shard   int   `json:"shard"`
+	Granted int64 `json:"granted"` // the sum of the others
+
+	Available int64 `json:"available"`
+	Held      int64 `json:"held"`
+	Used      int64 `json:"used"`
+}
+
+// QuotaBody is a quota, summed up over the home and all slices. Each of them is read at an instant of its own, so while units are
+// taken and moved the sums are about right; every single row is exact.
+type QuotaBody struct {
+	QuotaID   string      `json:"quota_id"`
+	Currency  string      `json:"currency,omitempty"`
+	Total     int64       `json:"total"`
+	Available int64       `json:"available"` // free, or available on a slice, or between the two
+	Held      int64       `json:"held"`
+	Used      int64       `json:"used"`       // sold, spent
+	Free      int64       `json:"free"`       // at home
+	InTransit int64       `json:"in_transit"` // out and not in
+	Slices    []SliceBody `json:"slices"`
+	Version   int64       `json:"version"`
 }

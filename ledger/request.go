@@ -90,18 +90,25 @@ type ItemKind string
 const (
 	CouponItem ItemKind = "coupon"
 	MoneyItem  ItemKind = "money"
+	StockItem  ItemKind = "stock"
+	BudgetItem ItemKind = "budget"
 )
 
 // Item is one thing that a hold takes.
 type Item struct {
 	Kind     ItemKind
 	CouponID id.ID  // coupon
-	Amount   Money  // money; with All only its currency counts
+	Amount   Money  // money, budget; with All only its currency counts
 	All      bool   // money: all that is available, but no more than the lines leave to pay
 	Tag      string // money: only lots with this tag; empty: all lots
+
+	SKU        string // stock
+	Location   string // stock
+	Quantity   int64  // stock; several items may be of one SKU
+	CampaignID string // budget: whose
 }
 
-// Hold takes coupons and money for an order, all or nothing (R6). (Owner, OrderID, Attempt) is unique for ever.
+// Hold takes coupons, money and units of quotas for an order, all or nothing (R6). (Owner, OrderID, Attempt) is unique for ever.
 type Hold struct {
 	Owner   string
 	OrderID string
@@ -133,11 +140,13 @@ type Confirm struct {
 	AllowLate bool
 }
 
-// PartRequest is an item of a hold, and how much of it: an amount, or all that is left. A coupon is whole, so it takes All.
+// PartRequest is an item of a hold, and how much of it: an amount of money or budget, a quantity of stock, or all that is left. A coupon
+// is whole, so it takes All.
 type PartRequest struct {
-	Item   int // place in the hold's items, from 0
-	Amount Money
-	All    bool
+	Item     int // place in the hold's items, from 0
+	Amount   Money
+	Quantity int64
+	All      bool
 }
 
 // Extend gives a live hold a later expiry: TTL from now. It never makes it earlier. A hold lives MaxHoldTTL at most (R12).
@@ -197,4 +206,20 @@ type Revoke struct {
 type Cancel struct {
 	Owner string
 	Hold  HoldRef
+}
+
+// SetQuota makes a quota, or sets how many units it has in all: those that are sold and held are among them. It cannot have fewer
+// than those.
+type SetQuota struct {
+	Quota    string
+	Total    int64
+	Currency string // of a budget
+	Reason   string // for the history; may be empty
+}
+
+// AdjustQuota gives a quota more units, or takes away some that are free. The quota must be there.
+type AdjustQuota struct {
+	Quota  string
+	Delta  int64 // not 0
+	Reason string
 }

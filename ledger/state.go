@@ -28,6 +28,8 @@ type state struct {
 	orders   map[orderRef]*holdRow
 	refunds  map[creditRef]*refundRow // by refund_ref
 
+	quotaRows
+
 	changed struct {
 		owners  []*ownerRow
 		coupons []*couponRow
@@ -251,11 +253,13 @@ type holdRow struct {
 	progress    *Progress // nil: none
 	progressDoc []byte    // what progress was written as; see writtenProgress
 
-	takes  *takes // what the document says; nil until somebody asks
-	wanted bool   // what it takes must be loaded
-	stored bool   // there is a row in holds, or in decided_holds if it was decided when it was loaded
-	filed  bool   // the row is in decided_holds
-	pinned bool   // there is a row in pins
+	quotas []quotaTake // what it has of quotas while it is live, without what was confirmed
+	loaded []quotaTake // the same when it was loaded: its rows in hold_items
+	takes  *takes      // what the document says; nil until somebody asks
+	wanted bool        // what it takes must be loaded
+	stored bool        // there is a row in holds, or in decided_holds if it was decided when it was loaded
+	filed  bool        // the row is in decided_holds
+	pinned bool        // there is a row in pins
 	dirty  bool
 }
 

@@ -39,6 +39,8 @@ const (
 	wrongRef   = "must be 1 to 64 of A–Z a–z 0–9 . _ : @ / -"
 	wrongMoney = "must be a whole number of minor units from 1 to 9007199254740991"
 	wrongCode  = "must be the code of a currency in ISO 4217"
+
+	wrongQuantity = "must be a whole number from 1 to 9007199254740991"
 	wrongTotal = "makes the sum larger than 9007199254740991"
 )
 
@@ -185,10 +187,16 @@ func (p *problems) items(h *Hold, total int64) {
 			p.coupon(h, i)
 		case MoneyItem:
 			money = p.moneyItem(it, money, i)
+		case StockItem:
+			p.stockItem(it, i)
+		case BudgetItem:
+			p.budgetItem(it, i)
 		default:
-			p.at("items", i, "/kind", `must be "coupon" or "money"`)
+			p.at("items", i, "/kind", `must be "coupon", "money", "stock" or "budget"`)
 		}
+		p.quotaMembers(&h.Items[i], i)
 	}
+	p.quotaSums(h.Items)
 	if len(h.Lines) > 0 && money > total {
 		p.add("/items", fmt.Sprintf("take %d, but the lines cost only %d", money, total))
 	}

@@ -96,7 +96,11 @@ func (p *problems) parts(parts []PartRequest) {
 		switch {
 		case part.All && part.Amount != (Money{}):
 			p.at("items", i, "/amount", "cannot be together with all")
-		case !part.All:
+		case part.Quantity != 0 && (part.All || part.Amount != (Money{})):
+			p.at("items", i, "/quantity", "cannot be together with all or amount")
+		case part.Quantity < 0 || part.Quantity > MaxAmount:
+			p.at("items", i, "/quantity", wrongQuantity)
+		case !part.All && part.Quantity == 0:
 			p.money("/items/"+strconv.Itoa(i)+"/amount", part.Amount)
 		}
 	}

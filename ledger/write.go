@@ -20,6 +20,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeOrders(p)
 	b.writeRefunds(p)
 	b.writeEntries(p)
+	b.writeQuotas(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

@@ -14,4 +14,9 @@
 //
 // Expiry itself is decided by the ledger, lazily and to the tick. The [Sweeper] only makes it happen soon for owners who do
 // not come back, so that pending tables stay small. Nothing is wrong when it is dead.
+//
+// # Transfers
+//
+// Units of quotas travel between shards in steps, each safe to repeat ([ledger.Ledger.TendQuotas] has them). Whoever wants units
+// finishes what is under way first. The Sweeper finishes what nobody wants any more, such as the transfer of a process that died.
 package pending

@@ -25,6 +25,8 @@ type SweeperConfig struct {
 	Due func(ctx context.Context, shard, limit int) (owners []string, err error)
 	// Expire settles the expired holds of an owner.
 	Expire func(ctx context.Context, owner string) error
+	// Tend finishes transfers of units from a shard that somebody has left half-way. Nil: there are none.
+	Tend func(ctx context.Context, shard int) error
 	// Lead reports whether this instance is the one to sweep a shard now. It saves work and decides nothing: a sweep by two
 	// is harmless. Nil: always.
 	Lead func(ctx context.Context, shard int) bool
@@ -32,7 +34,7 @@ type SweeperConfig struct {
 	Log *slog.Logger
 }
 
-// Sweeper settles expired holds in the background.
+// Sweeper settles expired holds and finishes transfers in the background.
 type Sweeper struct{ cfg SweeperConfig }
 
 // NewSweeper returns a sweeper; Run starts it.
@@ -49,6 +51,9 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		for _, shard := range s.cfg.Shards() {
 			if err := s.sweep(ctx, shard); err != nil && ctx.Err() == nil {
 				s.cfg.Log.WarnContext(ctx, "could not sweep expired holds; they stay expired for every reader", "shard", shard, "error", err)
+			}
+			if err := s.tend(ctx, shard); err != nil && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "could not finish transfers; their units stay in transit", "shard", shard, "error", err)
 			}
 		}
 	}
@@ -68,6 +73,16 @@ func (s *Sweeper) sweep(ctx context.Context, shard int) error {
 		}
 		before = owners
 	}
+}
+
+// tend finishes what is in transit.
+func (s *Sweeper) tend(ctx context.Context, shard int) error {
+	if s.cfg.Tend == nil || s.cfg.Lead != nil && !s.cfg.Lead(ctx, shard) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	return s.cfg.Tend(ctx, shard)
 }
 
 // batch returns the owners whom it tried to settle.

@@ -167,6 +167,34 @@ func (s *Store) Placement(b Bucket) uint16 {
 	return uint16(shard)
 }
 
+// Shards lists the numbers of the shards in the map; none while there is no map.
+func (s *Store) Shards() []int {
+	m, ok := s.cfg.Routes.Map()
+	if !ok {
+		return nil
+	}
+	numbers := make([]int, len(m.Shards))
+	for i := range m.Shards {
+		numbers[i] = m.Shards[i].Number
+	}
+	return numbers
+}
+
+// BucketOn returns the first bucket that a shard serves by the map: a way to what belongs to the shard itself. It is false for a
+// shard without buckets.
+func (s *Store) BucketOn(shard int) (Bucket, bool) {
+	m, ok := s.cfg.Routes.Map()
+	if !ok {
+		return 0, false
+	}
+	for i := range m.Runs {
+		if m.Runs[i].Shard == shard {
+			return m.Runs[i].From, true
+		}
+	}
+	return 0, false
+}
+
 // Primary returns the database and the epoch under which a shard is written to now.
 func (s *Store) Primary(shard int) (*DB, uint64, error) {
 	route, err := s.cfg.Routes.Shard(shard)

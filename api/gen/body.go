@@ -89,11 +89,51 @@ func (b *HoldItemRequest) ReadJSON(r *strictjson.Reader) {
 			b.Currency = r.String()
 		case "tag":
 			b.Tag = r.String()
+		case "sku":
+			b.Sku = r.String()
+		case "location":
+			b.Location = r.String()
+		case "quantity":
+			b.Quantity = r.Integer(1, strictjson.MaxInteger)
+		case "campaign_id":
+			b.CampaignID = r.String()
 		default:
 			r.Unknown()
 		}
 	}
 	r.Require("kind")
+}
+
+// ReadJSON reads the body of setStock and setQuota.
+func (b *QuotaRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "total":
+			b.Total = r.Integer(0, strictjson.MaxInteger)
+		case "currency":
+			b.Currency = r.String()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("total")
+}
+
+// ReadJSON reads the body of adjustStock and adjustQuota.
+func (b *QuotaAdjustment) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "delta":
+			b.Delta = r.Integer(-strictjson.MaxInteger, strictjson.MaxInteger)
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("delta")
 }
 
 // read reads an amount of at least least.
@@ -263,6 +303,21 @@ func (b *ReasonRequest) ReadJSON(r *strictjson.Reader) {
 		}
 	}
 	r.Require("reason")
+}
+
+// ReadJSON reads which node is to be rebuilt.
+func (b *RebuildRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "node":
+			b.Node = r.String()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("node", "reason")
 }
 
 // ReadJSON reads the body of announcePrimary.

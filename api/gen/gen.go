@@ -166,6 +166,9 @@ type BucketRun struct {
 // Example: spring-2026
 type CampaignID = string
 
+// ChangeReason Why, for the history. No control characters.
+type ChangeReason = string
+
 // ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
 // everything.
 type ConfirmRequest struct {
@@ -365,16 +368,23 @@ type Entry struct {
 	Seq int64 `json:"seq"`
 }
 
-// EntryChange What an entry did to one coupon or one lot.
+// EntryChange What an entry did to one coupon or one lot, or where it has moved units of a quota: from and to FREE (at home), GRANTED (to a
+// slice), AVAILABLE (on a slice), HELD and USED; without `from` they are new, without `to` they are gone.
 type EntryChange struct {
 	After  LotCounters `json:"after,omitempty,omitzero"`
 	Before LotCounters `json:"before,omitempty,omitzero"`
 
 	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
-	CouponID CouponID    `json:"coupon_id,omitempty,omitzero"`
-	From     CouponState `json:"from,omitempty,omitzero"`
-	LotID    LotID       `json:"lot_id,omitempty,omitzero"`
-	To       CouponState `json:"to,omitempty,omitzero"`
+	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
+	From     string   `json:"from,omitempty,omitzero"`
+	LotID    LotID    `json:"lot_id,omitempty,omitzero"`
+	Quantity int64    `json:"quantity,omitempty,omitzero"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID `json:"quota_id,omitempty,omitzero"`
+	To      string  `json:"to,omitempty,omitzero"`
 }
 
 // EntryList defines model for EntryList.
@@ -532,8 +542,19 @@ type HoldItem struct {
 	// Lines The discount of a coupon split over the lines; the shares sum up exactly.
 	Lines []LineShare `json:"lines,omitempty,omitzero"`
 
+	// Location Where stock is.
+	//
+	// Example: berlin
+	Location StockLocation `json:"location,omitempty,omitzero"`
+
 	// Lots The lots that the money came from, earliest expiry first.
-	Lots []LotShare `json:"lots,omitempty,omitzero"`
+	Lots     []LotShare `json:"lots,omitempty,omitzero"`
+	Quantity int64      `json:"quantity,omitempty,omitzero"`
+
+	// Sku A stock-keeping unit. With its location it has at most 57 characters.
+	//
+	// Example: mug-blue
+	Sku Sku `json:"sku,omitempty,omitzero"`
 
 	// Tag The caller's own name for something.
 	//
@@ -543,7 +564,8 @@ type HoldItem struct {
 
 // HoldItemRequest One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
 // `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
-// lots that have it.
+// lots that have it. Stock is a `quantity` of a `sku` at a `location`, and a budget is an `amount` of what a `campaign_id` may
+// spend; several items of one of them are summed up.
 type HoldItemRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
@@ -551,6 +573,11 @@ type HoldItemRequest struct {
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	Amount Money `json:"amount,omitempty,omitzero"`
+
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID `json:"campaign_id,omitempty,omitzero"`
 
 	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
@@ -560,6 +587,17 @@ type HoldItemRequest struct {
 	// Example: CNY
 	Currency Currency `json:"currency,omitempty,omitzero"`
 	Kind     string   `json:"kind"`
+
+	// Location Where stock is.
+	//
+	// Example: berlin
+	Location StockLocation `json:"location,omitempty,omitzero"`
+	Quantity int64         `json:"quantity,omitempty,omitzero"`
+
+	// Sku A stock-keeping unit. With its location it has at most 57 characters.
+	//
+	// Example: mug-blue
+	Sku Sku `json:"sku,omitempty,omitzero"`
 
 	// Tag The caller's own name for something.
 	//
@@ -642,7 +680,10 @@ type Host struct {
 
 	// StartID The start that runs.
 	StartID string `json:"start_id,omitempty,omitzero"`
-	Zone    string `json:"zone,omitempty,omitzero"`
+
+	// Unfit Why the database cannot be started with the data that it has; for people.
+	Unfit string `json:"unfit,omitempty,omitzero"`
+	Zone  string `json:"zone,omitempty,omitzero"`
 }
 
 // ImportResult rows = issued + already_existed + failed.
@@ -926,6 +967,9 @@ type Node struct {
 	Host Host   `json:"host,omitempty,omitzero"`
 	Name string `json:"name"`
 
+	// Rebuild The newest replacement of the node's data. Absent if there was none.
+	Rebuild Rebuild `json:"rebuild,omitempty,omitzero"`
+
 	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
 	// neither, so its data may be old. Absent if the register does not answer.
 	Role string `json:"role,omitempty,omitzero"`
@@ -1002,7 +1046,7 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
-// Part What has become of an item, in minor units of money; a coupon counts as 1.
+// Part What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
 type Part struct {
 	// Confirmed Minor units, e.g. cents or fen.
 	Confirmed Amount    `json:"confirmed"`
@@ -1012,16 +1056,17 @@ type Part struct {
 	Refunded Amount `json:"refunded"`
 }
 
-// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money, or `all` that is left of it. A
-// coupon is whole, so it takes `all`.
+// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+// stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
 type PartRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
 	// Amount An amount in minor units of a currency.
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
-	Amount Money `json:"amount,omitempty,omitzero"`
-	Item   int   `json:"item"`
+	Amount   Money `json:"amount,omitempty,omitzero"`
+	Item     int   `json:"item"`
+	Quantity int64 `json:"quantity,omitempty,omitzero"`
 }
 
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
@@ -1036,6 +1081,103 @@ type PrimaryAnnouncement struct {
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
+// Quota defines model for Quota.
+type Quota struct {
+	// Available Units that are neither held nor used, wherever they are.
+	Available int64 `json:"available"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Free Units at home that no shard has been granted.
+	Free int64 `json:"free"`
+
+	// Held Units of a quota, pieces or coupons, or the minor units of a budget.
+	Held Units `json:"held"`
+
+	// InTransit Units between the home and a slice.
+	InTransit int64 `json:"in_transit"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID      `json:"quota_id"`
+	Slices  []QuotaSlice `json:"slices"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total Units `json:"total"`
+
+	// Used Units of a quota, pieces or coupons, or the minor units of a budget.
+	Used    Units `json:"used"`
+	Version int64 `json:"version"`
+}
+
+// QuotaAdjustment defines model for QuotaAdjustment.
+type QuotaAdjustment struct {
+	// Delta Units to add, or, if it is negative, to take away. Not 0.
+	Delta int64 `json:"delta"`
+
+	// Reason Why, for the history. No control characters.
+	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+}
+
+// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+//
+// Example: stock:mug-blue:berlin
+type QuotaID = string
+
+// QuotaReply defines model for QuotaReply.
+type QuotaReply struct {
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Free Units that no shard has been granted.
+	Free int64 `json:"free"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID `json:"quota_id"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total   Units `json:"total"`
+	Version int64 `json:"version"`
+}
+
+// QuotaRequest How many units there are in all. A budget has a `currency`, and counts its minor units.
+type QuotaRequest struct {
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Reason Why, for the history. No control characters.
+	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total Units `json:"total"`
+}
+
+// QuotaSlice The part of a quota that one shard may give away by itself. `granted` is the sum of the others.
+type QuotaSlice struct {
+	// Available Units of a quota, pieces or coupons, or the minor units of a budget.
+	Available Units `json:"available"`
+
+	// Granted Units of a quota, pieces or coupons, or the minor units of a budget.
+	Granted Units `json:"granted"`
+
+	// Held Units of a quota, pieces or coupons, or the minor units of a budget.
+	Held  Units `json:"held"`
+	Shard int   `json:"shard"`
+
+	// Used Units of a quota, pieces or coupons, or the minor units of a budget.
+	Used Units `json:"used"`
+}
+
 // Rate How many requests a key may send to an instance. Each instance counts for itself.
 type Rate struct {
 	// Burst So many at once.
@@ -1045,6 +1187,35 @@ type Rate struct {
 
 // ReasonRequest defines model for ReasonRequest.
 type ReasonRequest struct {
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
+}
+
+// Rebuild The newest replacement of the node's data. Absent if there was none.
+type Rebuild struct {
+	// Attempts Since the node was last in sync, this one included; 0 once it is in sync again.
+	Attempts int       `json:"attempts"`
+	BeganAt  time.Time `json:"began_at"`
+
+	// Donor The node that was copied.
+	Donor   string    `json:"donor"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error Why it has failed; for people.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// State done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows.
+	State string `json:"state"`
+
+	// Why For people.
+	Why string `json:"why"`
+}
+
+// RebuildRequest defines model for RebuildRequest.
+type RebuildRequest struct {
+	// Node Its name in the list of shards.
+	Node string `json:"node"`
+
 	// Reason Why; for the history.
 	Reason string `json:"reason"`
 }
@@ -1272,10 +1443,23 @@ type ShardOrder struct {
 	At time.Time `json:"at"`
 
 	// By The API key that ordered it, id and name.
-	By     string `json:"by"`
-	Kind   string `json:"kind"`
+	By   string `json:"by"`
+	Kind string `json:"kind"`
+
+	// Node Of a rebuild: whose data are replaced.
+	Node   string `json:"node,omitempty,omitzero"`
 	Reason string `json:"reason"`
 }
+
+// Sku A stock-keeping unit. With its location it has at most 57 characters.
+//
+// Example: mug-blue
+type Sku = string
+
+// StockLocation Where stock is.
+//
+// Example: berlin
+type StockLocation = string
 
 // Undecided defines model for Undecided.
 type Undecided struct {
@@ -1302,6 +1486,9 @@ type Undecided struct {
 type UndecidedList struct {
 	Undecided []Undecided `json:"undecided"`
 }
+
+// Units Units of a quota, pieces or coupons, or the minor units of a budget.
+type Units = int64
 
 // Verification defines model for Verification.
 type Verification struct {
@@ -1344,8 +1531,23 @@ type PageCursor = string
 // PageLimit defines model for PageLimit.
 type PageLimit = int
 
+// QuotaIDInPath A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+//
+// Example: stock:mug-blue:berlin
+type QuotaIDInPath = QuotaID
+
 // ShardNumber defines model for ShardNumber.
 type ShardNumber = int
+
+// SkuInPath A stock-keeping unit. With its location it has at most 57 characters.
+//
+// Example: mug-blue
+type SkuInPath = Sku
+
+// StockLocationInPath Where stock is.
+//
+// Example: berlin
+type StockLocationInPath = StockLocation
 
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
@@ -1376,6 +1578,9 @@ type LotExists = LotReply
 
 // LotRevoked defines model for LotRevoked.
 type LotRevoked = LotReply
+
+// QuotaChanged defines model for QuotaChanged.
+type QuotaChanged = QuotaReply
 
 // RefundCreated defines model for RefundCreated.
 type RefundCreated = RefundReply
@@ -1516,6 +1721,9 @@ type FenceShardJSONRequestBody = ReasonRequest
 // AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
 type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
 
+// RebuildNodeJSONRequestBody defines body for RebuildNode for application/json ContentType.
+type RebuildNodeJSONRequestBody = RebuildRequest
+
 // ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
 type ResumeShardJSONRequestBody = ReasonRequest
 
@@ -1579,6 +1787,18 @@ type UnfreezeOwnerJSONRequestBody = ReasonRequest
 // PreviewHoldJSONRequestBody defines body for PreviewHold for application/json ContentType.
 type PreviewHoldJSONRequestBody = HoldRequest
 
+// SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
+type SetQuotaJSONRequestBody = QuotaRequest
+
+// AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
+type AdjustQuotaJSONRequestBody = QuotaAdjustment
+
+// SetStockJSONRequestBody defines body for SetStock for application/json ContentType.
+type SetStockJSONRequestBody = QuotaRequest
+
+// AdjustStockJSONRequestBody defines body for AdjustStock for application/json ContentType.
+type AdjustStockJSONRequestBody = QuotaAdjustment
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListBlocks List what is blocked
@@ -1626,6 +1846,9 @@ type ServerInterface interface {
 	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
 	// (POST /v1/admin/shards/{shard}/primary)
 	AnnouncePrimary(c *gin.Context, shard ShardNumber)
+	// RebuildNode Replace the data of a node by a copy
+	// (POST /v1/admin/shards/{shard}/rebuild)
+	RebuildNode(c *gin.Context, shard ShardNumber)
 	// ResumeShard Switch on automatic failover of a shard again
 	// (POST /v1/admin/shards/{shard}/resume)
 	ResumeShard(c *gin.Context, shard ShardNumber)
@@ -1656,7 +1879,7 @@ type ServerInterface interface {
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(c *gin.Context, params ListHoldsParams)
-	// CreateHold Hold coupons and money for an order
+	// CreateHold Hold coupons, money, stock and budgets for an order
 	// (POST /v1/holds)
 	CreateHold(c *gin.Context)
 	// CancelOrder Cancel a hold by its order
@@ -1734,9 +1957,27 @@ type ServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(c *gin.Context)
+	// GetQuota Read any quota
+	// (GET /v1/quotas/{quota_id})
+	GetQuota(c *gin.Context, quotaID QuotaIDInPath)
+	// SetQuota Set the total of any quota
+	// (PUT /v1/quotas/{quota_id})
+	SetQuota(c *gin.Context, quotaID QuotaIDInPath)
+	// AdjustQuota Add units to a quota, or take away some that are free
+	// (POST /v1/quotas/{quota_id}/adjustments)
+	AdjustQuota(c *gin.Context, quotaID QuotaIDInPath)
 	// GetRefund Read a refund
 	// (GET /v1/refunds/{refund_id})
 	GetRefund(c *gin.Context, refundID RefundID)
+	// GetStock Read the stock of a SKU at a location
+	// (GET /v1/stock/{sku}/{location})
+	GetStock(c *gin.Context, sku SkuInPath, location StockLocationInPath)
+	// SetStock Set the total of the stock of a SKU at a location
+	// (PUT /v1/stock/{sku}/{location})
+	SetStock(c *gin.Context, sku SkuInPath, location StockLocationInPath)
+	// AdjustStock Add units to stock, or take away some that are free
+	// (POST /v1/stock/{sku}/{location}/adjustments)
+	AdjustStock(c *gin.Context, sku SkuInPath, location StockLocationInPath)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -2176,6 +2417,31 @@ func (siw *ServerInterfaceWrapper) AnnouncePrimary(c *gin.Context) {
 	}
 
 	siw.Handler.AnnouncePrimary(c, shard)
+}
+
+// RebuildNode operation middleware
+func (siw *ServerInterfaceWrapper) RebuildNode(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shard" -------------
+	var shard ShardNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shard", c.Param("shard"), &shard, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shard: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RebuildNode(c, shard)
 }
 
 // ResumeShard operation middleware
@@ -3156,6 +3422,81 @@ func (siw *ServerInterfaceWrapper) PreviewHold(c *gin.Context) {
 	siw.Handler.PreviewHold(c)
 }
 
+// GetQuota operation middleware
+func (siw *ServerInterfaceWrapper) GetQuota(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "quota_id" -------------
+	var quotaID QuotaIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "quota_id", c.Param("quota_id"), &quotaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter quota_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetQuota(c, quotaID)
+}
+
+// SetQuota operation middleware
+func (siw *ServerInterfaceWrapper) SetQuota(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "quota_id" -------------
+	var quotaID QuotaIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "quota_id", c.Param("quota_id"), &quotaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter quota_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SetQuota(c, quotaID)
+}
+
+// AdjustQuota operation middleware
+func (siw *ServerInterfaceWrapper) AdjustQuota(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "quota_id" -------------
+	var quotaID QuotaIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "quota_id", c.Param("quota_id"), &quotaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter quota_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AdjustQuota(c, quotaID)
+}
+
 // GetRefund operation middleware
 func (siw *ServerInterfaceWrapper) GetRefund(c *gin.Context) {
 
@@ -3179,6 +3520,108 @@ func (siw *ServerInterfaceWrapper) GetRefund(c *gin.Context) {
 	}
 
 	siw.Handler.GetRefund(c, refundID)
+}
+
+// GetStock operation middleware
+func (siw *ServerInterfaceWrapper) GetStock(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sku" -------------
+	var sku SkuInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sku", c.Param("sku"), &sku, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sku: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "location" -------------
+	var location StockLocationInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "location", c.Param("location"), &location, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter location: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetStock(c, sku, location)
+}
+
+// SetStock operation middleware
+func (siw *ServerInterfaceWrapper) SetStock(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sku" -------------
+	var sku SkuInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sku", c.Param("sku"), &sku, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sku: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "location" -------------
+	var location StockLocationInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "location", c.Param("location"), &location, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter location: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SetStock(c, sku, location)
+}
+
+// AdjustStock operation middleware
+func (siw *ServerInterfaceWrapper) AdjustStock(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sku" -------------
+	var sku SkuInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sku", c.Param("sku"), &sku, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter sku: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "location" -------------
+	var location StockLocationInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "location", c.Param("location"), &location, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter location: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AdjustStock(c, sku, location)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -3223,6 +3666,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/admin/shards", wrapper.ListShards)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/fence", wrapper.FenceShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/primary", wrapper.AnnouncePrimary)
+	router.POST(options.BaseURL+"/v1/admin/shards/:shard/rebuild", wrapper.RebuildNode)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/resume", wrapper.ResumeShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/suspend", wrapper.SuspendShard)
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
@@ -3259,7 +3703,13 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/unfreeze", wrapper.UnfreezeOwner)
 	router.POST(options.BaseURL+"/v1/preview", wrapper.PreviewHold)
+	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
+	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
+	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
 	router.GET(options.BaseURL+"/v1/refunds/:refund_id", wrapper.GetRefund)
+	router.GET(options.BaseURL+"/v1/stock/:sku/:location", wrapper.GetStock)
+	router.PUT(options.BaseURL+"/v1/stock/:sku/:location", wrapper.SetStock)
+	router.POST(options.BaseURL+"/v1/stock/:sku/:location/adjustments", wrapper.AdjustStock)
 }
 
 type CouponCreatedResponseHeaders struct {
@@ -3360,6 +3810,16 @@ type LotRevokedJSONResponse struct {
 	Body LotReply
 
 	Headers LotRevokedResponseHeaders
+}
+
+type QuotaChangedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type QuotaChangedJSONResponse struct {
+	Body QuotaReply
+
+	Headers QuotaChangedResponseHeaders
 }
 
 type RefundCreatedResponseHeaders struct {
@@ -3824,6 +4284,37 @@ func (response AnnouncePrimary200JSONResponse) VisitAnnouncePrimaryResponse(w ht
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RebuildNodeRequestObject struct {
+	Shard ShardNumber `json:"shard"`
+	Body  *RebuildNodeJSONRequestBody
+}
+
+type RebuildNodeResponseObject interface {
+	VisitRebuildNodeResponse(w http.ResponseWriter) error
+}
+
+type RebuildNode202ResponseHeaders struct {
+	XRequestID string
+}
+
+type RebuildNode202JSONResponse struct {
+	Body    ShardOrder
+	Headers RebuildNode202ResponseHeaders
+}
+
+func (response RebuildNode202JSONResponse) VisitRebuildNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4924,6 +5415,86 @@ func (response PreviewHold200JSONResponse) VisitPreviewHoldResponse(w http.Respo
 	return err
 }
 
+type GetQuotaRequestObject struct {
+	QuotaID QuotaIDInPath `json:"quota_id"`
+}
+
+type GetQuotaResponseObject interface {
+	VisitGetQuotaResponse(w http.ResponseWriter) error
+}
+
+type GetQuota200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetQuota200JSONResponse struct {
+	Body    Quota
+	Headers GetQuota200ResponseHeaders
+}
+
+func (response GetQuota200JSONResponse) VisitGetQuotaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetQuotaRequestObject struct {
+	QuotaID QuotaIDInPath `json:"quota_id"`
+	Body    *SetQuotaJSONRequestBody
+}
+
+type SetQuotaResponseObject interface {
+	VisitSetQuotaResponse(w http.ResponseWriter) error
+}
+
+type SetQuota200JSONResponse struct{ QuotaChangedJSONResponse }
+
+func (response SetQuota200JSONResponse) VisitSetQuotaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AdjustQuotaRequestObject struct {
+	QuotaID QuotaIDInPath `json:"quota_id"`
+	Body    *AdjustQuotaJSONRequestBody
+}
+
+type AdjustQuotaResponseObject interface {
+	VisitAdjustQuotaResponse(w http.ResponseWriter) error
+}
+
+type AdjustQuota200JSONResponse struct{ QuotaChangedJSONResponse }
+
+func (response AdjustQuota200JSONResponse) VisitAdjustQuotaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRefundRequestObject struct {
 	RefundID RefundID `json:"refund_id"`
 }
@@ -4948,6 +5519,89 @@ func (response GetRefund200JSONResponse) VisitGetRefundResponse(w http.ResponseW
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStockRequestObject struct {
+	Sku      SkuInPath           `json:"sku"`
+	Location StockLocationInPath `json:"location"`
+}
+
+type GetStockResponseObject interface {
+	VisitGetStockResponse(w http.ResponseWriter) error
+}
+
+type GetStock200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetStock200JSONResponse struct {
+	Body    Quota
+	Headers GetStock200ResponseHeaders
+}
+
+func (response GetStock200JSONResponse) VisitGetStockResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetStockRequestObject struct {
+	Sku      SkuInPath           `json:"sku"`
+	Location StockLocationInPath `json:"location"`
+	Body     *SetStockJSONRequestBody
+}
+
+type SetStockResponseObject interface {
+	VisitSetStockResponse(w http.ResponseWriter) error
+}
+
+type SetStock200JSONResponse struct{ QuotaChangedJSONResponse }
+
+func (response SetStock200JSONResponse) VisitSetStockResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AdjustStockRequestObject struct {
+	Sku      SkuInPath           `json:"sku"`
+	Location StockLocationInPath `json:"location"`
+	Body     *AdjustStockJSONRequestBody
+}
+
+type AdjustStockResponseObject interface {
+	VisitAdjustStockResponse(w http.ResponseWriter) error
+}
+
+type AdjustStock200JSONResponse struct{ QuotaChangedJSONResponse }
+
+func (response AdjustStock200JSONResponse) VisitAdjustStockResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -5001,6 +5655,9 @@ type StrictServerInterface interface {
 	// AnnouncePrimary Announce the new primary of a shard that another tool fails over
 	// (POST /v1/admin/shards/{shard}/primary)
 	AnnouncePrimary(ctx context.Context, request AnnouncePrimaryRequestObject) (AnnouncePrimaryResponseObject, error)
+	// RebuildNode Replace the data of a node by a copy
+	// (POST /v1/admin/shards/{shard}/rebuild)
+	RebuildNode(ctx context.Context, request RebuildNodeRequestObject) (RebuildNodeResponseObject, error)
 	// ResumeShard Switch on automatic failover of a shard again
 	// (POST /v1/admin/shards/{shard}/resume)
 	ResumeShard(ctx context.Context, request ResumeShardRequestObject) (ResumeShardResponseObject, error)
@@ -5031,7 +5688,7 @@ type StrictServerInterface interface {
 	// ListHolds List the live holds of an owner
 	// (GET /v1/holds)
 	ListHolds(ctx context.Context, request ListHoldsRequestObject) (ListHoldsResponseObject, error)
-	// CreateHold Hold coupons and money for an order
+	// CreateHold Hold coupons, money, stock and budgets for an order
 	// (POST /v1/holds)
 	CreateHold(ctx context.Context, request CreateHoldRequestObject) (CreateHoldResponseObject, error)
 	// CancelOrder Cancel a hold by its order
@@ -5109,9 +5766,27 @@ type StrictServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(ctx context.Context, request PreviewHoldRequestObject) (PreviewHoldResponseObject, error)
+	// GetQuota Read any quota
+	// (GET /v1/quotas/{quota_id})
+	GetQuota(ctx context.Context, request GetQuotaRequestObject) (GetQuotaResponseObject, error)
+	// SetQuota Set the total of any quota
+	// (PUT /v1/quotas/{quota_id})
+	SetQuota(ctx context.Context, request SetQuotaRequestObject) (SetQuotaResponseObject, error)
+	// AdjustQuota Add units to a quota, or take away some that are free
+	// (POST /v1/quotas/{quota_id}/adjustments)
+	AdjustQuota(ctx context.Context, request AdjustQuotaRequestObject) (AdjustQuotaResponseObject, error)
 	// GetRefund Read a refund
 	// (GET /v1/refunds/{refund_id})
 	GetRefund(ctx context.Context, request GetRefundRequestObject) (GetRefundResponseObject, error)
+	// GetStock Read the stock of a SKU at a location
+	// (GET /v1/stock/{sku}/{location})
+	GetStock(ctx context.Context, request GetStockRequestObject) (GetStockResponseObject, error)
+	// SetStock Set the total of the stock of a SKU at a location
+	// (PUT /v1/stock/{sku}/{location})
+	SetStock(ctx context.Context, request SetStockRequestObject) (SetStockResponseObject, error)
+	// AdjustStock Add units to stock, or take away some that are free
+	// (POST /v1/stock/{sku}/{location}/adjustments)
+	AdjustStock(ctx context.Context, request AdjustStockRequestObject) (AdjustStockResponseObject, error)
 }
 
 // StrictGinServerOptions say how errors are answered. All of them must be set.
@@ -5369,6 +6044,26 @@ func (sh *strictHandler) AnnouncePrimary(ctx *gin.Context, shard ShardNumber) {
 		return
 	}
 	if err := response.VisitAnnouncePrimaryResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// RebuildNode reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RebuildNode(ctx *gin.Context, shard ShardNumber) {
+	var request RebuildNodeRequestObject
+	request.Shard = shard
+	var body RebuildNodeJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RebuildNode(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRebuildNodeResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -6004,6 +6699,60 @@ func (sh *strictHandler) PreviewHold(ctx *gin.Context) {
 	}
 }
 
+// GetQuota reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
+	var request GetQuotaRequestObject
+	request.QuotaID = quotaID
+	response, err := sh.ssi.GetQuota(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// SetQuota reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) SetQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
+	var request SetQuotaRequestObject
+	request.QuotaID = quotaID
+	var body SetQuotaJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.SetQuota(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitSetQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// AdjustQuota reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) AdjustQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
+	var request AdjustQuotaRequestObject
+	request.QuotaID = quotaID
+	var body AdjustQuotaJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.AdjustQuota(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitAdjustQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // GetRefund reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) GetRefund(ctx *gin.Context, refundID RefundID) {
 	var request GetRefundRequestObject
@@ -6014,6 +6763,63 @@ func (sh *strictHandler) GetRefund(ctx *gin.Context, refundID RefundID) {
 		return
 	}
 	if err := response.VisitGetRefundResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetStock reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetStock(ctx *gin.Context, sku SkuInPath, location StockLocationInPath) {
+	var request GetStockRequestObject
+	request.Sku = sku
+	request.Location = location
+	response, err := sh.ssi.GetStock(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetStockResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// SetStock reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) SetStock(ctx *gin.Context, sku SkuInPath, location StockLocationInPath) {
+	var request SetStockRequestObject
+	request.Sku = sku
+	request.Location = location
+	var body SetStockJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.SetStock(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitSetStockResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// AdjustStock reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) AdjustStock(ctx *gin.Context, sku SkuInPath, location StockLocationInPath) {
+	var request AdjustStockRequestObject
+	request.Sku = sku
+	request.Location = location
+	var body AdjustStockJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.AdjustStock(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitAdjustStockResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -166,6 +166,9 @@ type BucketRun struct {
 // Example: spring-2026
 type CampaignID = string
 
+// ChangeReason Why, for the history. No control characters.
+type ChangeReason = string
+
 // ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
 // everything.
 type ConfirmRequest struct {
@@ -365,16 +368,23 @@ type Entry struct {
 	Seq int64 `json:"seq"`
 }
 
-// EntryChange What an entry did to one coupon or one lot.
+// EntryChange What an entry did to one coupon or one lot, or where it has moved units of a quota: from and to FREE (at home), GRANTED (to a
+// slice), AVAILABLE (on a slice), HELD and USED; without `from` they are new, without `to` they are gone.
 type EntryChange struct {
 	After  LotCounters `json:"after,omitempty,omitzero"`
 	Before LotCounters `json:"before,omitempty,omitzero"`
 
 	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
-	CouponID CouponID    `json:"coupon_id,omitempty,omitzero"`
-	From     CouponState `json:"from,omitempty,omitzero"`
-	LotID    LotID       `json:"lot_id,omitempty,omitzero"`
-	To       CouponState `json:"to,omitempty,omitzero"`
+	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
+	From     string   `json:"from,omitempty,omitzero"`
+	LotID    LotID    `json:"lot_id,omitempty,omitzero"`
+	Quantity int64    `json:"quantity,omitempty,omitzero"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID `json:"quota_id,omitempty,omitzero"`
+	To      string  `json:"to,omitempty,omitzero"`
 }
 
 // EntryList defines model for EntryList.
@@ -462,9 +472,14 @@ type GoneAsset struct {
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
 
 	// Have What is free.
-	Have  int64       `json:"have"`
-	LotID LotID       `json:"lot_id,omitempty,omitzero"`
-	State CouponState `json:"state,omitempty,omitzero"`
+	Have  int64 `json:"have"`
+	LotID LotID `json:"lot_id,omitempty,omitzero"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID     `json:"quota_id,omitempty,omitzero"`
+	State   CouponState `json:"state,omitempty,omitzero"`
 }
 
 // Grain defines model for Grain.
@@ -555,8 +570,19 @@ type HoldItem struct {
 	// Lines The discount of a coupon split over the lines; the shares sum up exactly.
 	Lines []LineShare `json:"lines,omitempty,omitzero"`
 
+	// Location Where stock is.
+	//
+	// Example: berlin
+	Location StockLocation `json:"location,omitempty,omitzero"`
+
 	// Lots The lots that the money came from, earliest expiry first.
-	Lots []LotShare `json:"lots,omitempty,omitzero"`
+	Lots     []LotShare `json:"lots,omitempty,omitzero"`
+	Quantity int64      `json:"quantity,omitempty,omitzero"`
+
+	// Sku A stock-keeping unit. With its location it has at most 57 characters.
+	//
+	// Example: mug-blue
+	Sku Sku `json:"sku,omitempty,omitzero"`
 
 	// Tag The caller's own name for something.
 	//
@@ -566,7 +592,8 @@ type HoldItem struct {
 
 // HoldItemRequest One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
 // `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
-// lots that have it.
+// lots that have it. Stock is a `quantity` of a `sku` at a `location`, and a budget is an `amount` of what a `campaign_id` may
+// spend; several items of one of them are summed up.
 type HoldItemRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
@@ -574,6 +601,11 @@ type HoldItemRequest struct {
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	Amount Money `json:"amount,omitempty,omitzero"`
+
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID `json:"campaign_id,omitempty,omitzero"`
 
 	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
@@ -583,6 +615,17 @@ type HoldItemRequest struct {
 	// Example: CNY
 	Currency Currency `json:"currency,omitempty,omitzero"`
 	Kind     string   `json:"kind"`
+
+	// Location Where stock is.
+	//
+	// Example: berlin
+	Location StockLocation `json:"location,omitempty,omitzero"`
+	Quantity int64         `json:"quantity,omitempty,omitzero"`
+
+	// Sku A stock-keeping unit. With its location it has at most 57 characters.
+	//
+	// Example: mug-blue
+	Sku Sku `json:"sku,omitempty,omitzero"`
 
 	// Tag The caller's own name for something.
 	//
@@ -665,7 +708,10 @@ type Host struct {
 
 	// StartID The start that runs.
 	StartID string `json:"start_id,omitempty,omitzero"`
-	Zone    string `json:"zone,omitempty,omitzero"`
+
+	// Unfit Why the database cannot be started with the data that it has; for people.
+	Unfit string `json:"unfit,omitempty,omitzero"`
+	Zone  string `json:"zone,omitempty,omitzero"`
 }
 
 // ImportResult rows = issued + already_existed + failed.
@@ -949,6 +995,9 @@ type Node struct {
 	Host Host   `json:"host,omitempty,omitzero"`
 	Name string `json:"name"`
 
+	// Rebuild The newest replacement of the node's data. Absent if there was none.
+	Rebuild Rebuild `json:"rebuild,omitempty,omitzero"`
+
 	// Role in-sync: has everything that was acknowledged, and may become the primary. joining: is on the way there. out: is
 	// neither, so its data may be old. Absent if the register does not answer.
 	Role string `json:"role,omitempty,omitzero"`
@@ -1025,7 +1074,7 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
-// Part What has become of an item, in minor units of money; a coupon counts as 1.
+// Part What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
 type Part struct {
 	// Confirmed Minor units, e.g. cents or fen.
 	Confirmed Amount    `json:"confirmed"`
@@ -1035,16 +1084,17 @@ type Part struct {
 	Refunded Amount `json:"refunded"`
 }
 
-// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money, or `all` that is left of it. A
-// coupon is whole, so it takes `all`.
+// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+// stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
 type PartRequest struct {
 	All bool `json:"all,omitempty,omitzero"`
 
 	// Amount An amount in minor units of a currency.
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
-	Amount Money `json:"amount,omitempty,omitzero"`
-	Item   int   `json:"item"`
+	Amount   Money `json:"amount,omitempty,omitzero"`
+	Item     int   `json:"item"`
+	Quantity int64 `json:"quantity,omitempty,omitzero"`
 }
 
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
@@ -1100,6 +1150,103 @@ type Problem struct {
 // ProblemCode One of the codes of docs/errors.md, in the order of the checks.
 type ProblemCode = string
 
+// Quota defines model for Quota.
+type Quota struct {
+	// Available Units that are neither held nor used, wherever they are.
+	Available int64 `json:"available"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Free Units at home that no shard has been granted.
+	Free int64 `json:"free"`
+
+	// Held Units of a quota, pieces or coupons, or the minor units of a budget.
+	Held Units `json:"held"`
+
+	// InTransit Units between the home and a slice.
+	InTransit int64 `json:"in_transit"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID      `json:"quota_id"`
+	Slices  []QuotaSlice `json:"slices"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total Units `json:"total"`
+
+	// Used Units of a quota, pieces or coupons, or the minor units of a budget.
+	Used    Units `json:"used"`
+	Version int64 `json:"version"`
+}
+
+// QuotaAdjustment defines model for QuotaAdjustment.
+type QuotaAdjustment struct {
+	// Delta Units to add, or, if it is negative, to take away. Not 0.
+	Delta int64 `json:"delta"`
+
+	// Reason Why, for the history. No control characters.
+	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+}
+
+// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+//
+// Example: stock:mug-blue:berlin
+type QuotaID = string
+
+// QuotaReply defines model for QuotaReply.
+type QuotaReply struct {
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Free Units that no shard has been granted.
+	Free int64 `json:"free"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID `json:"quota_id"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total   Units `json:"total"`
+	Version int64 `json:"version"`
+}
+
+// QuotaRequest How many units there are in all. A budget has a `currency`, and counts its minor units.
+type QuotaRequest struct {
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// Reason Why, for the history. No control characters.
+	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+
+	// Total Units of a quota, pieces or coupons, or the minor units of a budget.
+	Total Units `json:"total"`
+}
+
+// QuotaSlice The part of a quota that one shard may give away by itself. `granted` is the sum of the others.
+type QuotaSlice struct {
+	// Available Units of a quota, pieces or coupons, or the minor units of a budget.
+	Available Units `json:"available"`
+
+	// Granted Units of a quota, pieces or coupons, or the minor units of a budget.
+	Granted Units `json:"granted"`
+
+	// Held Units of a quota, pieces or coupons, or the minor units of a budget.
+	Held  Units `json:"held"`
+	Shard int   `json:"shard"`
+
+	// Used Units of a quota, pieces or coupons, or the minor units of a budget.
+	Used Units `json:"used"`
+}
+
 // Rate How many requests a key may send to an instance. Each instance counts for itself.
 type Rate struct {
 	// Burst So many at once.
@@ -1109,6 +1256,35 @@ type Rate struct {
 
 // ReasonRequest defines model for ReasonRequest.
 type ReasonRequest struct {
+	// Reason Why; for the history.
+	Reason string `json:"reason"`
+}
+
+// Rebuild The newest replacement of the node's data. Absent if there was none.
+type Rebuild struct {
+	// Attempts Since the node was last in sync, this one included; 0 once it is in sync again.
+	Attempts int       `json:"attempts"`
+	BeganAt  time.Time `json:"began_at"`
+
+	// Donor The node that was copied.
+	Donor   string    `json:"donor"`
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error Why it has failed; for people.
+	Error string `json:"error,omitempty,omitzero"`
+
+	// State done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows.
+	State string `json:"state"`
+
+	// Why For people.
+	Why string `json:"why"`
+}
+
+// RebuildRequest defines model for RebuildRequest.
+type RebuildRequest struct {
+	// Node Its name in the list of shards.
+	Node string `json:"node"`
+
 	// Reason Why; for the history.
 	Reason string `json:"reason"`
 }
@@ -1336,10 +1512,23 @@ type ShardOrder struct {
 	At time.Time `json:"at"`
 
 	// By The API key that ordered it, id and name.
-	By     string `json:"by"`
-	Kind   string `json:"kind"`
+	By   string `json:"by"`
+	Kind string `json:"kind"`
+
+	// Node Of a rebuild: whose data are replaced.
+	Node   string `json:"node,omitempty,omitzero"`
 	Reason string `json:"reason"`
 }
+
+// Sku A stock-keeping unit. With its location it has at most 57 characters.
+//
+// Example: mug-blue
+type Sku = string
+
+// StockLocation Where stock is.
+//
+// Example: berlin
+type StockLocation = string
 
 // Undecided defines model for Undecided.
 type Undecided struct {
@@ -1366,6 +1555,9 @@ type Undecided struct {
 type UndecidedList struct {
 	Undecided []Undecided `json:"undecided"`
 }
+
+// Units Units of a quota, pieces or coupons, or the minor units of a budget.
+type Units = int64
 
 // Verification defines model for Verification.
 type Verification struct {
@@ -1417,8 +1609,23 @@ type PageCursor = string
 // PageLimit defines model for PageLimit.
 type PageLimit = int
 
+// QuotaIDInPath A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+//
+// Example: stock:mug-blue:berlin
+type QuotaIDInPath = QuotaID
+
 // ShardNumber defines model for ShardNumber.
 type ShardNumber = int
+
+// SkuInPath A stock-keeping unit. With its location it has at most 57 characters.
+//
+// Example: mug-blue
+type SkuInPath = Sku
+
+// StockLocationInPath Where stock is.
+//
+// Example: berlin
+type StockLocationInPath = StockLocation
 
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
@@ -1452,6 +1659,9 @@ type LotExists = LotReply
 
 // LotRevoked defines model for LotRevoked.
 type LotRevoked = LotReply
+
+// QuotaChanged defines model for QuotaChanged.
+type QuotaChanged = QuotaReply
 
 // RefundCreated defines model for RefundCreated.
 type RefundCreated = RefundReply
@@ -1897,8 +2107,62 @@ type PreviewHoldParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// GetQuotaParams defines parameters for GetQuota.
+type GetQuotaParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// SetQuotaParams defines parameters for SetQuota.
+type SetQuotaParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// AdjustQuotaParams defines parameters for AdjustQuota.
+type AdjustQuotaParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetRefundParams defines parameters for GetRefund.
 type GetRefundParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GetStockParams defines parameters for GetStock.
+type GetStockParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// SetStockParams defines parameters for SetStock.
+type SetStockParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// AdjustStockParams defines parameters for AdjustStock.
+type AdjustStockParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
@@ -1918,6 +2182,9 @@ type FenceShardJSONRequestBody = ReasonRequest
 
 // AnnouncePrimaryJSONRequestBody defines body for AnnouncePrimary for application/json ContentType.
 type AnnouncePrimaryJSONRequestBody = PrimaryAnnouncement
+
+// RebuildNodeJSONRequestBody defines body for RebuildNode for application/json ContentType.
+type RebuildNodeJSONRequestBody = RebuildRequest
 
 // ResumeShardJSONRequestBody defines body for ResumeShard for application/json ContentType.
 type ResumeShardJSONRequestBody = ReasonRequest
@@ -1981,6 +2248,18 @@ type UnfreezeOwnerJSONRequestBody = ReasonRequest
 
 // PreviewHoldJSONRequestBody defines body for PreviewHold for application/json ContentType.
 type PreviewHoldJSONRequestBody = HoldRequest
+
+// SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
+type SetQuotaJSONRequestBody = QuotaRequest
+
+// AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
+type AdjustQuotaJSONRequestBody = QuotaAdjustment
+
+// SetStockJSONRequestBody defines body for SetStock for application/json ContentType.
+type SetStockJSONRequestBody = QuotaRequest
+
+// AdjustStockJSONRequestBody defines body for AdjustStock for application/json ContentType.
+type AdjustStockJSONRequestBody = QuotaAdjustment
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2242,6 +2521,36 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
 	AnnouncePrimary(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RebuildNodeWithBody Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RebuildNode Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNode(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ResumeShardWithBody Switch on automatic failover of a shard again
 	//
 	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -2409,7 +2718,7 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/holds (the `ListHolds` operationId).
 	ListHolds(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateHoldWithBody Hold coupons and money for an order
+	// CreateHoldWithBody Hold coupons, money, stock and budgets for an order
 	//
 	// Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 	// of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -2422,13 +2731,17 @@ type ClientInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+	// says that a shard that may have some could not be asked, and is retryable.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/holds (the `CreateHold` operationId).
 	CreateHoldWithBody(ctx context.Context, params *CreateHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateHold Hold coupons and money for an order
+	// CreateHold Hold coupons, money, stock and budgets for an order
 	//
 	// Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 	// of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -2441,6 +2754,10 @@ type ClientInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+	// says that a shard that may have some could not be asked, and is retryable.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2854,12 +3171,106 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
 	PreviewHold(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetQuota Read any quota
+	//
+	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+	//
+	// Corresponds with GET /v1/quotas/{quota_id} (the `GetQuota` operationId).
+	GetQuota(ctx context.Context, quotaID QuotaIDInPath, params *GetQuotaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetQuotaWithBody Set the total of any quota
+	//
+	// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+	SetQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetQuota Set the total of any quota
+	//
+	// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+	SetQuota(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, body SetQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustQuotaWithBody Add units to a quota, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+	AdjustQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustQuota Add units to a quota, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+	AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetRefund Read a refund
 	//
 	// Returns the refund as it was made.
 	//
 	// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
 	GetRefund(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStock Read the stock of a SKU at a location
+	//
+	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+	//
+	// Corresponds with GET /v1/stock/{sku}/{location} (the `GetStock` operationId).
+	GetStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *GetStockParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStockWithBody Set the total of the stock of a SKU at a location
+	//
+	// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+	SetStockWithBody(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStock Set the total of the stock of a SKU at a location
+	//
+	// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+	SetStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, body SetStockJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustStockWithBody Add units to stock, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+	AdjustStockWithBody(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustStock Add units to stock, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+	AdjustStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, body AdjustStockJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListBlocks List what is blocked
@@ -3248,6 +3659,56 @@ func (c *Client) AnnouncePrimary(ctx context.Context, shard ShardNumber, body An
 	return c.Client.Do(req)
 }
 
+// RebuildNodeWithBody Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *Client) RebuildNodeWithBody(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRebuildNodeRequestWithBody(c.Server, shard, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RebuildNode Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *Client) RebuildNode(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRebuildNodeRequest(c.Server, shard, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ResumeShardWithBody Switch on automatic failover of a shard again
 //
 // Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -3565,7 +4026,7 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// CreateHoldWithBody Hold coupons and money for an order
+// CreateHoldWithBody Hold coupons, money, stock and budgets for an order
 //
 // Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 // of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -3578,6 +4039,10 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+// says that a shard that may have some could not be asked, and is retryable.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3594,7 +4059,7 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 	return c.Client.Do(req)
 }
 
-// CreateHold Hold coupons and money for an order
+// CreateHold Hold coupons, money, stock and budgets for an order
 //
 // Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 // of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -3607,6 +4072,10 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+// says that a shard that may have some could not be asked, and is retryable.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4430,6 +4899,103 @@ func (c *Client) PreviewHold(ctx context.Context, params *PreviewHoldParams, bod
 	return c.Client.Do(req)
 }
 
+// GetQuota Read any quota
+//
+// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+//
+// Corresponds with GET /v1/quotas/{quota_id} (the `GetQuota` operationId).
+func (c *Client) GetQuota(ctx context.Context, quotaID QuotaIDInPath, params *GetQuotaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetQuotaRequest(c.Server, quotaID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetQuotaWithBody Set the total of any quota
+//
+// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+func (c *Client) SetQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetQuotaRequestWithBody(c.Server, quotaID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetQuota Set the total of any quota
+//
+// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+func (c *Client) SetQuota(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, body SetQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetQuotaRequest(c.Server, quotaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustQuotaWithBody Add units to a quota, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+func (c *Client) AdjustQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustQuotaRequestWithBody(c.Server, quotaID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustQuota Add units to a quota, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+func (c *Client) AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustQuotaRequest(c.Server, quotaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetRefund Read a refund
 //
 // Returns the refund as it was made.
@@ -4437,6 +5003,103 @@ func (c *Client) PreviewHold(ctx context.Context, params *PreviewHoldParams, bod
 // Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
 func (c *Client) GetRefund(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRefundRequest(c.Server, refundID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStock Read the stock of a SKU at a location
+//
+// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+//
+// Corresponds with GET /v1/stock/{sku}/{location} (the `GetStock` operationId).
+func (c *Client) GetStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *GetStockParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStockRequest(c.Server, sku, location, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStockWithBody Set the total of the stock of a SKU at a location
+//
+// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+func (c *Client) SetStockWithBody(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStockRequestWithBody(c.Server, sku, location, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStock Set the total of the stock of a SKU at a location
+//
+// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+func (c *Client) SetStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, body SetStockJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStockRequest(c.Server, sku, location, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustStockWithBody Add units to stock, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+func (c *Client) AdjustStockWithBody(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustStockRequestWithBody(c.Server, sku, location, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustStock Add units to stock, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+func (c *Client) AdjustStock(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, body AdjustStockJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustStockRequest(c.Server, sku, location, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5223,6 +5886,53 @@ func NewAnnouncePrimaryRequestWithBody(server string, shard ShardNumber, content
 	}
 
 	operationPath := fmt.Sprintf("/v1/admin/shards/%s/primary", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRebuildNodeRequest calls the generic RebuildNode builder with application/json body
+func NewRebuildNodeRequest(server string, shard ShardNumber, body RebuildNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRebuildNodeRequestWithBody(server, shard, "application/json", bodyReader)
+}
+
+// NewRebuildNodeRequestWithBody constructs an http.Request for the RebuildNode method, with any body, and a specified content type
+func NewRebuildNodeRequestWithBody(server string, shard ShardNumber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shard", shard, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/shards/%s/rebuild", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7963,6 +8673,197 @@ func NewPreviewHoldRequestWithBody(server string, params *PreviewHoldParams, con
 	return req, nil
 }
 
+// NewGetQuotaRequest constructs an http.Request for the GetQuota method
+func NewGetQuotaRequest(server string, quotaID QuotaIDInPath, params *GetQuotaParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "quota_id", quotaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSetQuotaRequest calls the generic SetQuota builder with application/json body
+func NewSetQuotaRequest(server string, quotaID QuotaIDInPath, params *SetQuotaParams, body SetQuotaJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetQuotaRequestWithBody(server, quotaID, params, "application/json", bodyReader)
+}
+
+// NewSetQuotaRequestWithBody constructs an http.Request for the SetQuota method, with any body, and a specified content type
+func NewSetQuotaRequestWithBody(server string, quotaID QuotaIDInPath, params *SetQuotaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "quota_id", quotaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAdjustQuotaRequest calls the generic AdjustQuota builder with application/json body
+func NewAdjustQuotaRequest(server string, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdjustQuotaRequestWithBody(server, quotaID, params, "application/json", bodyReader)
+}
+
+// NewAdjustQuotaRequestWithBody constructs an http.Request for the AdjustQuota method, with any body, and a specified content type
+func NewAdjustQuotaRequestWithBody(server string, quotaID QuotaIDInPath, params *AdjustQuotaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "quota_id", quotaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas/%s/adjustments", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetRefundRequest constructs an http.Request for the GetRefund method
 func NewGetRefundRequest(server string, refundID RefundID, params *GetRefundParams) (*http.Request, error) {
 	var err error
@@ -8005,6 +8906,218 @@ func NewGetRefundRequest(server string, refundID RefundID, params *GetRefundPara
 			}
 
 			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetStockRequest constructs an http.Request for the GetStock method
+func NewGetStockRequest(server string, sku SkuInPath, location StockLocationInPath, params *GetStockParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sku", sku, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "location", location, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/stock/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSetStockRequest calls the generic SetStock builder with application/json body
+func NewSetStockRequest(server string, sku SkuInPath, location StockLocationInPath, params *SetStockParams, body SetStockJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetStockRequestWithBody(server, sku, location, params, "application/json", bodyReader)
+}
+
+// NewSetStockRequestWithBody constructs an http.Request for the SetStock method, with any body, and a specified content type
+func NewSetStockRequestWithBody(server string, sku SkuInPath, location StockLocationInPath, params *SetStockParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sku", sku, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "location", location, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/stock/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAdjustStockRequest calls the generic AdjustStock builder with application/json body
+func NewAdjustStockRequest(server string, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, body AdjustStockJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdjustStockRequestWithBody(server, sku, location, params, "application/json", bodyReader)
+}
+
+// NewAdjustStockRequestWithBody constructs an http.Request for the AdjustStock method, with any body, and a specified content type
+func NewAdjustStockRequestWithBody(server string, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sku", sku, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "location", location, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/stock/%s/%s/adjustments", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
 		}
 
 	}
@@ -8262,6 +9375,36 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/shards/{shard}/primary (the `AnnouncePrimary` operationId).
 	AnnouncePrimaryWithResponse(ctx context.Context, shard ShardNumber, body AnnouncePrimaryJSONRequestBody, reqEditors ...RequestEditorFn) (*AnnouncePrimaryResponse, error)
 
+	// RebuildNodeWithBodyWithResponse Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error)
+
+	// RebuildNodeWithResponse Replace the data of a node by a copy
+	//
+	// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+	// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+	// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+	// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+	// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+	// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+	// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+	RebuildNodeWithResponse(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error)
+
 	// ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
 	//
 	// Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -8437,7 +9580,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/holds (the `ListHolds` operationId).
 	ListHoldsWithResponse(ctx context.Context, params *ListHoldsParams, reqEditors ...RequestEditorFn) (*ListHoldsResponse, error)
 
-	// CreateHoldWithBodyWithResponse Hold coupons and money for an order
+	// CreateHoldWithBodyWithResponse Hold coupons, money, stock and budgets for an order
 	//
 	// Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 	// of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -8450,13 +9593,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+	// says that a shard that may have some could not be asked, and is retryable.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/holds (the `CreateHold` operationId).
 	CreateHoldWithBodyWithResponse(ctx context.Context, params *CreateHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateHoldResponse, error)
 
-	// CreateHoldWithResponse Hold coupons and money for an order
+	// CreateHoldWithResponse Hold coupons, money, stock and budgets for an order
 	//
 	// Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 	// of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -8469,6 +9616,10 @@ type ClientWithResponsesInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+	// says that a shard that may have some could not be asked, and is retryable.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8902,6 +10053,55 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
 	PreviewHoldWithResponse(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error)
 
+	// GetQuotaWithResponse Read any quota
+	//
+	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotas/{quota_id} (the `GetQuota` operationId).
+	GetQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *GetQuotaParams, reqEditors ...RequestEditorFn) (*GetQuotaResponse, error)
+
+	// SetQuotaWithBodyWithResponse Set the total of any quota
+	//
+	// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+	SetQuotaWithBodyWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetQuotaResponse, error)
+
+	// SetQuotaWithResponse Set the total of any quota
+	//
+	// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+	SetQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, body SetQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*SetQuotaResponse, error)
+
+	// AdjustQuotaWithBodyWithResponse Add units to a quota, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+	AdjustQuotaWithBodyWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error)
+
+	// AdjustQuotaWithResponse Add units to a quota, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+	AdjustQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error)
+
 	// GetRefundWithResponse Read a refund
 	//
 	// Returns the refund as it was made.
@@ -8910,6 +10110,55 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
 	GetRefundWithResponse(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*GetRefundResponse, error)
+
+	// GetStockWithResponse Read the stock of a SKU at a location
+	//
+	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/stock/{sku}/{location} (the `GetStock` operationId).
+	GetStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *GetStockParams, reqEditors ...RequestEditorFn) (*GetStockResponse, error)
+
+	// SetStockWithBodyWithResponse Set the total of the stock of a SKU at a location
+	//
+	// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+	SetStockWithBodyWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetStockResponse, error)
+
+	// SetStockWithResponse Set the total of the stock of a SKU at a location
+	//
+	// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+	// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+	// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+	SetStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, body SetStockJSONRequestBody, reqEditors ...RequestEditorFn) (*SetStockResponse, error)
+
+	// AdjustStockWithBodyWithResponse Add units to stock, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+	AdjustStockWithBodyWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustStockResponse, error)
+
+	// AdjustStockWithResponse Add units to stock, or take away some that are free
+	//
+	// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+	AdjustStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, body AdjustStockJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustStockResponse, error)
 }
 
 // ListBlocksResponse200Headers the declared response headers of an HTTP 200 response for ListBlocks
@@ -10099,6 +11348,86 @@ func (r AnnouncePrimaryResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AnnouncePrimaryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RebuildNodeResponse202Headers the declared response headers of an HTTP 202 response for RebuildNode
+type RebuildNodeResponse202Headers struct {
+	XRequestID string
+}
+
+// RebuildNodeResponse4XXHeaders the declared response headers of an HTTP 4XX response for RebuildNode
+type RebuildNodeResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RebuildNodeResponse5XXHeaders the declared response headers of an HTTP 5XX response for RebuildNode
+type RebuildNodeResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RebuildNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ShardOrder
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RebuildNodeResponse202Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RebuildNodeResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RebuildNodeResponse5XXHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RebuildNodeResponse) GetJSON202() *ShardOrder {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RebuildNodeResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RebuildNodeResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RebuildNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RebuildNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RebuildNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RebuildNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13077,6 +14406,248 @@ func (r PreviewHoldResponse) ContentType() string {
 	return ""
 }
 
+// GetQuotaResponse200Headers the declared response headers of an HTTP 200 response for GetQuota
+type GetQuotaResponse200Headers struct {
+	XRequestID string
+}
+
+// GetQuotaResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetQuota
+type GetQuotaResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetQuotaResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetQuota
+type GetQuotaResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetQuotaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quota
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetQuotaResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetQuotaResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetQuotaResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetQuotaResponse) GetJSON200() *Quota {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetQuotaResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetQuotaResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetQuotaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetQuotaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetQuotaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetQuotaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetQuotaResponse200Headers the declared response headers of an HTTP 200 response for SetQuota
+type SetQuotaResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// SetQuotaResponse4XXHeaders the declared response headers of an HTTP 4XX response for SetQuota
+type SetQuotaResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// SetQuotaResponse5XXHeaders the declared response headers of an HTTP 5XX response for SetQuota
+type SetQuotaResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type SetQuotaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotaChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetQuotaResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *SetQuotaResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *SetQuotaResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetQuotaResponse) GetJSON200() *QuotaChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r SetQuotaResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r SetQuotaResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r SetQuotaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetQuotaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetQuotaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetQuotaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdjustQuotaResponse200Headers the declared response headers of an HTTP 200 response for AdjustQuota
+type AdjustQuotaResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// AdjustQuotaResponse4XXHeaders the declared response headers of an HTTP 4XX response for AdjustQuota
+type AdjustQuotaResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// AdjustQuotaResponse5XXHeaders the declared response headers of an HTTP 5XX response for AdjustQuota
+type AdjustQuotaResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type AdjustQuotaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotaChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdjustQuotaResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *AdjustQuotaResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *AdjustQuotaResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdjustQuotaResponse) GetJSON200() *QuotaChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r AdjustQuotaResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r AdjustQuotaResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r AdjustQuotaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdjustQuotaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdjustQuotaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdjustQuotaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetRefundResponse200Headers the declared response headers of an HTTP 200 response for GetRefund
 type GetRefundResponse200Headers struct {
 	XRequestID string
@@ -13151,6 +14722,248 @@ func (r GetRefundResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRefundResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetStockResponse200Headers the declared response headers of an HTTP 200 response for GetStock
+type GetStockResponse200Headers struct {
+	XRequestID string
+}
+
+// GetStockResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetStock
+type GetStockResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetStockResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetStock
+type GetStockResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetStockResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quota
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStockResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetStockResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetStockResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStockResponse) GetJSON200() *Quota {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetStockResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetStockResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStockResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStockResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStockResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStockResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetStockResponse200Headers the declared response headers of an HTTP 200 response for SetStock
+type SetStockResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// SetStockResponse4XXHeaders the declared response headers of an HTTP 4XX response for SetStock
+type SetStockResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// SetStockResponse5XXHeaders the declared response headers of an HTTP 5XX response for SetStock
+type SetStockResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type SetStockResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotaChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetStockResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *SetStockResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *SetStockResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetStockResponse) GetJSON200() *QuotaChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r SetStockResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r SetStockResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r SetStockResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetStockResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetStockResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetStockResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdjustStockResponse200Headers the declared response headers of an HTTP 200 response for AdjustStock
+type AdjustStockResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// AdjustStockResponse4XXHeaders the declared response headers of an HTTP 4XX response for AdjustStock
+type AdjustStockResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// AdjustStockResponse5XXHeaders the declared response headers of an HTTP 5XX response for AdjustStock
+type AdjustStockResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type AdjustStockResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotaChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdjustStockResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *AdjustStockResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *AdjustStockResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdjustStockResponse) GetJSON200() *QuotaChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r AdjustStockResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r AdjustStockResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r AdjustStockResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdjustStockResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdjustStockResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdjustStockResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13483,6 +15296,48 @@ func (c *ClientWithResponses) AnnouncePrimaryWithResponse(ctx context.Context, s
 	return ParseAnnouncePrimaryResponse(rsp)
 }
 
+// RebuildNodeWithBodyWithResponse Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *ClientWithResponses) RebuildNodeWithBodyWithResponse(ctx context.Context, shard ShardNumber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error) {
+	rsp, err := c.RebuildNodeWithBody(ctx, shard, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRebuildNodeResponse(rsp)
+}
+
+// RebuildNodeWithResponse Replace the data of a node by a copy
+//
+// Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+// after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+// themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+// pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+// While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+// A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+// same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/shards/{shard}/rebuild (the `RebuildNode` operationId).
+func (c *ClientWithResponses) RebuildNodeWithResponse(ctx context.Context, shard ShardNumber, body RebuildNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RebuildNodeResponse, error) {
+	rsp, err := c.RebuildNode(ctx, shard, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRebuildNodeResponse(rsp)
+}
+
 // ResumeShardWithBodyWithResponse Switch on automatic failover of a shard again
 //
 // Leaves an order for the leading controller: the shard is failed over again when its primary is lost. If it was suspended
@@ -13748,7 +15603,7 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 	return ParseListHoldsResponse(rsp)
 }
 
-// CreateHoldWithBodyWithResponse Hold coupons and money for an order
+// CreateHoldWithBodyWithResponse Hold coupons, money, stock and budgets for an order
 //
 // Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 // of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -13761,6 +15616,10 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+// says that a shard that may have some could not be asked, and is retryable.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13773,7 +15632,7 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 	return ParseCreateHoldResponse(rsp)
 }
 
-// CreateHoldWithResponse Hold coupons and money for an order
+// CreateHoldWithResponse Hold coupons, money, stock and budgets for an order
 //
 // Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
 // of every coupon is computed from `lines` and split over them to the last minor unit.
@@ -13786,6 +15645,10 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+// says that a shard that may have some could not be asked, and is retryable.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14465,6 +16328,85 @@ func (c *ClientWithResponses) PreviewHoldWithResponse(ctx context.Context, param
 	return ParsePreviewHoldResponse(rsp)
 }
 
+// GetQuotaWithResponse Read any quota
+//
+// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotas/{quota_id} (the `GetQuota` operationId).
+func (c *ClientWithResponses) GetQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *GetQuotaParams, reqEditors ...RequestEditorFn) (*GetQuotaResponse, error) {
+	rsp, err := c.GetQuota(ctx, quotaID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetQuotaResponse(rsp)
+}
+
+// SetQuotaWithBodyWithResponse Set the total of any quota
+//
+// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+func (c *ClientWithResponses) SetQuotaWithBodyWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetQuotaResponse, error) {
+	rsp, err := c.SetQuotaWithBody(ctx, quotaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetQuotaResponse(rsp)
+}
+
+// SetQuotaWithResponse Set the total of any quota
+//
+// Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/quotas/{quota_id} (the `SetQuota` operationId).
+func (c *ClientWithResponses) SetQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *SetQuotaParams, body SetQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*SetQuotaResponse, error) {
+	rsp, err := c.SetQuota(ctx, quotaID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetQuotaResponse(rsp)
+}
+
+// AdjustQuotaWithBodyWithResponse Add units to a quota, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+func (c *ClientWithResponses) AdjustQuotaWithBodyWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error) {
+	rsp, err := c.AdjustQuotaWithBody(ctx, quotaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustQuotaResponse(rsp)
+}
+
+// AdjustQuotaWithResponse Add units to a quota, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
+func (c *ClientWithResponses) AdjustQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error) {
+	rsp, err := c.AdjustQuota(ctx, quotaID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustQuotaResponse(rsp)
+}
+
 // GetRefundWithResponse Read a refund
 //
 // Returns the refund as it was made.
@@ -14478,6 +16420,85 @@ func (c *ClientWithResponses) GetRefundWithResponse(ctx context.Context, refundI
 		return nil, err
 	}
 	return ParseGetRefundResponse(rsp)
+}
+
+// GetStockWithResponse Read the stock of a SKU at a location
+//
+// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/stock/{sku}/{location} (the `GetStock` operationId).
+func (c *ClientWithResponses) GetStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *GetStockParams, reqEditors ...RequestEditorFn) (*GetStockResponse, error) {
+	rsp, err := c.GetStock(ctx, sku, location, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStockResponse(rsp)
+}
+
+// SetStockWithBodyWithResponse Set the total of the stock of a SKU at a location
+//
+// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+func (c *ClientWithResponses) SetStockWithBodyWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetStockResponse, error) {
+	rsp, err := c.SetStockWithBody(ctx, sku, location, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetStockResponse(rsp)
+}
+
+// SetStockWithResponse Set the total of the stock of a SKU at a location
+//
+// Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+// be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+// `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/stock/{sku}/{location} (the `SetStock` operationId).
+func (c *ClientWithResponses) SetStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *SetStockParams, body SetStockJSONRequestBody, reqEditors ...RequestEditorFn) (*SetStockResponse, error) {
+	rsp, err := c.SetStock(ctx, sku, location, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetStockResponse(rsp)
+}
+
+// AdjustStockWithBodyWithResponse Add units to stock, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+func (c *ClientWithResponses) AdjustStockWithBodyWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustStockResponse, error) {
+	rsp, err := c.AdjustStockWithBody(ctx, sku, location, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustStockResponse(rsp)
+}
+
+// AdjustStockWithResponse Add units to stock, or take away some that are free
+//
+// Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/stock/{sku}/{location}/adjustments (the `AdjustStock` operationId).
+func (c *ClientWithResponses) AdjustStockWithResponse(ctx context.Context, sku SkuInPath, location StockLocationInPath, params *AdjustStockParams, body AdjustStockJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustStockResponse, error) {
+	rsp, err := c.AdjustStock(ctx, sku, location, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustStockResponse(rsp)
 }
 
 // ParseListBlocksResponse parses an HTTP response from a ListBlocksWithResponse call
@@ -15964,6 +17985,107 @@ func ParseAnnouncePrimaryResponse(rsp *http.Response) (*AnnouncePrimaryResponse,
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers AnnouncePrimaryResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRebuildNodeResponse parses an HTTP response from a RebuildNodeWithResponse call
+func ParseRebuildNodeResponse(rsp *http.Response) (*RebuildNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RebuildNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ShardOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RebuildNodeResponse202Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RebuildNodeResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RebuildNodeResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -19866,6 +21988,323 @@ func ParsePreviewHoldResponse(rsp *http.Response) (*PreviewHoldResponse, error) 
 	return response, nil
 }
 
+// ParseGetQuotaResponse parses an HTTP response from a GetQuotaWithResponse call
+func ParseGetQuotaResponse(rsp *http.Response) (*GetQuotaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetQuotaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetQuotaResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetQuotaResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetQuotaResponse parses an HTTP response from a SetQuotaWithResponse call
+func ParseSetQuotaResponse(rsp *http.Response) (*SetQuotaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetQuotaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotaChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetQuotaResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers SetQuotaResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers SetQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdjustQuotaResponse parses an HTTP response from a AdjustQuotaWithResponse call
+func ParseAdjustQuotaResponse(rsp *http.Response) (*AdjustQuotaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdjustQuotaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotaChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdjustQuotaResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers AdjustQuotaResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers AdjustQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetRefundResponse parses an HTTP response from a GetRefundWithResponse call
 func ParseGetRefundResponse(rsp *http.Response) (*GetRefundResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -19940,6 +22379,323 @@ func ParseGetRefundResponse(rsp *http.Response) (*GetRefundResponse, error) {
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers GetRefundResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStockResponse parses an HTTP response from a GetStockWithResponse call
+func ParseGetStockResponse(rsp *http.Response) (*GetStockResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStockResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStockResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetStockResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetStockResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetStockResponse parses an HTTP response from a SetStockWithResponse call
+func ParseSetStockResponse(rsp *http.Response) (*SetStockResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetStockResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotaChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetStockResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers SetStockResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers SetStockResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdjustStockResponse parses an HTTP response from a AdjustStockWithResponse call
+func ParseAdjustStockResponse(rsp *http.Response) (*AdjustStockResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdjustStockResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotaChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdjustStockResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers AdjustStockResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers AdjustStockResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

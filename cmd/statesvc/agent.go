@@ -25,19 +25,22 @@ import (
 
 // agentConfig is the configuration of one agent. It has passwords, so nobody else should be able to read the file.
 type agentConfig struct {
-	Node      string         `koanf:"node"`       // its name in the record of the shard
-	Shard     int            `koanf:"shard"`      // number of the shard
-	Zone      string         `koanf:"zone"`       // what fails together
-	Address   string         `koanf:"address"`    // host:port at which others reach the database
-	Listen    string         `koanf:"listen"`     // host:port of the database itself; empty: address
-	ServerID  uint32         `koanf:"server_id"`  // unique in the shard
-	Nodes     []string       `koanf:"nodes"`      // all nodes of the shard: whose accounts are made
-	Folder    string         `koanf:"folder"`     // of data, socket and log
-	FreeFloor uint64         `koanf:"free_floor"` // bytes of disk space without which the database is not started
-	Register  string         `koanf:"register"`   // etcd://host:port,host:port,host:port/prefix
-	Settings  []string       `koanf:"settings"`   // of mariadbd, "name=value", besides those that a failover needs
-	LogLevel  string         `koanf:"log_level"`
-	Database  databaseConfig `koanf:"database"`
+	Node          string         `koanf:"node"`           // its name in the record of the shard
+	Shard         int            `koanf:"shard"`          // number of the shard
+	Zone          string         `koanf:"zone"`           // what fails together
+	Address       string         `koanf:"address"`        // host:port at which others reach the database
+	Listen        string         `koanf:"listen"`         // host:port of the database itself; empty: address
+	ServerID      uint32         `koanf:"server_id"`      // unique in the shard
+	Nodes         []string       `koanf:"nodes"`          // all nodes of the shard: whose accounts are made
+	Folder        string         `koanf:"folder"`         // of data, socket and log
+	FreeFloor     uint64         `koanf:"free_floor"`     // bytes of disk space without which the database is not started
+	BackupAddress string         `koanf:"backup_address"` // host:port for agents that fetch copies; empty: no rebuild
+	BackupListen  string         `koanf:"backup_listen"`  // empty: backup_address
+	KeepOld       time.Duration  `koanf:"keep_old"`       // of data that a rebuild has replaced, after the new ones came in sync
+	Register      string         `koanf:"register"`       // etcd://host:port,host:port,host:port/prefix
+	Settings      []string       `koanf:"settings"`       // of mariadbd, "name=value", besides those that a failover needs
+	LogLevel      string         `koanf:"log_level"`
+	Database      databaseConfig `koanf:"database"`
 }
 
 // databaseConfig are the accounts of a database, the same on all nodes of a cluster.
@@ -46,14 +49,20 @@ type databaseConfig struct {
 	AppPassword     string `koanf:"app_password"`     // of instances
 	Password        string `koanf:"password"`         // of controllers and agents
 	ReplPassword    string `koanf:"repl_password"`    // of replicas
+	FeedPassword    string `koanf:"feed_password"`    // of change feeds; empty: no such account is made
 	MigratePassword string `koanf:"migrate_password"` // of statesvc_migrate; empty: no such account is made
 }
 
 // freeFloorDefault leaves room for an orderly stop of a database that fills its disk.
 const freeFloorDefault = 64 << 20
 
+// keepOldDefault is time enough for a person to look at what a node had that nobody else has.
+const keepOldDefault = 24 * time.Hour
+
 func defaultAgent() agentConfig {
-	return agentConfig{FreeFloor: freeFloorDefault, LogLevel: "info", Database: databaseConfig{Schema: failover.DefaultSchema}}
+	return agentConfig{
+		FreeFloor: freeFloorDefault, KeepOld: keepOldDefault, LogLevel: "info", Database: databaseConfig{Schema: failover.DefaultSchema},
+	}
 }
 
 func (p *program) agent() *cobra.Command {
@@ -111,7 +120,7 @@ func (p *program) runAgent(ctx context.Context, cfg agentConfig) error {
 	if !strings.HasPrefix(cfg.Register, etcdScheme) {
 		return fmt.Errorf("an agent needs a register that has sessions: %s is no etcd://host:port,host:port,host:port/prefix", cfg.Register)
 	}
-	cfg.Listen = cmp.Or(cfg.Listen, cfg.Address)
+	cfg.Listen, cfg.BackupListen = cmp.Or(cfg.Listen, cfg.Address), cmp.Or(cfg.BackupListen, cfg.BackupAddress)
 	needed, err := cfg.needed()
 	if err != nil {
 		return err
@@ -123,6 +132,7 @@ func (p *program) runAgent(ctx context.Context, cfg agentConfig) error {
 	defer reg.Close()
 	agent, err := failover.NewAgent(failover.AgentConfig{
 		Node: cfg.Node, Shard: cfg.Shard, Zone: cfg.Zone, Address: cfg.Address, Folder: cfg.Folder, FreeFloor: cfg.FreeFloor,
+		BackupListen: cfg.BackupListen, BackupAddress: cfg.BackupAddress, KeepOld: cfg.KeepOld,
 		Settings: append(slices.Clone(cfg.Settings), needed...), Script: cfg.script(), DSN: cfg.dsn(failover.HAUser, cfg.Database.Password),
 		Verify:   failover.Verify(needed, cfg.dsn(failover.AppUser, cfg.Database.AppPassword)),
 		Register: reg, OpenSession: sessions(reg, func(s *register.Session) failover.Session { return s }),
@@ -177,7 +187,7 @@ func (c *agentConfig) script() string {
 		replicas[node] = d.ReplPassword
 	}
 	script := "CREATE DATABASE IF NOT EXISTS `" + d.Schema + "` CHARACTER SET utf8mb4;\n" + failover.InitialSQL(failover.Accounts{
-		Schema: d.Schema, AppPassword: d.AppPassword, HAPassword: d.Password, Replicas: replicas,
+		Schema: d.Schema, AppPassword: d.AppPassword, HAPassword: d.Password, FeedPassword: d.FeedPassword, Replicas: replicas,
 	})
 	if d.MigratePassword != "" {
 		script += "CREATE OR REPLACE USER statesvc_migrate@'%' IDENTIFIED BY '" + d.MigratePassword + "';\n" +

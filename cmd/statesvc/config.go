@@ -50,6 +50,7 @@ type shardConfig struct {
 	Name string `koanf:"name"`
 	DSN  string `koanf:"dsn"`  // MariaDB: user:password@tcp(host:port)/schema
 	File string `koanf:"file"` // SQLite, for trying
+	Feed string `koanf:"feed"` // MariaDB: a DSN of the account that reads the binary log; empty: the shard has no change feed
 
 	Failover string `koanf:"failover"` // external: another tool fails the shard over; empty: the controllers do, if there are any
 }
@@ -163,8 +164,9 @@ func loadFile(k *koanf.Koanf, path string, known map[string]bool) error {
 	}
 	for i, s := range of.Slices("shards") {
 		for _, name := range s.Keys() {
-			if !slices.Contains([]string{"name", "dsn", "file", "failover"}, name) {
-				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have failover", path, i+1, name))
+			if !slices.Contains([]string{"name", "dsn", "file", "feed", "failover"}, name) {
+				errs = append(errs, fmt.Errorf("%s: shard %d has %q; a shard has a name, a dsn or a file, and may have feed and failover",
+					path, i+1, name))
 			}
 		}
 	}
@@ -215,6 +217,9 @@ func (c *config) validate() error {
 		if s.Failover != "" && (s.Failover != external || s.DSN == "") {
 			errs = append(errs, fmt.Errorf("shard %d (%q): failover is %s, with a dsn, or left out", i+1, s.Name, external))
 		}
+		if s.Feed != "" && s.DSN == "" {
+			errs = append(errs, fmt.Errorf("shard %d (%q): feed is for a shard with a dsn", i+1, s.Name))
+		}
 	}
 	if len(c.Shards) == 0 {
 		errs = append(errs, errors.New("no shards are configured; write\n\n"+
@@ -236,7 +241,7 @@ func (c *config) shards() []instance.Shard {
 func (c *config) redacted() config {
 	shards := make([]shardConfig, len(c.Shards))
 	for i, s := range c.Shards {
-		s.DSN = redactDSN(s.DSN)
+		s.DSN, s.Feed = redactDSN(s.DSN), redactDSN(s.Feed)
 		shards[i] = s
 	}
 	shown := *c

@@ -42,7 +42,8 @@ func TestDeployFilesAreRead(t *testing.T) {
 	if agent.Register != boot.Register || instance.Register != boot.Register || first.Name != agent.Node || first.Address != agent.Address {
 		t.Error("agent, instance and bootstrap do not fit together")
 	}
-	if controller.Database.Password != agent.Database.Password || !strings.Contains(instance.Shards[0].DSN, agent.Database.AppPassword) {
+	if controller.Database.Password != agent.Database.Password || !strings.Contains(instance.Shards[0].DSN, agent.Database.AppPassword) ||
+		!strings.Contains(instance.Shards[0].Feed, "feed:"+agent.Database.FeedPassword+"@") {
 		t.Error("the passwords do not fit together")
 	}
 	if !strings.Contains(boot.Register, strings.TrimPrefix(controller.Register.Endpoints[0], "http://")) {

@@ -25,6 +25,8 @@ import (
 const (
 	demoOwner    = "user-1"
 	demoCampaign = "welcome"
+	demoSKU      = "shoes-42" // what the tour buys
+	demoPlace    = "main"
 	demoKeyFile  = "demo-key"
 )
 
@@ -125,7 +127,7 @@ func demoKey(ctx context.Context, keys *access.Keys, path string) (string, error
 	return token, os.WriteFile(path, []byte(token+"\n"), 0o600)
 }
 
-// seed gives three owners money and a coupon.
+// seed gives three owners money and a coupon, and puts shoes on stock.
 func seed(ctx context.Context, l *ledger.Ledger) error {
 	for i, owner := range []string{demoOwner, "user-2", "user-3"} {
 		_, err := l.CreditLot(ctx, ledger.Caller{Key: "demo-lot"}, ledger.CreditLot{
@@ -138,6 +140,12 @@ func seed(ctx context.Context, l *ledger.Ledger) error {
 		if _, err := demoCoupon(ctx, l, owner, "demo-coupon"); err != nil && !errors.Is(err, ledger.ErrKeyReused) {
 			return err
 		}
+	}
+	_, err := l.SetQuota(ctx, ledger.Caller{Key: "demo-stock"}, ledger.SetQuota{
+		Quota: ledger.StockID(demoSKU, demoPlace), Total: 10_000, Reason: "for trying",
+	})
+	if err != nil && !errors.Is(err, ledger.ErrKeyReused) {
+		return fmt.Errorf("set the stock of %s: %w", demoSKU, err)
 	}
 	return nil
 }
@@ -195,10 +203,10 @@ func tourCommands(base, key, run, coupon string, holds []string) []tourCommand {
 	return []tourCommand{
 		{"issue a coupon: 20.00 off orders from 100.00", post("/v1/campaigns/tour/issues", "issue", issueBody,
 			demoOwner, "order-"+run, demoEnd().Format(time.RFC3339))},
-		{"hold a coupon of ten per cent and 5.00 of red-packet money for an order, all or nothing", post("/v1/holds", "hold", holdBody,
-			holds[0], demoOwner, "order-"+run, coupon)},
+		{"hold shoes, a coupon of ten per cent and 5.00 of red-packet money for an order, all or nothing", post("/v1/holds", "hold", holdBody,
+			holds[0], demoOwner, "order-"+run, coupon, demoSKU, demoPlace)},
 		{
-			"confirm it: coupon and money are spent (send it again: the same answer)",
+			"confirm it: all of it is spent (send it again: the same answer)",
 			post("/v1/holds/"+holds[0]+"/confirm", "confirm", ownerBody, demoOwner),
 		},
 		{
@@ -227,7 +235,8 @@ const (
     ],
     "items": [
       {"kind": "coupon", "coupon_id": %q},
-      {"kind": "money", "amount": {"amount": 500, "currency": "CNY"}}
+      {"kind": "money", "amount": {"amount": 500, "currency": "CNY"}},
+      {"kind": "stock", "sku": %q, "location": %q, "quantity": 1}
     ]
   }`
 	ownerBody = `{"owner": %q}`

@@ -28,16 +28,20 @@ func TestMariaDBAsDocumented(t *testing.T) {
 	folder := t.TempDir()
 	config := func(user string) string {
 		return write(t, filepath.Join(folder, user[:10]+".yaml"), "listen: 127.0.0.1:0\ndrain_delay: 0s\nregister: "+folder+"/register\n"+
-			"shards: [{name: s1, dsn: \""+user+"@tcp("+server.Addr()+")/statesvc_1\"}]\n")
+			"shards: [{name: s1, dsn: \""+user+"@tcp("+server.Addr()+")/statesvc_1\", "+
+			"feed: \"statesvc_feed:a third secret@tcp("+server.Addr()+")/statesvc_1\"}]\n")
 	}
 	app := config("statesvc:secret")
 	refused(t, []string{"migrate", "up", "--config", app}, "1142", "docs/operations.md has the grants")
 	must(t, "migrate", "up", "--config", config("statesvc_migrate:another secret"))
 	key := token(must(t, "keys", "create", "--config", app, "--name", "test", "--scopes", "read,hold,issue"))
+	feed := serve(t, `"gap":"(new)"`, "feed", "s1", "--config", app, "--tables", "lots,entries")
 	s := serve(t, serveServes, "serve", "--config", app)
 	c := caller{s.base, key}
 
 	c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit", creditBody("r", 100))
+	feed.out.await(t, `("table":"lots","bucket":\d+,"after":.*"available":100,)`, nil)
+	feed.out.await(t, `("table":"entries","bucket":\d+,"after":.*"owner":"user-1","seq":1})`, nil)
 	body := `{"owner":"user-1","order_id":"o","items":[{"kind":"money","amount":{"amount":60,"currency":"CNY"}}]}`
 	hold := c.want(t, http.StatusCreated, "POST", "/v1/holds", "hold", body)
 	server.Restart(t, settings...)
@@ -53,6 +57,7 @@ func TestMariaDBAsDocumented(t *testing.T) {
 	if state := confirmed.at(t, "hold", "state"); state != "CONFIRMED" {
 		t.Errorf("the hold is %v", state)
 	}
+	feed.out.await(t, `("table":"lots","bucket":\d+,"before":.*"held":60,.*"after":.*"spent":60,)`, nil)
 }
 
 // TestMigrateSaysWhatToDo: the errors of a database that a new user meets come with advice.

@@ -57,6 +57,21 @@ var goodRows = map[string]row{
 	},
 	"entries": {"bucket": "1", "owner": "'a'", "seq": "1", "kind": "'ISSUED'", "at": "1", "doc": "x'7b7d'", "hash": zeros(32)},
 	"clock":   {"source": "'a'", "at": "1"},
+	"quotas":  {"bucket": "1", "quota": "'stock:a:b'", "currency": "''", "total": "10", "free": "4", "ver": "1"},
+	"grants": {
+		"bucket": "1", "quota": "'stock:a:b'", "shard": "1", "granted": "6", "out_seq": "1", "in_seq": "0", "ver": "1",
+	},
+	"slices": {
+		"quota": "'stock:a:b'", "shard": "1", "currency": "''", "granted": "6", "available": "3", "held": "2", "used": "1", "taken": "0",
+		"since_at": "1", "taken_at": "1", "out_seq": "0", "in_seq": "1", "ver": "1",
+	},
+	"transfers": {
+		"bucket": "1", "transfer_id": zeros(16), "kind": "'GRANT'", "quota": "'stock:a:b'", "shard": "1", "seq": "1", "amount": "6",
+		"currency": "''", "created_at": "1",
+	},
+	"hold_items": {
+		"bucket": "1", "hold_id": zeros(16), "quota": "'stock:a:b'", "owner": "'a'", "amount": "2", "expires_at": "2",
+	},
 }
 
 func zeros(n int) string { return "x'" + strings.Repeat("00", n) + "'" }
@@ -66,7 +81,8 @@ var other = map[string]row{
 	"operations": {"op_key": "'other'"}, "owners": {"owner": "'b'"}, "entries": {"seq": "2"}, "orders": {"order_id": "'p'"},
 	"coupons": {"coupon_id": ones, "issue_ref": "'other'"}, "lots": {"lot_id": ones, "issue_ref": "'other'"},
 	"holds": {"hold_id": ones}, "decided_holds": {"hold_id": ones}, "fence": {}, "bucket_owner": {"bucket": "2"},
-	"clock": {"source": "'b'"},
+	"clock": {"source": "'b'"}, "quotas": {"quota": "'stock:a:c'"}, "grants": {"shard": "2"}, "slices": {"quota": "'stock:a:c'"},
+	"transfers": {"transfer_id": ones, "shard": "2"}, "hold_items": {"hold_id": ones},
 }
 
 const ones = "x'01010101010101010101010101010101'"
@@ -105,6 +121,23 @@ var wrongRows = []struct {
 	{"a second fence", "fence", row{"id": "2"}},
 	{"a bucket too many", "bucket_owner", row{"bucket": "16384"}},
 	{"an unknown state of a bucket", "bucket_owner", row{"state": "'MINE'"}},
+
+	{"I1 total", "quotas", row{"total": "-1", "free": "-1"}},
+	{"I1 free", "quotas", row{"free": "-1"}},
+	{"more free than there are", "quotas", row{"free": "11"}},
+	{"I1 granted", "grants", row{"granted": "-1"}},
+	{"no shard", "grants", row{"shard": "0"}},
+	{"I1 available on a slice", "slices", row{"available": "-1", "held": "6"}},
+	{"I1 held on a slice", "slices", row{"held": "-1", "available": "6"}},
+	{"I1 used on a slice", "slices", row{"used": "-1", "available": "5"}},
+	{"I2 too much on a slice", "slices", row{"available": "4"}},
+	{"I2 too little on a slice", "slices", row{"held": "1"}},
+	{"I1 nothing in transit", "transfers", row{"amount": "0"}},
+	{"an unknown kind of transfer", "transfers", row{"kind": "'GIFT'"}},
+	{"transfer 0", "transfers", row{"seq": "0"}},
+	{"two transfers between two ends at once", "transfers", row{"shard": "1", "seq": "2"}},
+	{"a slice twice", "slices", row{"quota": "'stock:a:b'"}},
+	{"a hold of nothing", "hold_items", row{"amount": "0"}},
 
 	{"I3 decided twice", "decided_holds", row{"hold_id": zeros(16), "state": "'CANCELLED'"}},
 	{"a hold twice", "holds", row{"hold_id": zeros(16)}},

@@ -20,6 +20,7 @@ type shardsOptions struct {
 	json   bool
 	reason string // of an order
 	limit  int    // of failovers
+	node   string // to rebuild
 }
 
 // shards are the commands of an operator. Unlike `keys` they ask a running service, so they work from any machine.
@@ -28,7 +29,8 @@ func (p *program) shards() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shards",
 		Short: "Show shards and failovers, and give shards orders",
-		Long: "Show shards and failovers, and give shards orders: a planned switchover, or automatic failover off and on.\n\n" +
+		Long: "Show shards and failovers, and give shards orders: a planned switchover, automatic failover off and on, or the rebuild of a\n" +
+			"node.\n\n" +
 			"They call /v1/admin with an API key that has the scope admin. Without --address and --key, STATESVC_ADDRESS and\n" +
 			"STATESVC_KEY count. A key in the environment is not shown in the list of processes.",
 		Example: "  export STATESVC_KEY=ss_…\n  statesvc shards\n  statesvc shards failovers 2\n" +
@@ -51,6 +53,7 @@ func (p *program) shards() *cobra.Command {
 	failovers.Flags().IntVar(&o.limit, "limit", 5, "how many")
 	cmd.AddCommand(list, failovers,
 		p.orderCommand(o, "switchover", "Make another node of the shard its primary, without an error for anybody", (*client.Client).Switchover),
+		p.rebuildCommand(o),
 		p.orderCommand(o, "suspend", "Switch off automatic failover of the shard", (*client.Client).Suspend),
 		p.orderCommand(o, "resume", "Switch on automatic failover of the shard again", (*client.Client).Resume),
 	)
@@ -80,12 +83,24 @@ func (p *program) orderCommand(
 			if o.json {
 				return p.printJSON(order)
 			}
-			p.printf("ordered for shard %d: %s, because %s\n", number, order.Kind, order.Reason)
+			p.printf("ordered for shard %d: %s, because %s\n", number, orderWords(&order), order.Reason)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&o.reason, "reason", "", "why; for the history")
 	_ = cmd.MarkFlagRequired("reason")
+	return cmd
+}
+
+// rebuildCommand is the order that names a node.
+func (p *program) rebuildCommand(o *shardsOptions) *cobra.Command {
+	give := func(c *client.Client, ctx context.Context, number int, reason string) (client.ShardOrder, error) {
+		return c.Rebuild(ctx, number, o.node, reason)
+	}
+	cmd := p.orderCommand(o, "rebuild", "Replace the data of a node by a copy of another one's", give)
+	cmd.Use = "rebuild SHARD --node NODE --reason TEXT"
+	cmd.Flags().StringVar(&o.node, "node", "", "name of the node; not the primary")
+	_ = cmd.MarkFlagRequired("node")
 	return cmd
 }
 
@@ -149,9 +164,36 @@ func remarks(s *client.Shard) (all []string) {
 		all = append(all, "waits for a primary that has "+s.FloorGtid)
 	}
 	if s.Order.Kind != "" {
-		all = append(all, fmt.Sprintf("has an order: %s, by %s at %s: %s", s.Order.Kind, s.Order.By, instant(s.Order.At), s.Order.Reason))
+		all = append(all, fmt.Sprintf("has an order: %s, by %s at %s: %s", orderWords(&s.Order), s.Order.By, instant(s.Order.At), s.Order.Reason))
+	}
+	for _, n := range s.Nodes {
+		if n.Rebuild.State != "" {
+			all = append(all, rebuildWords(&n))
+		}
+		if n.Host.Unfit != "" {
+			all = append(all, fmt.Sprintf("cannot use the data of %s: %s", n.Name, n.Host.Unfit))
+		}
 	}
 	return all
+}
+
+func orderWords(o *client.ShardOrder) string {
+	if o.Node != "" {
+		return o.Kind + " of " + o.Node
+	}
+	return o.Kind
+}
+
+func rebuildWords(n *client.Node) string {
+	r := &n.Rebuild
+	text := fmt.Sprintf("rebuilds %s from %s since %s, attempt %d", n.Name, r.Donor, instant(r.BeganAt), r.Attempts)
+	switch r.State {
+	case "done":
+		text = fmt.Sprintf("rebuilt %s from %s at %s in %s", n.Name, r.Donor, instant(r.EndedAt), r.EndedAt.Sub(r.BeganAt).Round(time.Second))
+	case "failed":
+		text = fmt.Sprintf("failed to rebuild %s from %s at %s, attempt %d: %s", n.Name, r.Donor, instant(r.EndedAt), r.Attempts, r.Error)
+	}
+	return text + "; why: " + r.Why
 }
 
 func phase(s *client.Shard) string {

@@ -51,6 +51,8 @@ func TestShards(t *testing.T) {
 	says(must(t, at()...), "shard 2 has an order: switchover, by", "(test) at", "a new disk")
 	says(must(t, at("--json")...), `"role": "in-sync"`, `"kind": "switchover"`)
 	says(must(t, at("failovers", "--json", "--limit", "1")...), `"duration_ms": 180`)
+	refused(t, at("rebuild", "2", "--node", "db-1", "--reason", "x"), "is the primary")
+	refused(t, at("rebuild", "2", "--reason", "x"), "node")
 	refused(t, at("suspend", "2", "--reason", "x"), "suspend shard 2", "order-stands")
 	refused(t, at("resume", "1", "--reason", "x"), "no-failover", "single node")
 	refused(t, at("resume", "9", "--reason", "x"), "not-found")

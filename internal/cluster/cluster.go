@@ -518,13 +518,17 @@ func (s *State) openNode(p *Process) (*sql.DB, error) {
 
 // provide looks for the database server, and installs it if that is wanted.
 func provide(ctx context.Context, install bool, say func(format string, args ...any)) error {
-	if mariadb.Installed() == nil {
+	lacksServer, lacksBackup := mariadb.Installed() != nil, mariadb.BackupInstalled() != nil
+	if !lacksServer && (!lacksBackup || !install) {
+		if lacksBackup {
+			say("mariadb-backup is not installed, so no node is rebuilt; install the package, or say --install")
+		}
 		return nil
 	}
-	const advice = "this machine has no MariaDB server (10.11 or later)"
+	const advice = "this machine lacks a MariaDB server (10.11 or later) or mariadb-backup"
 	if !install && os.Getuid() != 0 {
-		return errors.New(advice + "; install the package mariadb-server, or say --install")
+		return errors.New(advice + "; install the packages mariadb-server and mariadb-backup, or say --install")
 	}
-	say("%s; installing the package mariadb-server with apt, without starting its service", advice)
+	say("%s; installing the packages mariadb-server and mariadb-backup with apt, without starting a service", advice)
 	return installServer(ctx)
 }

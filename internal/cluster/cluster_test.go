@@ -19,7 +19,7 @@ func TestPlan(t *testing.T) {
 	names, addresses := []string{}, map[string]bool{}
 	for _, p := range s.Processes {
 		names = append(names, p.Name)
-		for _, address := range []string{p.Address, p.Peer} {
+		for _, address := range []string{p.Address, p.Peer, p.Backup} {
 			if addresses[address] && address != "" {
 				t.Errorf("%s is used twice", address)
 			}

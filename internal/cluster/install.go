@@ -16,7 +16,7 @@ const policy = "/usr/sbin/policy-rc.d"
 // installServer does what scripts/install-deps does for the database server.
 func installServer(ctx context.Context) (err error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return errors.New("this machine has no apt; install MariaDB 10.11 or later by hand")
+		return errors.New("this machine has no apt; install MariaDB 10.11 or later and mariadb-backup by hand")
 	}
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Getuid() == 0 { // one that is there is somebody's decision
 		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
@@ -26,7 +26,7 @@ func installServer(ctx context.Context) (err error) {
 	}
 	for _, args := range [][]string{
 		{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"},
-		{"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends", "mariadb-server"},
+		{"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends", "mariadb-server", mariadb.BackupPackage},
 	} {
 		if os.Getuid() != 0 {
 			args = append([]string{"sudo"}, args...)
@@ -38,5 +38,5 @@ func installServer(ctx context.Context) (err error) {
 			return fmt.Errorf("install the database server: %w\n%s", failed, output)
 		}
 	}
-	return mariadb.Installed()
+	return errors.Join(mariadb.Installed(), mariadb.BackupInstalled())
 }

@@ -47,6 +47,7 @@ type Passwords struct {
 	HA      string `json:"ha"`
 	Repl    string `json:"repl"`
 	Migrate string `json:"migrate"`
+	Feed    string `json:"feed"`
 }
 
 // Kind is what a process is.
@@ -69,6 +70,7 @@ type Process struct {
 	Node     string          `json:"node,omitempty"`    // of an agent: the name of its database
 	Address  string          `json:"address"`           // of an agent: at which others reach its database
 	Peer     string          `json:"peer,omitempty"`    // of a member of etcd: for the others
+	Backup   string          `json:"backup,omitempty"`  // of an agent: at which others fetch copies of its database
 	Listen   string          `json:"listen,omitempty"`  // of an agent, with a relay: of its database itself
 	Register [members]string `json:"register,omitzero"` // of an agent, with a relay: at which it reaches the members of etcd
 	Cut      bool            `json:"cut,omitempty"`     // of an agent: the relay passes nothing from and to its node
@@ -124,7 +126,7 @@ func plan(folder string, shards, instances int, relayed bool) (*State, error) {
 		return nil, fmt.Errorf("a cluster on one machine has 1 to %d shards and 1 to %d instances", shardsMax, instancesMax)
 	}
 	s := &State{Version: version, Shards: shards, Instances: instances, folder: folder}
-	s.Passwords = Passwords{App: secret(), HA: secret(), Repl: secret(), Migrate: secret()}
+	s.Passwords = Passwords{App: secret(), HA: secret(), Repl: secret(), Migrate: secret(), Feed: secret()}
 	for i := range members {
 		s.add(Process{Name: fmt.Sprintf("etcd-%d", i+1), Kind: KindEtcd})
 	}
@@ -171,6 +173,9 @@ func (s *State) addresses(p *Process) []*string {
 	list := []*string{&p.Address}
 	if p.Kind == KindEtcd {
 		list = append(list, &p.Peer)
+	}
+	if p.Kind == KindAgent {
+		list = append(list, &p.Backup)
 	}
 	if p.Kind == KindAgent && s.relay() != nil {
 		list = append(list, &p.Listen)
@@ -293,9 +298,10 @@ func (s *State) agentConfig(p *Process) map[string]any {
 	return map[string]any{
 		"node": p.Node, "shard": p.Shard, "zone": fmt.Sprintf("zone-%d", number), "address": p.Address, "server_id": 100*p.Shard + number,
 		"nodes": names, "folder": s.path(p.Node), "register": s.registerOf(p), "settings": smallSettings, "listen": p.Listen,
+		"backup_address": p.Backup,
 		"database": map[string]any{
 			"schema": failover.DefaultSchema, "password": s.Passwords.HA, "app_password": s.Passwords.App,
-			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate,
+			"repl_password": s.Passwords.Repl, "migrate_password": s.Passwords.Migrate, "feed_password": s.Passwords.Feed,
 		},
 	}
 }
@@ -318,6 +324,7 @@ func (s *State) instanceConfig(p *Process) map[string]any {
 	for number := 1; number <= s.Shards; number++ {
 		shards = append(shards, map[string]any{
 			"name": shardName(number), "dsn": dsn(failover.AppUser, s.Passwords.App, s.agents(number)[0].Address),
+			"feed": dsn(failover.FeedUser, s.Passwords.Feed, s.agents(number)[0].Address),
 		})
 	}
 	return map[string]any{"instance": p.Name, "listen": p.Address, "register": s.Register(), "shards": shards, "drain_delay": "0s"}

@@ -263,6 +263,11 @@ func (st Status) writeShard(w io.Writer, one ShardStatus) {
 				fmt.Fprintf(w, "  %s: %s\n", what, why)
 			}
 		}
+		for _, node := range r.NodeNames() {
+			if rebuild, ok := r.Rebuilds[node]; ok {
+				fmt.Fprintf(w, "  rebuild of %s from %s, %s: %s\n", node, rebuild.Donor, rebuild.State(), rebuild.Why)
+			}
+		}
 	}
 	fmt.Fprintln(w, "NODE\tROLE\tPID\tSTART\tGTID\tIN SYNC\tAGENT\tDOING")
 	for _, n := range one.Nodes {

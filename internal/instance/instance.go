@@ -227,7 +227,7 @@ func (in *Instance) sweeper() *pending.Sweeper {
 			}
 			return ledger.Overdue(ctx, db, in.cfg.Now(), limit)
 		},
-		Expire: in.Ledger.ExpireDue,
+		Expire: in.Ledger.ExpireDue, Tend: in.Ledger.TendQuotas,
 	})
 }
 
@@ -266,6 +266,9 @@ func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
 	if in.gauges != nil {
 		errs = append(errs, in.gauges.registration.Unregister())
+	}
+	if in.Ledger != nil {
+		in.Ledger.Close()
 	}
 	if in.Store != nil {
 		errs = append(errs, in.Store.Close(ctx))

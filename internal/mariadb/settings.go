@@ -9,6 +9,7 @@ var settings = []string{
 	"log_bin=binlog",
 	"binlog_format=ROW",
 	"binlog_row_image=FULL",
+	"binlog_row_metadata=FULL",       // what the change feed reads
 	"binlog_cache_size=8M",           // the rows of a large batch, without a file
 	"binlog_annotate_row_events=OFF", // not the text of its statements as well
 	"log_slave_updates=1",

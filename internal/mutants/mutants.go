@@ -122,6 +122,49 @@ var mutants = []mutant{
 		name: "reads-begin-anew", pkg: "./ledger", tests: "TestReadsBeginAnew",
 		edits: in("ledger/read.go", "\t\tpage = Page[Lot]{[]Lot{}, next}\n", "\t\tpage.Next = next\n"),
 	},
+	// Units of quotas.
+	{
+		name: "a-transfer-lands-once", pkg: "./ledger", tests: "TestTransfersLandOnce",
+		edits: in("ledger/apply_quota.go", "return t.seq <= in, nil", "return false, nil"),
+	},
+	{
+		name: "transfers-land-in-order", pkg: "./ledger", tests: "TestTransfersLandOnce",
+		edits: in("ledger/apply_quota.go", "if t.seq > in+1 {", "if false {"),
+	},
+	{
+		name: "one-transfer-between-two-ends", pkg: "./ledger", tests: "TestOneTransferAtATime",
+		edits: in("ledger/apply_quota.go", "\tif g.out != nil {\n\t\top", "\tif false {\n\t\top"),
+	},
+	{
+		name: "sold-out-asks-other-slices", pkg: "./ledger", tests: "TestQuotas/sqlite/Lifecycle",
+		edits: in("ledger/quota_broker.go", "\t\tif number != at.shard {\n\t\t\tsum", "\t\tif number < 0 {\n\t\t\tsum"),
+	},
+	{
+		name: "expired-holds-are-reclaimed", pkg: "./ledger", tests: "TestQuotas/sqlite/ExpiredHoldsAreReclaimed",
+		edits: in("ledger/apply_quota.go", "return r.dueAt != 0 && r.dueAt <= now", "return false"),
+	},
+	{
+		name: "a-shard-that-is-down-is-not-dry", pkg: "./ledger", tests: "TestQuotas/sqlite/ShardsAreDown",
+		edits: in("ledger/quota_broker.go", "\t\tif err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t\ts.available", "\t\ts.available"),
+	},
+	{
+		name: "lines-of-one-sku-are-summed-up", pkg: "./ledger", tests: "TestQuotas/sqlite/SummedUp",
+		edits: in("ledger/quota.go", "takes[at].amount += take.amount", "takes[at].amount = take.amount"),
+	},
+	{
+		name: "left-transfers-are-finished", pkg: "./ledger", tests: "TestQuotas/sqlite/DeathAtEveryStep",
+		edits: in("ledger/quota_broker.go", "\t\terr = errors.Join(err, l.broker.finish(ctx, &left[i]))\n", "\t\t_ = i\n"),
+	},
+	{
+		name: "retryable-refusals-are-not-pinned", pkg: "./ledger", tests: "TestRetryableRefusals",
+		edits: in("ledger/refusal.go", " || errors.Is(reason, ErrQuotaUnavailable)", ""),
+	},
+	{
+		name: "slices-are-locked", pkg: "./ledger", tests: "TestQuotas/mariadb/SoldOutExactly",
+		edits: in("ledger/quota_load.go", "p.SelectForUpdate(sliceLookup, b.scanSlice)", "p.Select(sliceLookup, b.scanSlice)"),
+	},
+
+	// Who may ask.
 	{
 		name: "blacklist", pkg: "./api", tests: "TestBlocks$",
 		edits: in("blacklist/blacklist.go", "func (b *Blacklist) Check(t Target, now time.Time) error {\n",
@@ -215,8 +258,8 @@ var mutants = []mutant{
 		edits: in("shard/lane.go", "\t\tcase err == nil:\n\t\t\tops = append", "\t\tcase err == nil || errors.Is(err, ErrStaleRoute):\n\t\t\tops = append"),
 	},
 	{
-		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if r.Reason == ErrHeldByOther {", "if false {"),
-		pkg: "./ledger", tests: "TestOnlyHeldByOther",
+		name: "held-by-other-is-pinned", edits: in("ledger/apply.go", "if retryable(r.Reason) {", "if false {"),
+		pkg: "./ledger", tests: "TestRetryableRefusals",
 	},
 	{
 		name: "reference-of-an-issue", pkg: "./ledger", tests: "TestScripts",
@@ -758,6 +801,112 @@ var mutants = []mutant{
 	},
 	{
 		name: "agent-starts-in-the-ordered-role", pkg: "./failover", tests: "TestAgentReportsACrash",
-		edits: in("failover/agent.go", "\tcase BootPrimary, BootReplica:\n\t\treturn role, \"\"", "\tcase BootPrimary, BootReplica:\n\t\treturn BootReplica, \"\""),
+		edits: in("failover/agent.go", "role == BootReplica {\n\t\treturn role, nil, \"\"", "role == BootReplica {\n\t\treturn BootReplica, nil, \"\""),
+	},
+	{
+		name: "possible-ackers-are-not-rebuilt", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "node != s.Record.Primary && !possible && ", "node != s.Record.Primary && "),
+	},
+	{
+		name: "one-rebuild-at-a-time", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "return s.rebuildEnds(node, &one)", "_, _ = node, one"),
+	},
+	{
+		name: "rebuilds-rest", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "; again && s.Now.Before(last.restedAt())", "; again && false"),
+	},
+	{
+		name: "no-rebuild-while-suspended", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "if s.Record.Suspended != \"\" {", "if false {"),
+	},
+	{
+		name: "nobody-copies-what-is-less", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "host.StartID == s.Seen[donor].StartID && !less", "host.StartID == s.Seen[donor].StartID && (less || !less)"),
+	},
+	{
+		name: "a-waiting-primary-is-no-donor", pkg: "./failover", tests: "TestWhoIsRebuilt",
+		edits: in("failover/rebuild.go", "; ready && s.answers(primary", "; s.answers(primary"),
+	},
+	{
+		name: "a-failover-ends-rebuilds", pkg: "./failover", tests: "TestRebuildEnds",
+		edits: in("failover/change.go", "\tif a.begins() {\n\t\tr.interrupt(s.Now)\n\t}\n", ""),
+	},
+	{
+		name: "who-is-rebuilt-stays-out", pkg: "./failover", tests: "TestOrderedRebuild",
+		edits: in("failover/heal.go", " || s.apart(node):", ":"),
+	},
+	{
+		name: "the-last-in-sync-is-not-put-out", pkg: "./failover", tests: "TestOrderedRebuild",
+		edits: in("failover/rebuild.go", "&& !busy && s.donor(node) != \"\"", "&& !busy"),
+	},
+	{
+		name: "copies-want-the-token", pkg: "./failover", tests: "TestCopiesAreForTheOrdered",
+		edits: in("failover/agent_backup.go", "return want != \"\" && ", "return want != \"\" || "),
+	},
+	{
+		name: "copies-want-the-donor", pkg: "./failover", tests: "TestCopiesAreForTheOrdered",
+		edits: in("failover/agent_backup.go", "one.Donor != a.cfg.Node || ", ""),
+	},
+	{
+		name: "lost-data-are-not-made-anew", pkg: "./failover", tests: "TestLostDataAreNotMadeAnew",
+		edits: in("failover/agent.go", "if _, err := os.Stat(a.mark(servedFile)); err == nil {\n\t\treturn nil // an", "if false {\n\t\treturn nil // an"),
+	},
+	{
+		name: "the-first-old-data-are-kept", pkg: "./failover", tests: "TestSwap",
+		edits: in("failover/agent_rebuild.go", "if a.hasOld() && !a.oldIsReplaced() {", "if false {"),
+	},
+
+	// The change feed.
+	{
+		name: "feed-releases-what-is-acknowledged", pkg: "./feed", tests: "TestNothingReleasedVanishes",
+		edits: in("feed/window.go", "if w.safe.covers(w.groups[i-1].GTID) {", "if true {"),
+	},
+	{
+		name: "feed-does-not-acknowledge", pkg: "./feed", tests: "TestNothingReleasedVanishes",
+		edits: in("feed/stream.go", "SemiSyncEnabled:  false,", "SemiSyncEnabled:  true,"),
+	},
+	{
+		name: "feed-epoch", pkg: "./feed", tests: "TestStaleEpoch",
+		edits: in("feed/marker.go", "WHERE id=1 AND epoch=?", "WHERE id=1 AND 0<?"),
+	},
+	{
+		name: "feed-complete-is-handed-over", pkg: "./feed", tests: "TestWindow$",
+		edits: in("feed/window.go", "w.unread != (proof{}) && w.read[w.unread.gtid.Domain].covers(w.unread.gtid)", "w.unread != (proof{})"),
+	},
+	{
+		name: "feed-complete-from-the-beginning-of-the-marker", pkg: "./feed", tests: "TestComplete",
+		edits: in("feed/marker.go", "\treturn made, err\n", "\tmade.begunAt = m.now()\n\treturn made, err\n"),
+	},
+	{
+		name: "feed-settings", pkg: "./feed", tests: "TestSettings",
+		edits: in("feed/marker.go", `if got != "1 ROW FULL FULL" {`, "if false {"),
+	},
+	{
+		name: "feed-rows-have-names", pkg: "./feed", tests: "TestUnreadableChanges",
+		edits: in("feed/assemble.go", "if len(columns) != int(e.Table.ColumnCount) {", "if false {"),
+	},
+	{
+		name: "feed-statements-hide-rows", pkg: "./feed", tests: "TestUnreadableChanges",
+		edits: in("feed/assemble.go", "if a.touches(schema, text) && hidesRows(words) {", "if false {"),
+	},
+	{
+		name: "feed-binary-values-keep-their-zeros", pkg: "./feed", tests: "TestChanges$",
+		edits: in("feed/assemble.go", "\tfill(e)\n", ""),
+	},
+	{
+		name: "feed-vanished-is-not-purged", pkg: "./feed", tests: "TestVanishedHistory",
+		edits: in("feed/stream.go", `return fmt.Errorf("%w: %w", errVanished, err)`, `return fmt.Errorf("%w: %w", errPurged, err)`),
+	},
+	{
+		name: "feed-window-has-a-bound", pkg: "./feed", tests: "TestMemoryIsBounded",
+		edits: in("feed/reader.go", "if r.window.full() {\n\t\t\tevents = nil", "if false {\n\t\t\tevents = nil"),
+	},
+	{
+		name: "feed-starts-anew-where-it-can-see", pkg: "./feed", tests: "TestNothingIsLostBesideAReset",
+		edits: in("feed/reader.go", "\t\tfrom = here\n", "\t\tfrom, _, _ = r.here(ctx)\n"),
+	},
+	{
+		name: "feed-changes-by-hand", pkg: "./feed", tests: "TestChangesByHand",
+		edits: in("feed/assemble.go", "is <= was", "is < was"),
 	},
 }

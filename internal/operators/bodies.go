@@ -9,7 +9,7 @@ import (
 )
 
 func orderBody(o failover.Order) gen.ShardOrder {
-	return gen.ShardOrder{Kind: string(o.Kind), Reason: o.Reason, By: o.By, At: o.At.UTC()}
+	return gen.ShardOrder{Kind: string(o.Kind), Node: o.Node, Reason: o.Reason, By: o.By, At: o.At.UTC()}
 }
 
 func fenceBody(number int, r *failover.Record) gen.ShardFence {
@@ -30,6 +30,9 @@ func shardBody(r *failover.Record, hosts map[string]failover.Host, now time.Time
 		if host, reported := hosts[name]; reported {
 			node.Host = hostBody(&host, now)
 		}
+		if rebuild, ok := r.Rebuilds[name]; ok {
+			node.Rebuild = rebuildBody(&rebuild)
+		}
 		body.Nodes = append(body.Nodes, node)
 	}
 	return body
@@ -37,10 +40,24 @@ func shardBody(r *failover.Record, hosts map[string]failover.Host, now time.Time
 
 func hostBody(h *failover.Host, now time.Time) gen.Host {
 	return gen.Host{
-		Running: h.StartID != "", StartID: h.StartID, BootID: h.BootID, Doing: h.Doing, Zone: h.Zone,
+		Running: h.StartID != "", StartID: h.StartID, BootID: h.BootID, Doing: h.Doing, Unfit: h.Unfit, Zone: h.Zone,
 		FreeBytes:  int64(min(h.Free, math.MaxInt64)),
 		ReportedAt: h.At.UTC(), ReportAgeMs: max(0, now.Sub(h.At).Milliseconds()),
 	}
+}
+
+func rebuildBody(one *failover.Rebuild) gen.Rebuild {
+	body := gen.Rebuild{
+		State: "done", Donor: one.Donor, Why: one.Why, Error: one.Error, Attempts: one.Attempts,
+		BeganAt: one.BeganAt.UTC(), EndedAt: one.EndedAt.UTC(),
+	}
+	switch {
+	case one.Running():
+		body.State = "running"
+	case one.Error != "":
+		body.State = "failed"
+	}
+	return body
 }
 
 func journalBody(j *failover.Journal) gen.Failover {

@@ -40,20 +40,20 @@ var _ api.Failovers = (*Desk)(nil)
 func New(cfg Config) *Desk { return &Desk{cfg} }
 
 // Order leaves an order for the leading controller. The same order that stands already is answered as it was given.
-func (d *Desk) Order(ctx context.Context, number int, kind, by, reason string) (gen.ShardOrder, error) {
+func (d *Desk) Order(ctx context.Context, number int, kind, node, by, reason string) (gen.ShardOrder, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
 	r, _, err := failover.ReadRecord(ctx, d.cfg.Register, number)
 	if err != nil {
 		return gen.ShardOrder{}, translate(err)
 	}
-	order := failover.Order{Kind: failover.OrderKind(kind), Reason: reason, By: by, At: d.cfg.Now().UTC()}
-	if err := obeyable(&r, order.Kind); err != nil {
+	order := failover.Order{Kind: failover.OrderKind(kind), Node: node, Reason: reason, By: by, At: d.cfg.Now().UTC()}
+	if err := obeyable(&r, &order); err != nil {
 		return gen.ShardOrder{}, fmt.Errorf("shard %d: %w", number, err)
 	}
 	if err := failover.Give(ctx, d.cfg.Register, number, order); errors.Is(err, failover.ErrOrderStands) {
 		stands, reading := failover.Standing(ctx, d.cfg.Register, number)
-		if reading != nil || stands.Kind != order.Kind || stands.By != order.By || stands.Reason != order.Reason {
+		if reading != nil || stands.Kind != order.Kind || stands.Node != order.Node || stands.By != order.By || stands.Reason != order.Reason {
 			return gen.ShardOrder{}, translate(err)
 		}
 		order = stands
@@ -64,14 +64,27 @@ func (d *Desk) Order(ctx context.Context, number int, kind, by, reason string) (
 }
 
 // obeyable says why an order would wait for ever. A shard whose replicas are all away may be suspended all the same: they come back.
-func obeyable(r *failover.Record, kind failover.OrderKind) error {
+func obeyable(r *failover.Record, o *failover.Order) error {
+	_, known := r.Nodes[o.Node]
+	_, member := r.InSync[o.Node]
+	others := len(r.InSync)
+	if member {
+		others--
+	}
+	rebuild := o.Kind == failover.OrderRebuild
 	switch {
 	case r.External:
 		return fmt.Errorf("%w: another tool fails it over (failover: external)", api.ErrNoFailover)
 	case len(r.Nodes) < 2:
 		return fmt.Errorf("%w: it has a single node (failover: none)", api.ErrNoFailover)
-	case kind == failover.OrderSwitchover && len(r.InSync) == 0:
+	case o.Kind == failover.OrderSwitchover && len(r.InSync) == 0:
 		return fmt.Errorf("%w: no node is in sync with the primary (failover: none)", api.ErrNoFailover)
+	case rebuild && !known:
+		return fmt.Errorf("%w: there is no node %q", api.ErrNoShard, o.Node)
+	case rebuild && o.Node == r.Primary:
+		return fmt.Errorf("%w: %s is the primary; switch over first", api.ErrNoFailover, o.Node)
+	case rebuild && others == 0:
+		return fmt.Errorf("%w: besides the primary nobody else is in sync, so %s may be the last copy", api.ErrNoFailover, o.Node)
 	}
 	return nil
 }

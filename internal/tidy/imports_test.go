@@ -20,19 +20,20 @@ type layer struct {
 	reason string
 }
 
-// layers say: cmd → api → ledger → pending, cache, blacklist → shard → register; failover → pending, blacklist, shard,
-// register. Neighbours meet through interfaces that their user declares.
+// layers say: cmd → api → ledger → pending, cache, blacklist → shard → register; ledger, cache → feed → shard; failover → pending,
+// blacklist, shard, register. Neighbours meet through interfaces that their user declares.
 var layers = []layer{
 	{"register", nil, "the register is below everything: shard map and epochs must be readable when all else is down"},
 	{"access", []string{"register"}, "who may call does not depend on what he calls for"},
 	{"migrations", nil, "the schema is text"},
 	{"shard", []string{"register"}, "shard knows batches, lanes and epochs, not what is in them; ledger hands it the rules"},
+	{"feed", []string{"shard", "register"}, "the feed knows transactions and rows, not what they mean"},
 	{"blacklist", []string{"shard", "register"}, "whether an owner is blocked does not depend on what the owner has"},
-	{"cache", []string{"shard", "register"}, "state data know nothing of coupons and holds"},
+	{"cache", []string{"feed", "shard", "register"}, "state data know nothing of coupons and holds"},
 	{"pending", []string{"blacklist", "shard", "register"}, "pending settles what ledger started, and its records are blocks"},
 	{
 		"ledger",
-		[]string{"pending", "cache", "blacklist", "shard", "register"},
+		[]string{"pending", "cache", "feed", "blacklist", "shard", "register"},
 		"the rules know nothing of HTTP, nor who fails over when",
 	},
 	{
@@ -42,12 +43,12 @@ var layers = []layer{
 	},
 	{
 		"api",
-		[]string{"ledger", "pending", "cache", "blacklist", "access", "shard", "register"},
+		[]string{"ledger", "pending", "cache", "feed", "blacklist", "access", "shard", "register"},
 		"requests are served by instances, and instances do not decide failovers",
 	},
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
-		"api", "ledger", "pending", "cache", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
+		"api", "ledger", "pending", "cache", "feed", "blacklist", "access", "shard", "register", "failover", "client", "migrations",
 	}, "bench drives what internal/instance has wired, it does not wire"},
 }
 
@@ -71,7 +72,7 @@ var scopes = []scope{
 	{"github.com/glebarez", []string{"shard", "ledger", "cmd", "migrations"}, "the embedded database is a dialect of shard"},
 	{
 		"github.com/go-sql-driver/mysql",
-		[]string{"shard", "failover", "migrations", "bench", "cmd", "internal"},
+		[]string{"shard", "feed", "failover", "migrations", "bench", "cmd", "internal"},
 		"driver errors are translated once, in shard",
 	},
 	{"github.com/redis/go-redis", append([]string{"cache", "bench"}, wiring...), "state data live behind cache"},
@@ -80,7 +81,7 @@ var scopes = []scope{
 	{"go.etcd.io/etcd/client", append([]string{"register"}, wiring...), "the register has two implementations; ask for its interface"},
 	{"go.etcd.io/etcd/api", append([]string{"register"}, wiring...), "see its client"},
 	{"go.etcd.io/etcd/server", wiring, "20 MB, for the one-machine cluster and tests"},
-	{"github.com/go-mysql-org", append([]string{"cache"}, wiring...), "the change feed reads binary logs, nobody else"},
+	{"github.com/go-mysql-org", []string{"feed"}, "the change feed reads binary logs, nobody else"},
 	{"github.com/maypok86/otter", []string{"cache"}, "see DESIGN of cache"},
 	{"github.com/failsafe-go", []string{"cache"}, "before 1.0: one wrapper file"},
 	{"github.com/pressly/goose", append([]string{"migrations"}, wiring...), "schemas change by command, not by request"},

@@ -23,6 +23,9 @@ export type IssueRequest = Schemas["IssueRequest"];
 export type CouponReply = Schemas["CouponReply"];
 export type CreditRequest = Schemas["CreditRequest"];
 export type LotReply = Schemas["LotReply"];
+export type Quota = Schemas["Quota"];
+export type QuotaReply = Schemas["QuotaReply"];
+export type QuotaRequest = Schemas["QuotaRequest"];
 export type Owner = Schemas["Owner"];
 export type Entry = Schemas["Entry"];
 export type Operation = Schemas["Operation"];
@@ -173,6 +176,20 @@ export class Client {
   creditLot(key: string, owner: string, body: CreditRequest): Promise<LotReply> {
     return this.write(owner, key, (header, signal) =>
       this.raw.POST("/v1/owners/{owner}/lots", { params: { header, path: { owner } }, body, signal }),
+    );
+  }
+
+  /** Makes the stock of a SKU at a location, or sets how many pieces there are in all. */
+  setStock(key: string, sku: string, location: string, body: QuotaRequest): Promise<QuotaReply> {
+    return this.write(`stock:${sku}:${location}`, key, (header, signal) =>
+      this.raw.PUT("/v1/stock/{sku}/{location}", { params: { header, path: { sku, location } }, body, signal }),
+    );
+  }
+
+  /** Reads the stock of a SKU at a location. */
+  stock(sku: string, location: string): Promise<Quota> {
+    return this.read((signal) =>
+      this.raw.GET("/v1/stock/{sku}/{location}", { params: { path: { sku, location } }, signal }),
     );
   }
 

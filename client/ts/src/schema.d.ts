@@ -41,7 +41,7 @@ export interface paths {
         get: operations["listHolds"];
         put?: never;
         /**
-         * Hold coupons and money for an order
+         * Hold coupons, money, stock and budgets for an order
          * @description Takes all of `items` or none of them until `expires_at`. Money is taken from the lots that expire first. The discount
          *     of every coupon is computed from `lines` and split over them to the last minor unit.
          *
@@ -53,6 +53,10 @@ export interface paths {
          *
          *     Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
          *     `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+         *
+         *     Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
+         *     brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
+         *     says that a shard that may have some could not be asked, and is retryable.
          */
         post: operations["createHold"];
         delete?: never;
@@ -733,6 +737,114 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stock/{sku}/{location}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The stock-keeping unit. */
+                sku: components["parameters"]["SkuInPath"];
+                /** @description Where the stock is, e.g. a warehouse. */
+                location: components["parameters"]["StockLocationInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read the stock of a SKU at a location
+         * @description Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+         */
+        get: operations["getStock"];
+        /**
+         * Set the total of the stock of a SKU at a location
+         * @description Makes the stock, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+         *     be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+         *     `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+         */
+        put: operations["setStock"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stock/{sku}/{location}/adjustments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The stock-keeping unit. */
+                sku: components["parameters"]["SkuInPath"];
+                /** @description Where the stock is, e.g. a warehouse. */
+                location: components["parameters"]["StockLocationInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add units to stock, or take away some that are free
+         * @description Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+         */
+        post: operations["adjustStock"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/quotas/{quota_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the quota. */
+                quota_id: components["parameters"]["QuotaIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read any quota
+         * @description Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
+         */
+        get: operations["getQuota"];
+        /**
+         * Set the total of any quota
+         * @description Makes the quota, or changes how many units there are in all: those that are held and used are among them. What is held or used cannot
+         *     be taken away: 409 `insufficient`, and nothing has changed. The keys are those of the quota, and its history is in
+         *     `GET /v1/owners/{owner}/entries` with the quota's id as the owner.
+         */
+        put: operations["setQuota"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/quotas/{quota_id}/adjustments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the quota. */
+                quota_id: components["parameters"]["QuotaIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add units to a quota, or take away some that are free
+         * @description Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
+         */
+        post: operations["adjustQuota"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/holds": {
         parameters: {
             query?: never;
@@ -1050,6 +1162,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/shards/{shard}/rebuild": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the data of a node by a copy
+         * @description Leaves an order for the leading controller: the node's data are put aside and replaced by a copy of a node that is in sync,
+         *     after which it joins like any other. A node in sync leaves first, if another one stays. Controllers order the same by
+         *     themselves for a node whose data cannot come back; this is for one that somebody does not trust, and does not wait for the
+         *     pause between attempts. Refused for the primary, and if nobody else is in sync: then the node may be the last copy.
+         *     While no node can be copied, or another one is being rebuilt, the order waits. How it goes is seen in the list of shards.
+         *     A shard has one order at a time: another one is refused with 409 `order-stands`. The same order of the same key, with the
+         *     same reason, is answered as it was the first time while it stands, so it needs no `Idempotency-Key`.
+         */
+        post: operations["rebuildNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/shards/{shard}/fence": {
         parameters: {
             query?: never;
@@ -1162,6 +1303,21 @@ export interface components {
          * @example spring-2026
          */
         CampaignId: string;
+        /**
+         * @description A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+         * @example stock:mug-blue:berlin
+         */
+        QuotaId: string;
+        /**
+         * @description A stock-keeping unit. With its location it has at most 57 characters.
+         * @example mug-blue
+         */
+        Sku: string;
+        /**
+         * @description Where stock is.
+         * @example berlin
+         */
+        StockLocation: string;
         /** @description An idempotency key, without quotes. */
         OperationKey: string;
         /** @example hold_01hf7yat00g40b3c0020a007ws */
@@ -1181,6 +1337,11 @@ export interface components {
          * @description Minor units, e.g. cents or fen.
          */
         Amount: number;
+        /**
+         * Format: int64
+         * @description Units of a quota, pieces or coupons, or the minor units of a budget.
+         */
+        Units: number;
         /**
          * @description An amount in minor units of a currency.
          * @example {
@@ -1235,7 +1396,8 @@ export interface components {
         /**
          * @description One thing to take. A coupon is named by `coupon_id`. Money is either an `amount` of at least 1, or `all` with its
          *     `currency`: all that is available, but, if there are lines, no more than they leave to pay. A `tag` restricts money to the
-         *     lots that have it.
+         *     lots that have it. Stock is a `quantity` of a `sku` at a `location`, and a budget is an `amount` of what a `campaign_id` may
+         *     spend; several items of one of them are summed up.
          */
         HoldItemRequest: {
             kind: string;
@@ -1244,6 +1406,11 @@ export interface components {
             all?: boolean;
             currency?: components["schemas"]["Currency"];
             tag?: components["schemas"]["Reference"];
+            sku?: components["schemas"]["Sku"];
+            location?: components["schemas"]["StockLocation"];
+            /** Format: int64 */
+            quantity?: number;
+            campaign_id?: components["schemas"]["CampaignId"];
         };
         OwnerRequest: {
             owner: components["schemas"]["OwnerName"];
@@ -1262,12 +1429,14 @@ export interface components {
             allow_late?: boolean;
         };
         /**
-         * @description An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money, or `all` that is left of it. A
-         *     coupon is whole, so it takes `all`.
+         * @description An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+         *     stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
          */
         PartRequest: {
             item: number;
             amount?: components["schemas"]["Money"];
+            /** Format: int64 */
+            quantity?: number;
             all?: boolean;
         };
         LaterRequest: {
@@ -1489,8 +1658,12 @@ export interface components {
             tag?: components["schemas"]["Reference"];
             /** @description The lots that the money came from, earliest expiry first. */
             lots?: components["schemas"]["LotShare"][];
+            sku?: components["schemas"]["Sku"];
+            location?: components["schemas"]["StockLocation"];
+            /** Format: int64 */
+            quantity?: number;
         };
-        /** @description What has become of an item, in minor units of money; a coupon counts as 1. */
+        /** @description What has become of an item, in minor units of money, or in pieces; a coupon counts as 1. */
         Part: {
             confirmed: components["schemas"]["Amount"];
             refunded: components["schemas"]["Amount"];
@@ -1651,14 +1824,81 @@ export interface components {
             /** @description SHA-256 over the previous hash and this entry. */
             hash: string;
         };
-        /** @description What an entry did to one coupon or one lot. */
+        /**
+         * @description What an entry did to one coupon or one lot, or where it has moved units of a quota: from and to FREE (at home), GRANTED (to a
+         *     slice), AVAILABLE (on a slice), HELD and USED; without `from` they are new, without `to` they are gone.
+         */
         EntryChange: {
             coupon_id?: components["schemas"]["CouponId"];
-            from?: components["schemas"]["CouponState"];
-            to?: components["schemas"]["CouponState"];
+            quota_id?: components["schemas"]["QuotaId"];
+            from?: string;
+            to?: string;
+            /** Format: int64 */
+            quantity?: number;
             lot_id?: components["schemas"]["LotId"];
             before?: components["schemas"]["LotCounters"];
             after?: components["schemas"]["LotCounters"];
+        };
+        /** @description How many units there are in all. A budget has a `currency`, and counts its minor units. */
+        QuotaRequest: {
+            total: components["schemas"]["Units"];
+            currency?: components["schemas"]["Currency"];
+            reason?: components["schemas"]["ChangeReason"];
+        };
+        QuotaAdjustment: {
+            /**
+             * Format: int64
+             * @description Units to add, or, if it is negative, to take away. Not 0.
+             */
+            delta: number;
+            reason?: components["schemas"]["ChangeReason"];
+        };
+        /** @description Why, for the history. No control characters. */
+        ChangeReason: string;
+        QuotaReply: {
+            quota_id: components["schemas"]["QuotaId"];
+            currency?: components["schemas"]["Currency"];
+            total: components["schemas"]["Units"];
+            /**
+             * Format: int64
+             * @description Units that no shard has been granted.
+             */
+            free: number;
+            /** Format: int64 */
+            version: number;
+        };
+        Quota: {
+            quota_id: components["schemas"]["QuotaId"];
+            currency?: components["schemas"]["Currency"];
+            total: components["schemas"]["Units"];
+            /**
+             * Format: int64
+             * @description Units that are neither held nor used, wherever they are.
+             */
+            available: number;
+            held: components["schemas"]["Units"];
+            used: components["schemas"]["Units"];
+            /**
+             * Format: int64
+             * @description Units at home that no shard has been granted.
+             */
+            free: number;
+            /**
+             * Format: int64
+             * @description Units between the home and a slice.
+             */
+            in_transit: number;
+            slices: components["schemas"]["QuotaSlice"][];
+            /** Format: int64 */
+            version: number;
+        };
+        /** @description The part of a quota that one shard may give away by itself. `granted` is the sum of the others. */
+        QuotaSlice: {
+            shard: number;
+            granted: components["schemas"]["Units"];
+            available: components["schemas"]["Units"];
+            held: components["schemas"]["Units"];
+            used: components["schemas"]["Units"];
         };
         LotCounters: {
             available: components["schemas"]["Amount"];
@@ -1866,6 +2106,7 @@ export interface components {
             /** @description The start of the database with which it got its role. After another start it begins anew. */
             start_id?: string;
             host?: components["schemas"]["Host"];
+            rebuild?: components["schemas"]["Rebuild"];
         };
         /** @description What the agent on the node's machine last said. Absent if there is no agent, or it lost the register. */
         Host: {
@@ -1877,6 +2118,8 @@ export interface components {
             boot_id: string;
             /** @description For people. */
             doing?: string;
+            /** @description Why the database cannot be started with the data that it has; for people. */
+            unfit?: string;
             zone?: string;
             /**
              * Format: int64
@@ -1898,9 +2141,34 @@ export interface components {
             /** @description Why; for the history. */
             reason: string;
         };
+        RebuildRequest: {
+            /** @description Its name in the list of shards. */
+            node: string;
+            /** @description Why; for the history. */
+            reason: string;
+        };
+        /** @description The newest replacement of the node's data. Absent if there was none. */
+        Rebuild: {
+            /** @description done: the node has new data, and joins. failed: it has its old ones, or none; it is tried again after a pause that grows. */
+            state: string;
+            /** @description The node that was copied. */
+            donor: string;
+            /** @description For people. */
+            why: string;
+            /** @description Why it has failed; for people. */
+            error?: string;
+            /** @description Since the node was last in sync, this one included; 0 once it is in sync again. */
+            attempts: number;
+            /** Format: date-time */
+            began_at: string;
+            /** Format: date-time */
+            ended_at?: string;
+        };
         /** @description What somebody wants done with the shard and no controller has done yet. */
         ShardOrder: {
             kind: string;
+            /** @description Of a rebuild: whose data are replaced. */
+            node?: string;
             reason: string;
             /** @description The API key that ordered it, id and name. */
             by: string;
@@ -2037,6 +2305,7 @@ export interface components {
             coupon_id?: components["schemas"]["CouponId"];
             state?: components["schemas"]["CouponState"];
             lot_id?: components["schemas"]["LotId"];
+            quota_id?: components["schemas"]["QuotaId"];
             /**
              * Format: int64
              * @description What the hold had of it; of a coupon 1.
@@ -2269,6 +2538,17 @@ export interface components {
                 "application/json": components["schemas"]["LotReply"];
             };
         };
+        /** @description The quota's home after the change. */
+        QuotaChanged: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["QuotaReply"];
+            };
+        };
         /** @description The request was refused; the code says why. */
         Refused: {
             headers: {
@@ -2324,6 +2604,12 @@ export interface components {
         KeyInPath: components["schemas"]["OperationKey"];
         /** @description Id of the hold. */
         HoldIdInPath: components["schemas"]["HoldId"];
+        /** @description The stock-keeping unit. */
+        SkuInPath: components["schemas"]["Sku"];
+        /** @description Where the stock is, e.g. a warehouse. */
+        StockLocationInPath: components["schemas"]["StockLocation"];
+        /** @description Id of the quota. */
+        QuotaIdInPath: components["schemas"]["QuotaId"];
         /** @description The campaign. */
         CampaignIdInPath: components["schemas"]["CampaignId"];
     };
@@ -3673,6 +3959,227 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    getStock: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The stock-keeping unit. */
+                sku: components["parameters"]["SkuInPath"];
+                /** @description Where the stock is, e.g. a warehouse. */
+                location: components["parameters"]["StockLocationInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The quota. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quota"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    setStock: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The stock-keeping unit. */
+                sku: components["parameters"]["SkuInPath"];
+                /** @description Where the stock is, e.g. a warehouse. */
+                location: components["parameters"]["StockLocationInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "total": 100
+                 *     }
+                 */
+                "application/json": components["schemas"]["QuotaRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    adjustStock: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The stock-keeping unit. */
+                sku: components["parameters"]["SkuInPath"];
+                /** @description Where the stock is, e.g. a warehouse. */
+                location: components["parameters"]["StockLocationInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "delta": -3,
+                 *       "reason": "broken in the warehouse"
+                 *     }
+                 */
+                "application/json": components["schemas"]["QuotaAdjustment"];
+            };
+        };
+        responses: {
+            200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getQuota: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the quota. */
+                quota_id: components["parameters"]["QuotaIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The quota. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quota"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    setQuota: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the quota. */
+                quota_id: components["parameters"]["QuotaIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "total": 500000,
+                 *       "currency": "CNY"
+                 *     }
+                 */
+                "application/json": components["schemas"]["QuotaRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    adjustQuota: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the quota. */
+                quota_id: components["parameters"]["QuotaIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "delta": -3,
+                 *       "reason": "broken in the warehouse"
+                 *     }
+                 */
+                "application/json": components["schemas"]["QuotaAdjustment"];
+            };
+        };
+        responses: {
+            200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     reportHolds: {
         parameters: {
             query?: {
@@ -4150,6 +4657,42 @@ export interface operations {
         };
         responses: {
             /** @description The order stands until a controller has carried it out. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardOrder"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    rebuildNode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Number of the shard. */
+                shard: components["parameters"]["ShardNumber"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "node": "s1n2",
+                 *       "reason": "its disk had errors"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RebuildRequest"];
+            };
+        };
+        responses: {
+            /** @description The order stands until a controller has begun to carry it out. */
             202: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];

@@ -31,6 +31,8 @@ test("a checkout", { skip }, async () => {
   });
   await client.creditLot(newKey(), owner, { issue_ref: "gift", source: "typescript", amount: cny(2000), expires_at: tomorrow });
 
+  await client.setStock(newKey(), owner, "berlin", { total: 3 });
+
   const key = newKey();
   const request = {
     owner,
@@ -39,6 +41,7 @@ test("a checkout", { skip }, async () => {
     items: [
       { kind: "coupon", coupon_id: coupon.coupon_id },
       { kind: "money", all: true, currency: "CNY" },
+      { kind: "stock", sku: owner, location: "berlin", quantity: 2 },
     ],
   };
   const { hold } = await client.hold(key, request);
@@ -51,6 +54,8 @@ test("a checkout", { skip }, async () => {
   assert.equal(confirmed.hold.state, "CONFIRMED");
   assert.equal((await client.getHold(hold.hold_id)).state, "CONFIRMED");
   assert.equal((await client.owner(owner)).live_holds, 0);
+  const stock = await client.stock(owner, "berlin");
+  assert.deepEqual([stock.available, stock.held, stock.used], [1, 0, 2]);
 
   const kinds: string[] = [];
   for await (const entry of client.entries(owner)) {
