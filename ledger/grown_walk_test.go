@@ -95,6 +95,10 @@ func (w *walk) drawAmount() Money {
 func (w *walk) drawParts() (parts []PartRequest) {
 	for item := range 3 {
 		switch pick(w, 0, 1, 2, 3) {
+		case 2:
+			if w.units {
+				parts = append(parts, PartRequest{Item: item, Quantity: 1 + w.dice.Int64N(2)})
+			}
 		case 0:
 			parts = append(parts, PartRequest{Item: item, All: true})
 		case 1:

@@ -85,6 +85,7 @@ func (d *desk) invariants() (wrong []string) {
 			complain("coupon %s: hold %s until %d in state %s", text, c.holdID, c.heldUntil, c.state)
 		}
 	}
+	wrong = append(wrong, d.wrongUnits()...)
 	return append(wrong, d.wrongHistory()...)
 }
 
@@ -99,13 +100,24 @@ func partOf(h *holdRow, body *HoldBody, item int) Part {
 		whole.Lots[n].LotID = share.LotID
 		if h.state == Confirmed {
 			whole.Lots[n].Confirmed = share.Amount
-			whole.Confirmed += share.Amount
 		}
 	}
-	if it.Kind == CouponItem && h.state == Confirmed {
-		whole.Confirmed = 1
+	if h.state == Confirmed {
+		whole.Confirmed = sizeOf(it)
 	}
 	return whole
+}
+
+// sizeOf is how much of something an item has.
+func sizeOf(it *HoldItem) int64 {
+	switch it.Kind {
+	case MoneyItem, BudgetItem:
+		return it.Amount.Amount
+	case StockItem:
+		return it.Quantity
+	case CouponItem:
+	}
+	return 1
 }
 
 // wrongParts checks what has become of a hold: nothing is refunded that was not confirmed, nothing confirmed that was not held, and the
@@ -116,12 +128,11 @@ func (d *desk) wrongParts(h *holdRow, body *HoldBody) (wrong []string) {
 	complete := true
 	for item := range body.Items {
 		it, part := &body.Items[item], partOf(h, body, item)
-		quantity := int64(1)
+		quantity := sizeOf(it)
 		if it.Kind == MoneyItem {
-			quantity = it.Amount.Amount
 			refunded += part.Refunded
 		} else {
-			returned += part.Refunded
+			returned += part.Refunded // units of quotas never are
 		}
 		if part.Refunded < 0 || part.Refunded > part.Confirmed || part.Confirmed > quantity {
 			complain("hold %s, item %d: %+v of %d", h.id, item, part, quantity)
@@ -176,6 +187,8 @@ func (d *desk) wrongTakes(h *holdRow, body *HoldBody) (wrong []string) {
 	for _, it := range body.Items {
 		if it.Kind == CouponItem {
 			coupons = append(coupons, it.CouponID)
+		}
+		if it.Kind != MoneyItem {
 			continue
 		}
 		currency = it.Amount.Currency
@@ -225,7 +238,7 @@ func wrongSums(h *HoldBody) (wrong []string) {
 		for _, share := range it.Lots {
 			sum += share.Amount
 		}
-		if it.Amount != nil {
+		if it.Kind == MoneyItem {
 			money += it.Amount.Amount
 			if sum != it.Amount.Amount || sum < 1 {
 				wrong = append(wrong, fmt.Sprintf("item %d: the lots sum up to %d, the amount is %d", i, sum, it.Amount.Amount))
@@ -250,6 +263,7 @@ func (d *desk) wrongHistory() (wrong []string) {
 	chains := map[string]*chain{}
 	last := map[string]LotCounters{}
 	states := map[string]string{}
+	used := map[string]int64{}
 	for _, e := range d.changed.entries {
 		c := chains[e.owner.name]
 		if c == nil {
@@ -266,10 +280,13 @@ func (d *desk) wrongHistory() (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("entry %d of %s: %s %v", e.seq, e.owner.name, e.doc, err))
 		}
 		for _, change := range entry.Changes {
-			if change.After != nil {
+			switch {
+			case change.After != nil:
 				last[change.LotID] = *change.After
-			} else {
+			case change.QuotaID == "":
 				states[change.CouponID] = change.To
+			case change.To == quotaUsed:
+				used[change.QuotaID] += change.Quantity
 			}
 		}
 	}
@@ -284,6 +301,11 @@ func (d *desk) wrongHistory() (wrong []string) {
 	for _, l := range d.lots {
 		if told := last[d.codec.Text(id.Lot, l.id)]; told.Spent != l.Spent || told.Expired != l.Expired || told.Revoked != l.Revoked {
 			wrong = append(wrong, fmt.Sprintf("the history says %+v, the lot %+v", told, l.LotCounters))
+		}
+	}
+	for quota, r := range d.slices {
+		if used[quota] != r.Used {
+			wrong = append(wrong, fmt.Sprintf("the history says that %d of %s are used, the slice says %d", used[quota], quota, r.Used))
 		}
 	}
 	for _, c := range d.coupons {
@@ -327,6 +349,9 @@ func (w *walk) draw() (owner string, body any) {
 		return w.of, next()
 	}
 	w.of = owner
+	if w.units && pick(w, true, false, false) {
+		return w.drawUnits()
+	}
 	if w.frozen[owner] && pick(w, true, false, false) {
 		return owner, w.drawFreeze(owner)
 	}
@@ -354,9 +379,6 @@ func (w *walk) draw() (owner string, body any) {
 		return owner, op
 	case "grown":
 		return owner, w.drawGrown(owner)
-	}
-	if w.units {
-		return w.drawUnits(t)
 	}
 	return owner, expireOp{}
 }
@@ -465,11 +487,14 @@ func (w *walk) drawHold(owner string) *holdOp {
 }
 
 func (w *walk) drawItem() Item {
+	switch {
+	case w.units && pick(w, true, false, false):
+		return Item{Kind: StockItem, SKU: pick(w, "cup", "mug"), Location: "here", Quantity: 1 + w.dice.Int64N(3)}
+	case w.units && pick(w, true, false, false):
+		return Item{Kind: BudgetItem, CampaignID: "spring", Amount: w.drawAmount()}
+	}
 	if len(w.coupons) > 0 && pick(w, true, false) {
 		return Item{Kind: CouponItem, CouponID: pick(w, w.coupons[max(0, len(w.coupons)-4):]...)}
-	}
-	if w.units && pick(w, true, false) {
-		return Item{Kind: StockItem, SKU: pick(w, "cup", "mug"), Location: "here", Quantity: 1 + w.dice.Int64N(3)}
 	}
 	it := money(1 + w.dice.Int64N(40))
 	it.Tag = pick(w, "", "", "", "x")
@@ -494,28 +519,34 @@ func (w *walk) drawRef(owner string) HoldRef {
 
 // TestC31Walk applies random operations and checks every invariant after each.
 func TestC31Walk(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w := newWalk(t, newDesk(tbOf(t)))
-		final := map[id.ID]State{}
-		for range rapid.IntRange(1, 120).Draw(t, "steps") {
-			owner, body := w.draw()
-			before := w.picture()
-			version := w.owner(shard.BucketOf(owner), owner).ver
-			r := w.do(owner, body)
-			w.checkReply(t, owner, body, r, version, before)
-			if wrong := w.invariants(); len(wrong) > 0 {
-				t.Fatalf("after %T %+v: %s", body, body, strings.Join(wrong, "\n"))
+	rapid.Check(t, func(t *rapid.T) { newWalk(t, newDesk(tbOf(t))).check(t) })
+}
+
+// TestC31WalkOfUnits does so with holds of stock and budgets, while units come and go.
+func TestC31WalkOfUnits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { walkOfUnits(newDesk(tbOf(t)), rapid.Uint64().Draw(t, "seed")).check(t) })
+}
+
+func (w *walk) check(t *rapid.T) {
+	final := map[id.ID]State{}
+	for range rapid.IntRange(1, 120).Draw(t, "steps") {
+		owner, body := w.draw()
+		before := w.picture()
+		version := w.owner(shard.BucketOf(owner), owner).ver
+		r := w.do(owner, body)
+		w.checkReply(t, owner, body, r, version, before)
+		if wrong := w.invariants(); len(wrong) > 0 {
+			t.Fatalf("after %T %+v: %s", body, body, strings.Join(wrong, "\n"))
+		}
+		for _, h := range w.state.holds {
+			if was, ok := final[h.id]; ok && was != h.state {
+				t.Fatalf("I3: hold %s was %s and is %s", h.id, was, h.state)
 			}
-			for _, h := range w.state.holds {
-				if was, ok := final[h.id]; ok && was != h.state {
-					t.Fatalf("I3: hold %s was %s and is %s", h.id, was, h.state)
-				}
-				if h.state != Held {
-					final[h.id] = h.state
-				}
+			if h.state != Held {
+				final[h.id] = h.state
 			}
 		}
-	})
+	}
 }
 
 // tbOf lets a rapid test use helpers of the desk, which only fail.
@@ -557,7 +588,8 @@ func (w *walk) checkReply(t *rapid.T, owner string, body any, r shard.Reply, ver
 		w.checkBytes(t, o, body, r)
 		return
 	}
-	if refusalOf(w.tb, r) == nil && !errors.Is(r.Err, ErrKeyReused) && !errors.Is(r.Err, ErrInvalid) {
+	_, short := errors.AsType[*shortage](r.Err)
+	if refusalOf(w.tb, r) == nil && !short && !errors.Is(r.Err, errUnchanged) && !errors.Is(r.Err, ErrKeyReused) && !errors.Is(r.Err, ErrInvalid) {
 		t.Fatalf("%T %+v: %v %s %v", body, body, r.Verdict, r.Body, r.Err)
 	}
 	for i, was := range before.lots {
@@ -587,8 +619,10 @@ func (w *walk) checkBytes(t *rapid.T, o *ownerRow, body any, r shard.Reply) {
 		reply := reencode[LotReply](t, r.Body)
 		version = reply.Version
 		w.checkBalances(t, o, reply.Balances)
-	case expireOp:
+	case expireOp, *borrowOp, *giveBackOp, *landOp:
 		return
+	case *setQuotaOp, *adjustQuotaOp:
+		version = reencode[QuotaReply](t, r.Body).Version
 	case *refundOp:
 		reply := reencode[RefundReply](t, r.Body)
 		version = reply.Version
