@@ -355,14 +355,14 @@ func ExampleClient_SetStock() {
 	ctx := context.Background()
 	value(c.SetStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaRequest{Total: 3}))
 	mugs := func(order string, quantity int64) (client.HoldReply, error) {
-		return c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "mia", OrderID: order, Items: []client.HoldItemRequest{
+		return c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "petra", OrderID: order, Items: []client.HoldItemRequest{
 			{Kind: client.StockItem, Sku: "mug-blue", Location: "berlin", Quantity: quantity},
 		}})
 	}
 	made := value(mugs("order-1", 2))
 	_, err := mugs("order-2", 2)
 	fmt.Println(errors.Is(err, client.ErrSoldOut))
-	value(c.Confirm(ctx, client.NewKey(), "mia", made.Hold.HoldID))
+	value(c.Confirm(ctx, client.NewKey(), "petra", made.Hold.HoldID))
 	value(c.AdjustStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaAdjustment{Delta: 10, Reason: "delivery 17"}))
 	stock := value(c.Stock(ctx, "mug-blue", "berlin"))
 	fmt.Println(stock.Total, "in all:", stock.Available, "available,", stock.Held, "held,", stock.Used, "used")
@@ -376,7 +376,7 @@ func ExampleClient_SetQuota() {
 	ctx := context.Background()
 	value(c.SetQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaRequest{Total: 1000, Currency: "CNY"}))
 	value(c.AdjustQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaAdjustment{Delta: -400, Reason: "cut"}))
-	value(c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "nora", OrderID: "order-1", Items: []client.HoldItemRequest{
+	value(c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "rosa", OrderID: "order-1", Items: []client.HoldItemRequest{
 		{Kind: client.BudgetItem, CampaignID: "spring-2026", Amount: client.Money{Amount: 250, Currency: "CNY"}},
 	}}))
 	budget := value(c.Quota(ctx, "budget:spring-2026"))

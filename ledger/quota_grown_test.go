@@ -162,8 +162,8 @@ func testExtendedUnits(t *testing.T, f *fleet) {
 // R31: a hold that is cancelled because its money or coupon is taken away gives back its units.
 func testRevokedUnits(t *testing.T, f *fleet) {
 	sku, a := f.stock(t, 1, 10), f.on(2)
-	lot := a.credit(t, 100, time.Hour).Lot
-	coupon := a.coupon(a.issue(t, ledger.Discount{Kind: ledger.Fixed, Currency: "CNY", Amount: 5}, time.Hour))
+	lot := a.credit(t, 100, 1000*time.Hour).Lot
+	coupon := a.coupon(a.issue(t, ledger.Discount{Kind: ledger.Fixed, Currency: "CNY", Amount: 5}, 1000*time.Hour))
 	a.hold(t, stockOnly(a, money(40), pieces(sku, 3)))
 	a.hold(t, a.request(coupon, pieces(sku, 2)))
 	f.wantBooks(t, ledger.StockID(sku, "x"), 5, 0, 5)
@@ -183,7 +183,7 @@ func testRevokedUnits(t *testing.T, f *fleet) {
 // A refund gives back money and coupons. Units stay used: a refund that names them is refused.
 func testRefundedUnits(t *testing.T, f *fleet) {
 	sku, a := f.stock(t, 1, 10), f.on(2)
-	a.credit(t, 100, time.Hour)
+	a.credit(t, 100, 1000*time.Hour)
 	ref := a.ref(a.hold(t, stockOnly(a, money(100), pieces(sku, 3))))
 	if err := a.confirm(t.Context(), ref); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ const (
 	wrongCode  = "must be the code of a currency in ISO 4217"
 
 	wrongQuantity = "must be a whole number from 1 to 9007199254740991"
-	wrongTotal = "makes the sum larger than 9007199254740991"
+	wrongTotal    = "makes the sum larger than 9007199254740991"
 )
 
 // validateCaller checks what every operation has. The key is a header, so its pointer is the header's name.
