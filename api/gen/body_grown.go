@@ -49,6 +49,8 @@ func (b *PartRequest) ReadJSON(r *strictjson.Reader) {
 			b.Item = int(r.Integer(0, maxItem))
 		case "amount":
 			b.Amount.read(r, 1)
+		case "quantity":
+			b.Quantity = r.Integer(1, strictjson.MaxInteger)
 		case "all":
 			b.All = r.Bool()
 		default:

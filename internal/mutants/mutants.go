@@ -163,6 +163,31 @@ var mutants = []mutant{
 		name: "slices-are-locked", pkg: "./ledger", tests: "TestQuotas/mariadb/SoldOutExactly",
 		edits: in("ledger/quota_load.go", "p.SelectForUpdate(sliceLookup, b.scanSlice)", "p.Select(sliceLookup, b.scanSlice)"),
 	},
+	{
+		name: "units-of-a-part-are-not-pending", pkg: "./ledger", tests: "TestQuotas/sqlite/Parts",
+		edits: in("ledger/apply_confirm.go", "\th.quotas = rest.quotas\n", ""),
+	},
+	{
+		name: "units-of-longer-holds-are-held-longer", pkg: "./ledger", tests: "TestQuotas/sqlite/Extended",
+		edits: in("ledger/quota_write.go", "updated.row(), take).Int(take.amount).Int(h.expiresAt)",
+			"updated.row(), take).Int(take.amount).Int(h.createdAt)"),
+	},
+	{
+		name: "late-uses-free-units-only", pkg: "./ledger", tests: "TestQuotas/sqlite/Late",
+		edits: in("ledger/quota_hold.go", "\t\tif have < take.amount {", "\t\tif false {"),
+	},
+	{
+		name: "planning-in-a-place-moves-no-units", pkg: "./ledger", tests: "TestC31WalkOfUnits",
+		edits: in("ledger/apply_extend.go", "\ts.freeQuotas(t.quotas, -1)\n", ""),
+	},
+	{
+		name: "refunds-leave-units-used", pkg: "./ledger", tests: "TestQuotas/sqlite/Refunded",
+		edits: in("ledger/apply_refund.go", "c.portions(op.Items, op.Amount, c.refundableOf)", "c.portions(op.Items, op.Amount, c.spent)"),
+	},
+	{
+		name: "what-is-left-of-units-keeps-a-hold", pkg: "./ledger", tests: "TestQuotas/sqlite/Parts",
+		edits: in("ledger/progress.go", "len(t.coupons)+len(t.lots)+len(t.quotas) == 0", "len(t.coupons)+len(t.lots) == 0"),
+	},
 
 	// Who may ask.
 	{
