@@ -46,7 +46,7 @@ func (l list) seal(position []byte) string {
 // open returns the position of a cursor, which must have size bytes.
 func (l list) open(cursor string, size int) ([]byte, error) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || len(sealed) != size+cursorMAC {
+	if err != nil || size < 0 || len(sealed) != size+cursorMAC {
 		return nil, invalid("cursor", "is not a cursor of this list")
 	}
 	position := sealed[:size]
@@ -102,6 +102,23 @@ func (l list) afterNumber(cursor string) (int64, error) {
 		return 0, err
 	}
 	return int64(binary.BigEndian.Uint64(position)), nil
+}
+
+// nextName is next for lists that are ordered by a name; the empty one is their end.
+func (l list) nextName(after string) string {
+	if after == "" {
+		return ""
+	}
+	return l.seal([]byte(after))
+}
+
+// afterName is after for lists that are ordered by a name.
+func (l list) afterName(cursor string) (string, error) {
+	if cursor == "" {
+		return "", nil
+	}
+	position, err := l.open(cursor, base64.RawURLEncoding.DecodedLen(len(cursor))-cursorMAC)
+	return string(position), err
 }
 
 // pageLimit is how many rows a page may have.

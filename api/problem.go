@@ -83,8 +83,10 @@ var problems = []problem{
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
 	{"refund-of-refund", 409, terminal, "A refund is not refunded", []error{ledger.ErrRefundOfRefund}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
-	{"frozen", 409, terminal, "The owner is frozen", []error{ledger.ErrFrozen}},
+	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
+	{"frozen", 409, terminal, "The owner or the campaign is frozen", []error{ledger.ErrFrozen}}, // or the campaign is paused
 	{"limit-reached", 409, terminal, "There is as much as there may be", []error{access.ErrTooMany, ledger.ErrLimitReached}},
+	{"already-claimed", 409, terminal, "The owner has the coupon", []error{ledger.ErrAlreadyClaimed}},
 	{"not-stackable", 409, terminal, "The coupons do not go together", []error{ledger.ErrNotStackable}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
@@ -147,6 +149,7 @@ type document struct {
 	Asked     *int64    `json:"asked,omitempty"`
 	Have      *int64    `json:"have,omitempty"`
 	HoldID    string    `json:"hold_id,omitempty"`
+	CouponID  string    `json:"coupon_id,omitempty"`
 	Grain     string    `json:"grain,omitempty"`
 
 	Gone   []ledger.GoneAsset `json:"gone,omitempty"`
@@ -207,7 +210,7 @@ func (d *document) explain(err error) {
 }
 
 func (d *document) refusal(r *ledger.Refusal) {
-	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID
+	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID, d.CouponID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID, r.CouponID
 	d.Gone = r.Gone
 	if r.Pointer != "" {
 		d.add(r.Pointer, r.Detail)

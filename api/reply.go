@@ -46,6 +46,9 @@ func written(ctx context.Context, answer ledger.Answer, err error) (reply, error
 	if answer.Created {
 		r.status = http.StatusCreated
 	}
+	if answer.Pending {
+		r.status = http.StatusAccepted
+	}
 	call.verdict = "done"
 	return r, nil
 }
@@ -96,6 +99,19 @@ func (r reply) VisitRevokeLotResponse(w http.ResponseWriter) error        { retu
 func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitReportHoldsResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitCreateCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
+func (r reply) VisitListCampaignsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetCampaignResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitPauseCampaignResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitResumeCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
+func (r reply) VisitEndCampaignResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitFreezeCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
+func (r reply) VisitUnfreezeCampaignResponse(w http.ResponseWriter) error { return r.write(w) }
+func (r reply) VisitClaimCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitCreatePacketResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitGetPacketResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitListSharesResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitGrabShareResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitGetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitSetStockResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitAdjustStockResponse(w http.ResponseWriter) error      { return r.write(w) }

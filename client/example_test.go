@@ -392,6 +392,81 @@ func ExampleClient_SetQuota() {
 	// QUOTA_ADJUSTED 400 cut
 }
 
+// A campaign gives each owner so many coupons, and all of them together no more than its total and its budget.
+func ExampleClient_Claim() {
+	ctx := context.Background()
+	value(c.CreateCampaign(ctx, client.NewKey(), client.CampaignRequest{
+		CampaignID: "lantern-2026", TimeZone: "Asia/Shanghai",
+		Discount: client.DiscountRequest{Kind: client.Fixed, Amount: client.Money{Amount: 500, Currency: "CNY"}},
+		StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().AddDate(0, 0, 14),
+		Validity:   client.Validity{Kind: client.EndOfDay, Days: 7},
+		TotalLimit: 100, OwnerLimit: 1, Budget: client.Money{Amount: 50_000, Currency: "CNY"},
+	}))
+	claimed := value(c.Claim(ctx, client.NewKey(), "lantern-2026", client.ClaimRequest{Owner: "olga", ClaimRef: "banner"}))
+	_, err := c.Claim(ctx, client.NewKey(), "lantern-2026", client.ClaimRequest{Owner: "olga", ClaimRef: "mail"})
+	fmt.Println(claimed.Coupon.State, errors.Is(err, client.ErrAlreadyClaimed))
+	budget := value(c.Quota(ctx, "budget:lantern-2026"))
+	fmt.Println(budget.Used, "of", budget.Total)
+	// Output:
+	// AVAILABLE true
+	// 500 of 50000
+}
+
+// When a pause is answered, no shard grants a claim any more; a freeze also stops new holds of the coupons.
+func ExampleClient_PauseCampaign() {
+	ctx := context.Background()
+	const campaign = "dragon-2026"
+	value(c.CreateCampaign(ctx, client.NewKey(), client.CampaignRequest{
+		CampaignID: campaign, TimeZone: "Europe/Berlin",
+		Discount: client.DiscountRequest{Kind: client.Percent, Currency: "EUR", BasisPoints: 1000},
+		StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().AddDate(0, 0, 14),
+		Validity: client.Validity{Kind: client.Days, Days: 30},
+	}))
+	value(c.PauseCampaign(ctx, client.NewKey(), campaign, "a wrong text in the shop"))
+	_, err := c.Claim(ctx, client.NewKey(), campaign, client.ClaimRequest{Owner: "paul", ClaimRef: "banner"})
+	fmt.Println(errors.Is(err, client.ErrFrozen))
+	value(c.ResumeCampaign(ctx, client.NewKey(), campaign, ""))
+	value(c.FreezeCampaign(ctx, client.NewKey(), campaign, "somebody sells the coupons"))
+	value(c.UnfreezeCampaign(ctx, client.NewKey(), campaign, ""))
+	value(c.EndCampaign(ctx, client.NewKey(), campaign, ""))
+	for listed, err := range c.Campaigns(ctx) {
+		must(err)
+		if listed.CampaignID == campaign {
+			fmt.Println(listed.State, value(c.Campaign(ctx, campaign)).Version)
+		}
+	}
+	// Output:
+	// true
+	// ENDED 6
+}
+
+// A packet of three shares: whoever grabs first gets one, and the same one when he asks again.
+func ExampleClient_Grab() {
+	ctx := context.Background()
+	value(c.CreditLot(ctx, client.NewKey(), "quentin", client.CreditRequest{
+		IssueRef: "gift", Source: "spring-2026", Amount: client.Money{Amount: 1000, Currency: "CNY"}, ExpiresAt: time.Now().AddDate(0, 1, 0),
+	}))
+	made := value(c.CreatePacket(ctx, client.NewKey(), client.PacketRequest{
+		Owner: "quentin", PacketRef: "new-year", Amount: client.Money{Amount: 100, Currency: "CNY"}, Shares: 3, Mode: client.EqualSplit,
+	})).Packet
+	first := value(c.Grab(ctx, client.NewKey(), made.PacketID, "rosa"))
+	again := value(c.Grab(ctx, client.NewKey(), made.PacketID, "rosa"))
+	fmt.Println(first.Share.Amount.Amount, again.Share == first.Share)
+	value(c.Grab(ctx, client.NewKey(), made.PacketID, "sam"))
+	value(c.Grab(ctx, client.NewKey(), made.PacketID, "tina"))
+	_, err := c.Grab(ctx, client.NewKey(), made.PacketID, "uwe")
+	fmt.Println(errors.Is(err, client.ErrSoldOut), value(c.Packet(ctx, made.PacketID)).State)
+	for _, share := range value(c.Shares(ctx, made.PacketID)) {
+		fmt.Println(share.Owner, share.Amount.Amount, share.State)
+	}
+	// Output:
+	// 34 true
+	// true EMPTY
+	// rosa 34 DONE
+	// sam 33 DONE
+	// tina 33 DONE
+}
+
 // Lists are iterated; the next page is fetched when it is needed.
 func ExampleClient_Entries() {
 	ctx := context.Background()

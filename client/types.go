@@ -32,6 +32,16 @@ type (
 	QuotaReply      = gen.QuotaReply
 	QuotaRequest    = gen.QuotaRequest
 	QuotaAdjustment = gen.QuotaAdjustment
+	Campaign        = gen.Campaign
+	CampaignReply   = gen.CampaignReply
+	CampaignRequest = gen.CampaignRequest
+	Validity        = gen.Validity
+	ClaimRequest    = gen.ClaimRequest
+	Packet          = gen.Packet
+	PacketReply     = gen.PacketReply
+	PacketRequest   = gen.PacketRequest
+	Share           = gen.Share
+	GrabReply       = gen.GrabReply
 	Entry           = gen.Entry
 	Owner           = gen.Owner
 	Operation       = gen.Operation
@@ -64,6 +74,13 @@ const (
 	BudgetItem = "budget"
 	Fixed      = "FIXED"
 	Percent    = "PERCENT"
+
+	EqualSplit  = "EQUAL" // modes of packets
+	RandomSplit = "RANDOM"
+
+	Window   = "WINDOW" // validities of the coupons of a campaign
+	Days     = "DAYS"
+	EndOfDay = "END_OF_DAY"
 )
 
 // What can have become of a key.

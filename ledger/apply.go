@@ -56,6 +56,26 @@ func (s *state) apply(op *shard.Op, now time.Time) shard.Reply {
 		return s.land(body)
 	case *closeOp:
 		return s.close(body)
+	case *createCampaignOp:
+		return s.createCampaign(o, body)
+	case *moveCampaignOp:
+		return s.moveCampaign(o, body)
+	case *markOp:
+		return s.mark(body)
+	case *toldOp:
+		return s.told(body)
+	case *claimOp:
+		return s.claim(o, body)
+	case *createPacketOp:
+		return s.createPacket(o, body)
+	case *grabOp:
+		return s.grab(o, body)
+	case *landShareOp:
+		return s.landShare(o, body)
+	case *closeShareOp:
+		return s.closeShare(body)
+	case *returnPacketOp:
+		return s.returnPacket(o, body)
 	}
 	return internal(fmt.Errorf("the ledger has no operation %T", op.Body))
 }

@@ -169,7 +169,7 @@ func (s *state) spendFree(b []byte, h *holdRow, t *takes) []byte {
 		l.Spent += take.amount
 		b = s.appendLotChange(b, l, &before)
 	}
-	return s.useQuotas(b, t.quotas)
+	return s.spendUnits(b, t.quotas)
 }
 
 // couponsOf are the rows of the coupons in t; nil for one that is not there.

@@ -100,7 +100,7 @@ func (s *state) take(o *ownerRow, op *holdOp, progress *Progress) shard.Reply {
 		share.lot.Available -= share.amount
 		share.lot.Held += share.amount
 	}
-	s.takeQuotas(op)
+	s.takeQuotas(&op.quotaSide)
 	s.addHold(h)
 	s.changeHold(h)
 	o.holdMade(h)
@@ -208,6 +208,8 @@ func (p *plan) checkItem(s *state, op *holdOp, i int) error {
 	switch {
 	case c.validFrom > s.now:
 		return ErrNotStarted
+	case c.frozen:
+		return ErrFrozen
 	case c.discount.Currency != p.currency:
 		return ErrCurrencyMismatch
 	case p.total < c.discount.MinSpend:
@@ -232,6 +234,8 @@ func (p *plan) itemRefusal(s *state, op *holdOp, i int, reason error) *Refusal {
 		limit := int64(c.terms.MaxPerGroup)
 		r.Detail = "the hold has more coupons of the group " + c.terms.StackGroup
 		r.Asked, r.Have = new(limit+1), &limit
+	case errors.Is(reason, ErrFrozen):
+		r.Detail = "the campaign of the coupon is frozen"
 	case errors.Is(reason, ErrCurrencyMismatch):
 		r.Detail = "the hold is in " + p.currency
 		if c == nil {

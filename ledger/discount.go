@@ -80,8 +80,8 @@ func mulMod(a, b, c int64) uint64 {
 
 func unsigned(n int64) uint64 { return uint64(n) }
 
-// body is d as it is shown.
-func (d *Discount) body() DiscountBody {
+// Body is d as it is shown.
+func (d *Discount) Body() DiscountBody {
 	b := DiscountBody{Kind: d.Kind, Currency: d.Currency, BasisPoints: d.BasisPoints}
 	if d.Kind == Fixed {
 		b.Amount = &Money{d.Amount, d.Currency}

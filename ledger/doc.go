@@ -48,6 +48,22 @@
 // too little ends without a verdict, waits for a borrow outside the lane, and is submitted again. sold-out is said only if home and
 // every slice were found dry, with nothing under way, in a round that began after the hold had come.
 //
+// # Campaigns
+//
+// A campaign is a definition, which never changes, and a state. Its home is the bucket of campaign:{campaign_id}; each shard has a mark
+// with the state that it was told last, and a change is answered when all shards have been told. A claim looks at the definition that
+// its instance keeps, at the mark, at the owner's usage, and takes from the slices of the campaign's quotas, all in the owner's
+// transaction (campaign_apply.go). campaign_desk.go spreads the states.
+//
+// # Packets
+//
+// A packet lives with its sender, whose money it took when it was made, split into shares. A grab marks the next share as its owner's
+// and as sent; then it is landed as a lot of his, whose reference is the packet and the number of the share, and then closed. Each
+// step is safe to repeat, and a sweeper finishes what somebody has left (packet_desk.go). The rest returns when a packet's time is over:
+//
+//	total = shares grabbed + what is left or returned        packets
+//	shares grabbed = lots they have become + shares sent     packet_shares, lots
+//
 // # Failure handling
 //
 // A rule that refuses gives a [Refusal], which is recorded under the key and replayed, unless it is held-by-other. A reference

@@ -31,6 +31,11 @@ const (
 	printRevoke
 	printSetQuota
 	printAdjustQuota
+	printCampaign
+	printMoveCampaign
+	printClaim
+	printPacket
+	printGrab
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -50,6 +55,15 @@ var printFields = [...][]string{
 
 	printSetQuota:    {"total", "currency", "reason"},
 	printAdjustQuota: {"delta", "reason"},
+
+	printCampaign: {
+		"campaign_id", "discount", "time_zone", "starts_at", "ends_at", "validity", "total_limit", "owner_limit", "owner_day_limit",
+		"budget",
+	},
+	printMoveCampaign: {"operation", "reason"},
+	printClaim:        {"campaign_id", "claim_ref"},
+	printPacket:       {"packet_ref", "amount", "shares", "mode"},
+	printGrab:         {"packet_id", "owner"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -191,10 +205,13 @@ func (p *printer) parts(parts []PartRequest) *printer {
 	return p
 }
 
+func (p *printer) discount(d *Discount) *printer {
+	return p.str(string(d.Kind)).str(d.Currency).int(d.Amount).int(d.BasisPoints).int(d.Cap).int(d.MinSpend)
+}
+
 func fingerprintIssue(r *IssueCoupon) []byte {
-	d := &r.Discount
 	p := newPrinter(printIssue).str(r.CampaignID).close().str(r.IssueRef).close()
-	p.str(string(d.Kind)).str(d.Currency).int(d.Amount).int(d.BasisPoints).int(d.Cap).int(d.MinSpend).close()
+	p.discount(&r.Discount).close()
 	p.int(r.ValidFrom.UnixMicro()).close().int(r.ExpiresAt.UnixMicro()).close()
 	if t := &r.Terms; *t != (Terms{}) {
 		p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority)).close()
@@ -217,6 +234,36 @@ func fingerprintSetQuota(r *SetQuota) []byte {
 
 func fingerprintAdjustQuota(r *AdjustQuota) []byte {
 	return newPrinter(printAdjustQuota).int(r.Delta).close().str(r.Reason).close().sum
+}
+
+func fingerprintCampaign(c *Campaign) []byte {
+	d := c.Discount.discount()
+	p := newPrinter(printCampaign).str(c.CampaignID).close().discount(&d).close().str(c.TimeZone).close()
+	p.int(c.StartsAt.UnixMicro()).close().int(c.EndsAt.UnixMicro()).close()
+	v := &c.Validity
+	p.str(string(v.Kind)).int(v.From.UnixMicro()).int(v.Until.UnixMicro()).int(int64(v.Days)).close()
+	p.int(c.TotalLimit).close().int(c.OwnerLimit).close().int(c.OwnerDayLimit).close()
+	if c.Budget != nil {
+		p.money(*c.Budget)
+	}
+	return p.close().sum
+}
+
+func fingerprintMove(r *MoveCampaign) []byte {
+	return newPrinter(printMoveCampaign).str(string(r.Event)).close().str(r.Reason).close().sum
+}
+
+func fingerprintClaim(r *Claim) []byte {
+	return newPrinter(printClaim).str(r.CampaignID).close().str(r.ClaimRef).close().sum
+}
+
+func fingerprintPacket(r *CreatePacket) []byte {
+	p := newPrinter(printPacket).str(r.PacketRef).close().money(r.Amount).close()
+	return p.int(int64(r.Shares)).close().str(string(r.Mode)).close().sum
+}
+
+func fingerprintGrab(r *Grab) []byte {
+	return newPrinter(printGrab).id(r.PacketID).close().str(r.Owner).close().sum
 }
 
 // requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the

@@ -67,6 +67,17 @@ func (f *fleet) serve(t testing.TB, number int, epoch uint64, phase shard.Phase)
 	t.Helper()
 	record := shard.Record{Epoch: epoch, Phase: phase, Primary: "n1", Nodes: map[string]shard.Node{"n1": {Address: "here"}}}
 	must(register.Put(t.Context(), f.reg, shard.RecordKey(number), must(record.Encode())))
+	for f.route != nil { // the instances hear of it a moment later
+		changed := f.route.Changed()
+		if heard, _ := f.route.Record(number); heard.Epoch == epoch && heard.Phase == phase {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("the routes do not change")
+		}
+	}
 }
 
 // instance opens one more instance.
@@ -207,13 +218,19 @@ func (f *fleet) transit(t testing.TB, quota string) (sum int64) {
 	return sum
 }
 
-// later moves the time of all shards forward.
+// later moves the time of all shards forward. A busy file of SQLite may be locked for longer than a connection waits.
 func (f *fleet) later(t testing.TB, d time.Duration) {
 	t.Helper()
+	floor := f.now(t).Add(d).UnixMicro()
 	for _, db := range f.dbs {
-		floor := f.now(t).Add(d).UnixMicro()
-		if _, err := db.SQL().ExecContext(context.Background(), "UPDATE fence SET floor_at=?", floor); err != nil {
-			t.Fatal(err)
+		var err error
+		for range 20 {
+			if _, err = db.SQL().ExecContext(context.Background(), "UPDATE fence SET floor_at=?", floor); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }

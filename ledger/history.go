@@ -31,6 +31,14 @@ const (
 	entryQuotaAdjusted = "QUOTA_ADJUSTED"
 	entryQuotaGranted  = "QUOTA_GRANTED"  // units went to a slice
 	entryQuotaReturned = "QUOTA_RETURNED" // and came back
+
+	entryClaimed         = "CLAIMED"
+	entryPacketMade      = "PACKET_MADE"
+	entryPacketGrabbed   = "PACKET_GRABBED"
+	entryPacketReturned  = "PACKET_RETURNED"
+	entryReceived        = "RECEIVED"         // money of a packet
+	entryCampaignCreated = "CAMPAIGN_CREATED" // these are in the history of a campaign's home
+	entryCampaignChanged = "CAMPAIGN_CHANGED"
 )
 
 // entryRow is a row of entries that apply has added.

@@ -3,9 +3,11 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"gorm.io/gorm"
@@ -35,6 +37,8 @@ type Config struct {
 	Minter *id.Minter
 	Now    func() time.Time // bounds the expiries that may be asked for; decisions use the shard's time
 
+	Random io.Reader // splits packets; nil: crypto/rand
+
 	// Blocks says why an owner must not be written to just now; nil: nobody is blocked. It is asked before an operation is
 	// queued, so a refusal has no effect.
 	Blocks func(owner string, b shard.Bucket) error
@@ -44,14 +48,19 @@ type Config struct {
 
 // Ledger is the entrance to the domain. It is safe for concurrent use.
 type Ledger struct {
-	cfg    Config
-	broker *broker
+	cfg       Config
+	broker    *broker
+	campaigns campaignMemory
+	packets   packetMemory
 }
 
 // New returns a ledger.
 func New(cfg Config) *Ledger {
 	if cfg.Blocks == nil {
 		cfg.Blocks = func(string, shard.Bucket) error { return nil }
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Reader
 	}
 	if cfg.Undecided == nil {
 		cfg.Undecided = func(string, string) bool { return false }
@@ -69,6 +78,7 @@ func (l *Ledger) Close() { l.broker.close() }
 type Answer struct {
 	Body     []byte // JSON of a reply in reply.go; byte for byte the same on every replay; nil if the operation was refused
 	Replayed bool   // the key was decided before
+	Pending  bool   // of a grab: the money is decided and on its way
 	Created  bool   // the operation made a hold, a coupon or a lot; false if the reference had made it before
 }
 
@@ -94,6 +104,18 @@ const (
 	kindGiveBack    = "give-back"
 	kindLand        = "land"
 	kindClose       = "close"
+
+	kindCreateCampaign = "create-campaign"
+	kindMoveCampaign   = "move-campaign"
+	kindMark           = "mark-campaign"
+	kindTold           = "told-campaign"
+	kindClaim          = "claim"
+
+	kindCreatePacket = "create-packet"
+	kindGrab         = "grab"
+	kindLandShare    = "land-share"
+	kindCloseShare   = "close-share"
+	kindReturnPacket = "return-packet"
 )
 
 // Hold takes coupons, money and units of quotas for an order, all or nothing (R6). The Body is a HoldReply. It may wait for units that
@@ -300,7 +322,7 @@ var alreadyExists = []byte(`,"already_exists":true}`)
 
 func created(kind string, body []byte) bool {
 	switch kind {
-	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace:
+	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket:
 		return !bytes.HasSuffix(body, alreadyExists)
 	}
 	return false

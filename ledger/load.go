@@ -42,7 +42,8 @@ var (
 	couponLookup = shard.Lookup{
 		From: "coupons",
 		Columns: "owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
-			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at, terms",
+			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at, terms, " +
+			"(SELECT m.frozen FROM campaign_marks m WHERE m.campaign_id=coupons.campaign_id)",
 	}
 	lotLookup = shard.Lookup{
 		From: "lots",
@@ -114,10 +115,13 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadCoupons(p)
 		b.loadLots(p)
 		b.loadHomes(p)
+		b.loadCampaigns(p)
+		b.loadPackets(p)
 		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
 		b.loadHolders(p)
+		b.loadNextShares(p)
 		b.loadTaken(p)
 		b.loadRefunded(p)
 		b.loadSlices(p, round)
@@ -359,6 +363,7 @@ func (b *batch) scannedCoupon(r *shard.Row) (c *couponRow, err error) {
 	c.validFrom, c.expiresAt, c.holdID, c.heldUntil, c.issuedAt = r.Int(), r.Int(), r.Array16(), r.Int(), r.Int()
 	c.stored = true
 	c.terms, err = readTerms(r.Bytes())
+	c.frozen = r.Int() != 0
 	return c, err
 }
 
@@ -386,8 +391,11 @@ func (b *batch) loadLots(p *shard.Packet) {
 
 // moneyOf is the currency in which an operation takes or gives money.
 func moneyOf(op *shard.Op) string {
-	if credit, ok := op.Body.(*creditOp); ok {
-		return credit.Amount.Currency
+	switch body := op.Body.(type) {
+	case *creditOp:
+		return body.Amount.Currency
+	case *createPacketOp:
+		return body.Amount.Currency
 	}
 	if hold := newHold(op); hold != nil {
 		return hold.moneyCurrency()

@@ -18,18 +18,23 @@ func (q *quotaSide) count(items []Item) {
 	}
 }
 
-// checkQuotas comes last of all checks: first what can never be, then what may be after a borrow. A slice that holds have expired
-// on is not dry, whatever a round has found before.
+// checkQuotas comes last of all checks.
 func (p *plan) checkQuotas(s *state, op *holdOp) (shard.Reply, bool) {
-	op.low = op.low[:0]
+	return op.checkNeeds(s, func(quota string) string { return quotaPointer(op, quota) })
+}
+
+// checkNeeds finds first what can never be, then what may be after a borrow. A slice that holds have expired on is not dry, whatever a
+// round has found before. pointer says where the request asks for a quota.
+func (q *quotaSide) checkNeeds(s *state, pointer func(quota string) string) (shard.Reply, bool) {
+	q.low = q.low[:0]
 	var lacks []lack
-	for _, need := range op.needs {
+	for _, need := range q.needs {
 		r := s.slices[need.quota]
 		if r != nil && r.Available >= need.amount {
 			continue
 		}
-		if slices.Contains(op.unknown, need.quota) {
-			return refuse(refusal(ErrNotFound, quotaPointer(op, need.quota), "there is no quota "+need.quota)), false
+		if slices.Contains(q.unknown, need.quota) {
+			return refuse(refusal(ErrNotFound, pointer(need.quota), "there is no quota "+need.quota)), false
 		}
 		short := lack{quota: need.quota, need: need.amount}
 		if r != nil {
@@ -38,8 +43,8 @@ func (p *plan) checkQuotas(s *state, op *holdOp) (shard.Reply, bool) {
 			short.want = max(r.within(foresight, s.now), short.need)
 		}
 		short.least = short.need
-		if !short.due && slices.Contains(op.dry, need.quota) {
-			return refuse(soldOut(op, need, r)), false
+		if !short.due && slices.Contains(q.dry, need.quota) {
+			return refuse(soldOut(pointer(need.quota), need, r)), false
 		}
 		lacks = append(lacks, short)
 	}
@@ -61,8 +66,8 @@ func (p *plan) checkQuotaItem(s *state, it *Item) error {
 	return nil
 }
 
-func soldOut(op *holdOp, need quotaTake, r *sliceRow) *Refusal {
-	refused := refusal(ErrSoldOut, quotaPointer(op, need.quota), "there is less of "+need.quota+" everywhere")
+func soldOut(pointer string, need quotaTake, r *sliceRow) *Refusal {
+	refused := refusal(ErrSoldOut, pointer, "there is less of "+need.quota+" everywhere")
 	have := int64(0)
 	if r != nil {
 		have = r.Available
@@ -81,9 +86,9 @@ func quotaPointer(op *holdOp, quota string) string {
 	return ""
 }
 
-// takeQuotas takes what checkQuotas has found, and tells of slices that have become low.
-func (s *state) takeQuotas(op *holdOp) {
-	for _, need := range op.needs {
+// takeQuotas takes what checkNeeds has found, and tells of slices that have become low.
+func (s *state) takeQuotas(q *quotaSide) {
+	for _, need := range q.needs {
 		r := s.slices[need.quota]
 		s.changeSlice(r)
 		r.Available -= need.amount
@@ -91,7 +96,7 @@ func (s *state) takeQuotas(op *holdOp) {
 		r.takenAt = s.now
 		r.add(need.amount, s.now)
 		if r.low(s.now) {
-			op.low = append(op.low, lack{quota: r.quota, want: r.within(foresight, s.now)})
+			q.low = append(q.low, lack{quota: r.quota, want: r.within(foresight, s.now)})
 		}
 	}
 }
@@ -124,8 +129,8 @@ func (s *state) endQuotas(b []byte, takes []quotaTake, e Event) []byte {
 	return b
 }
 
-// useQuotas uses units that no hold has: a late confirm has found them free.
-func (s *state) useQuotas(b []byte, takes []quotaTake) []byte {
+// spendUnits uses units that no hold has: a late confirm has found them free.
+func (s *state) spendUnits(b []byte, takes []quotaTake) []byte {
 	for _, take := range takes {
 		r := s.slices[take.quota]
 		s.changeSlice(r)

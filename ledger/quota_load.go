@@ -124,10 +124,8 @@ func (b *batch) sliceNames() (names []string) {
 	}
 	for _, op := range b.ops {
 		add(sliceOf(op))
-		if hold := newHold(op); hold != nil {
-			for i := range hold.needs {
-				add(hold.needs[i].quota)
-			}
+		for _, need := range needsOf(op) {
+			add(need.quota)
 		}
 	}
 	for _, h := range b.wanted {
@@ -137,6 +135,17 @@ func (b *batch) sliceNames() (names []string) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// needsOf is what an operation takes of quotas.
+func needsOf(op *shard.Op) []quotaTake {
+	if claim, ok := op.Body.(*claimOp); ok {
+		return claim.needs
+	}
+	if hold := newHold(op); hold != nil {
+		return hold.needs
+	}
+	return nil
 }
 
 // loadReturns reads what slices that are asked to give back have sent already.

@@ -327,7 +327,7 @@ func testEverything(t *testing.T, f *fleet) {
 	for i := range 12 {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
-			for range 25 {
+			for range 15 {
 				f.step(t, random, skus)
 			}
 		})

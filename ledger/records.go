@@ -148,7 +148,7 @@ func (r *couponRecord) body(codec *id.Codec, at time.Time) Coupon {
 	c := Coupon{
 		CouponID: codec.Text(id.Coupon, toID(r.CouponID)), Owner: r.Owner, CampaignID: r.CampaignID, IssueRef: r.IssueRef,
 		State:     r.State,
-		Discount:  r.discount().body(),
+		Discount:  r.discount().Body(),
 		ValidFrom: instant(r.ValidFrom), ExpiresAt: instant(r.ExpiresAt), IssuedAt: instant(r.IssuedAt),
 	}
 	if r.HeldUntil != nil && *r.HeldUntil <= at.UnixMicro() {

@@ -16,8 +16,10 @@ var (
 	ErrHoldExpired      = errors.New("hold-expired")
 	ErrRefundOfRefund   = errors.New("refund-of-refund")
 	ErrNotStarted       = errors.New("not-started")
+	ErrEnded            = errors.New("ended")
 	ErrFrozen           = errors.New("frozen")
 	ErrLimitReached     = errors.New("limit-reached")
+	ErrAlreadyClaimed   = errors.New("already-claimed") // CouponID says what
 	ErrNotStackable     = errors.New("not-stackable")
 	ErrCurrencyMismatch = errors.New("currency-mismatch")
 	ErrMinSpend         = errors.New("min-spend")     // the order is too small for the coupon
@@ -34,8 +36,8 @@ var (
 // reasons lists the errors above in their order.
 var reasons = []error{
 	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
-	ErrNotStarted, ErrFrozen, ErrLimitReached, ErrNotStackable, ErrCurrencyMismatch, ErrMinSpend, ErrHeldByOther, ErrSpent,
-	ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
+	ErrNotStarted, ErrEnded, ErrFrozen, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
+	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
@@ -69,6 +71,8 @@ type Refusal struct {
 	Have    *int64    `json:"have,omitempty"`    // and what there is
 	Pointer string    `json:"pointer,omitempty"` // JSON pointer to the part of the request that was refused
 	HoldID  string    `json:"hold_id,omitempty"`
+
+	CouponID string `json:"coupon_id,omitempty"` // already-claimed
 
 	Gone []GoneAsset `json:"gone,omitempty"` // late-unfulfillable: what another hold has taken, or what has ended
 }

@@ -149,14 +149,16 @@ type Entry struct {
 
 // EntryChange is what an entry did to one asset: a coupon's state, a lot's counters, or where units of a quota are.
 type EntryChange struct {
-	CouponID string       `json:"coupon_id,omitempty"`
-	QuotaID  string       `json:"quota_id,omitempty"`
-	From     string       `json:"from,omitempty"` // state or place before; empty for a new asset
-	To       string       `json:"to,omitempty"`
-	Quantity int64        `json:"quantity,omitempty"` // of a quota
-	LotID    string       `json:"lot_id,omitempty"`
-	Before   *LotCounters `json:"before,omitempty"`
-	After    *LotCounters `json:"after,omitempty"`
+	CouponID   string       `json:"coupon_id,omitempty"`
+	QuotaID    string       `json:"quota_id,omitempty"`
+	CampaignID string       `json:"campaign_id,omitempty"`
+	PacketID   string       `json:"packet_id,omitempty"`
+	From       string       `json:"from,omitempty"` // state or place before; empty for a new asset
+	To         string       `json:"to,omitempty"`
+	Quantity   int64        `json:"quantity,omitempty"` // of a quota
+	LotID      string       `json:"lot_id,omitempty"`
+	Before     *LotCounters `json:"before,omitempty"`
+	After      *LotCounters `json:"after,omitempty"`
 }
 
 // LotCounters are a lot's counters at one instant; they always sum up to what was issued (I2).

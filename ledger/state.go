@@ -29,6 +29,8 @@ type state struct {
 	refunds  map[creditRef]*refundRow // by refund_ref
 
 	quotaRows
+	campaignRows
+	packetRows
 
 	changed struct {
 		owners  []*ownerRow
@@ -163,6 +165,7 @@ type couponRow struct {
 	heldUntil  int64 // HELD
 	issuedAt   int64
 	terms      Terms
+	frozen     bool // its campaign is, as far as this shard was told
 
 	stored, dirty bool
 }

@@ -21,6 +21,8 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeRefunds(p)
 	b.writeEntries(p)
 	b.writeQuotas(p)
+	b.writeCampaigns(p)
+	b.writePackets(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

@@ -12,6 +12,8 @@ const (
 	maxMint        = 1_000
 	maxRate        = 1_000_000
 	maxBasisPoints = 10_000
+	maxValidDays   = 7_300
+	maxShares      = 500
 )
 
 // ReadJSON reads the body of createHold.
@@ -401,4 +403,102 @@ func (b *Rate) ReadJSON(r *strictjson.Reader) {
 		}
 	}
 	r.Require("per_second", "burst")
+}
+
+// ReadJSON reads the body of createCampaign.
+func (b *CampaignRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "campaign_id":
+			b.CampaignID = r.String()
+		case "discount":
+			b.Discount.ReadJSON(r)
+		case "time_zone":
+			b.TimeZone = r.String()
+		case "starts_at":
+			b.StartsAt = r.Time()
+		case "ends_at":
+			b.EndsAt = r.Time()
+		case "validity":
+			b.Validity.ReadJSON(r)
+		case "total_limit":
+			b.TotalLimit = r.Integer(1, strictjson.MaxInteger)
+		case "owner_limit":
+			b.OwnerLimit = r.Integer(1, strictjson.MaxInteger)
+		case "owner_day_limit":
+			b.OwnerDayLimit = r.Integer(1, strictjson.MaxInteger)
+		case "budget":
+			b.Budget.read(r, 1)
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("campaign_id", "discount", "time_zone", "starts_at", "ends_at", "validity")
+}
+
+// ReadJSON reads the validity of a campaign's coupons.
+func (b *Validity) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "kind":
+			b.Kind = r.String()
+		case "from":
+			b.From = r.Time()
+		case "until":
+			b.Until = r.Time()
+		case "days":
+			b.Days = int(r.Integer(0, maxValidDays))
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("kind")
+}
+
+// ReadJSON reads the body of what changes a campaign.
+func (b *CampaignChange) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+}
+
+// ReadJSON reads the body of claimCoupon.
+func (b *ClaimRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "claim_ref":
+			b.ClaimRef = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "claim_ref")
+}
+
+// ReadJSON reads the body of createPacket.
+func (b *PacketRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "packet_ref":
+			b.PacketRef = r.String()
+		case "amount":
+			b.Amount.read(r, 1)
+		case "shares":
+			b.Shares = int(r.Integer(1, maxShares))
+		case "mode":
+			b.Mode = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "packet_ref", "amount", "shares", "mode")
 }

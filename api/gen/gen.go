@@ -161,13 +161,126 @@ type BucketRun struct {
 	To int `json:"to"`
 }
 
+// Campaign defines model for Campaign.
+type Campaign struct {
+	// Budget An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Budget Money `json:"budget,omitempty,omitzero"`
+
+	// CampaignID A name of the caller's own.
+	CampaignID string    `json:"campaign_id"`
+	ChangedAt  time.Time `json:"changed_at,omitempty,omitzero"`
+	CreatedAt  time.Time `json:"created_at,omitempty,omitzero"`
+	Discount   Discount  `json:"discount"`
+
+	// EndsAt Claims are granted up to here, and not at it.
+	EndsAt time.Time `json:"ends_at"`
+
+	// Frozen Its coupons make no new holds.
+	Frozen bool `json:"frozen,omitempty,omitzero"`
+
+	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
+	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
+
+	// OwnerLimit How many coupons one owner may claim. Left out, any number.
+	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// StartsAt Claims are granted from here on.
+	StartsAt time.Time `json:"starts_at"`
+	State    string    `json:"state,omitempty,omitzero"`
+
+	// TimeZone A time zone of the IANA database, such as Asia/Shanghai. The days of the campaign are its days.
+	TimeZone string `json:"time_zone"`
+
+	// TotalLimit How many coupons all owners together may claim. Left out, any number.
+	TotalLimit int64 `json:"total_limit,omitempty,omitzero"`
+
+	// Validity From when to when a claimed coupon may be used. WINDOW: from `from` to `until`. DAYS: until `days` days after the claim, at the same time
+	// of day. END_OF_DAY: to the end of the day that is `days` days after that of the claim, 0 being the same day. Days have as many hours
+	// as the clocks of the campaign's time zone make them have.
+	Validity Validity `json:"validity"`
+	Version  int64    `json:"version,omitempty,omitzero"`
+}
+
+// CampaignChange defines model for CampaignChange.
+type CampaignChange struct {
+	// Reason Why, for the history. No control characters.
+	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+}
+
 // CampaignID A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
 type CampaignID = string
 
+// CampaignList defines model for CampaignList.
+type CampaignList struct {
+	Campaigns []Campaign `json:"campaigns"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// CampaignReply defines model for CampaignReply.
+type CampaignReply struct {
+	AlreadyExists bool     `json:"already_exists,omitempty,omitzero"`
+	Campaign      Campaign `json:"campaign"`
+}
+
+// CampaignRequest defines model for CampaignRequest.
+type CampaignRequest struct {
+	// Budget An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Budget Money `json:"budget,omitempty,omitzero"`
+
+	// CampaignID A name of the caller's own.
+	CampaignID string `json:"campaign_id"`
+
+	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
+	// needed if no amount names it. The result of PERCENT is rounded down.
+	Discount DiscountRequest `json:"discount"`
+
+	// EndsAt Claims are granted up to here, and not at it.
+	EndsAt time.Time `json:"ends_at"`
+
+	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
+	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
+
+	// OwnerLimit How many coupons one owner may claim. Left out, any number.
+	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// StartsAt Claims are granted from here on.
+	StartsAt time.Time `json:"starts_at"`
+
+	// TimeZone A time zone of the IANA database, such as Asia/Shanghai. The days of the campaign are its days.
+	TimeZone string `json:"time_zone"`
+
+	// TotalLimit How many coupons all owners together may claim. Left out, any number.
+	TotalLimit int64 `json:"total_limit,omitempty,omitzero"`
+
+	// Validity From when to when a claimed coupon may be used. WINDOW: from `from` to `until`. DAYS: until `days` days after the claim, at the same time
+	// of day. END_OF_DAY: to the end of the day that is `days` days after that of the claim, 0 being the same day. Days have as many hours
+	// as the clocks of the campaign's time zone make them have.
+	Validity Validity `json:"validity"`
+}
+
 // ChangeReason Why, for the history. No control characters.
 type ChangeReason = string
+
+// ClaimRequest defines model for ClaimRequest.
+type ClaimRequest struct {
+	// ClaimRef The caller's own name for something.
+	//
+	// Example: order-1001
+	ClaimRef Reference `json:"claim_ref"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
 
 // ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
 // everything.
@@ -374,10 +487,16 @@ type EntryChange struct {
 	After  LotCounters `json:"after,omitempty,omitzero"`
 	Before LotCounters `json:"before,omitempty,omitzero"`
 
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID `json:"campaign_id,omitempty,omitzero"`
+
 	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
 	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
 	From     string   `json:"from,omitempty,omitzero"`
 	LotID    LotID    `json:"lot_id,omitempty,omitzero"`
+	PacketID PacketID `json:"packet_id,omitempty,omitzero"`
 	Quantity int64    `json:"quantity,omitempty,omitzero"`
 
 	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
@@ -452,6 +571,11 @@ type FreezeReply struct {
 
 	// Version The owner's version after the operation, one more with every write.
 	Version OwnerVersion `json:"version"`
+}
+
+// GrabReply defines model for GrabReply.
+type GrabReply struct {
+	Share Share `json:"share"`
 }
 
 // Grain defines model for Grain.
@@ -1046,6 +1170,80 @@ type OwnerRequest struct {
 // OwnerVersion The owner's version after the operation, one more with every write.
 type OwnerVersion = int64
 
+// Packet defines model for Packet.
+type Packet struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt From this instant on nobody can grab.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Grabbed Money that was grabbed, in minor units.
+	Grabbed int64 `json:"grabbed"`
+
+	// LotsExpireAt When the money expires, wherever it is by then.
+	LotsExpireAt time.Time  `json:"lots_expire_at"`
+	Mode         PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Returned Money that went back, in minor units.
+	Returned int64  `json:"returned"`
+	Shares   int64  `json:"shares"`
+	State    string `json:"state"`
+
+	// Taken Shares that were grabbed.
+	Taken int64 `json:"taken"`
+}
+
+// PacketID defines model for PacketId.
+type PacketID = string
+
+// PacketMode defines model for PacketMode.
+type PacketMode = string
+
+// PacketReply defines model for PacketReply.
+type PacketReply struct {
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+	Packet        Packet    `json:"packet"`
+	Version       int64     `json:"version"`
+}
+
+// PacketRequest defines model for PacketRequest.
+type PacketRequest struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money      `json:"amount"`
+	Mode   PacketMode `json:"mode"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// PacketRef The caller's own name for something.
+	//
+	// Example: order-1001
+	PacketRef Reference `json:"packet_ref"`
+
+	// Shares Not more than there are minor units.
+	Shares int `json:"shares"`
+}
+
 // Part What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
 type Part struct {
 	// Confirmed Minor units, e.g. cents or fen.
@@ -1451,6 +1649,33 @@ type ShardOrder struct {
 	Reason string `json:"reason"`
 }
 
+// Share defines model for Share.
+type Share struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount    Money     `json:"amount"`
+	GrabbedAt time.Time `json:"grabbed_at"`
+
+	// Number The shares of a packet are taken in this order.
+	Number int64 `json:"number"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner    OwnerName `json:"owner"`
+	PacketID PacketID  `json:"packet_id"`
+
+	// State In lists: DONE, once the money is known to be in the lots of its owner.
+	State      string     `json:"state,omitempty,omitzero"`
+	TransferID TransferID `json:"transfer_id"`
+}
+
+// ShareList defines model for ShareList.
+type ShareList struct {
+	Shares []Share `json:"shares"`
+}
+
 // Sku A stock-keeping unit. With its location it has at most 57 characters.
 //
 // Example: mug-blue
@@ -1460,6 +1685,9 @@ type Sku = string
 //
 // Example: berlin
 type StockLocation = string
+
+// TransferID defines model for TransferId.
+type TransferID = string
 
 // Undecided defines model for Undecided.
 type Undecided struct {
@@ -1489,6 +1717,16 @@ type UndecidedList struct {
 
 // Units Units of a quota, pieces or coupons, or the minor units of a budget.
 type Units = int64
+
+// Validity From when to when a claimed coupon may be used. WINDOW: from `from` to `until`. DAYS: until `days` days after the claim, at the same time
+// of day. END_OF_DAY: to the end of the day that is `days` days after that of the claim, 0 being the same day. Days have as many hours
+// as the clocks of the campaign's time zone make them have.
+type Validity struct {
+	Days  int       `json:"days,omitempty,omitzero"`
+	From  time.Time `json:"from,omitempty,omitzero"`
+	Kind  string    `json:"kind"`
+	Until time.Time `json:"until,omitempty,omitzero"`
+}
 
 // Verification defines model for Verification.
 type Verification struct {
@@ -1525,6 +1763,9 @@ type KeyInPath = OperationKey
 // Example: user-1
 type OwnerInPath = OwnerName
 
+// PacketIDInPath defines model for PacketIdInPath.
+type PacketIDInPath = PacketID
+
 // PageCursor defines model for PageCursor.
 type PageCursor = string
 
@@ -1548,6 +1789,15 @@ type SkuInPath = Sku
 //
 // Example: berlin
 type StockLocationInPath = StockLocation
+
+// CampaignChanged defines model for CampaignChanged.
+type CampaignChanged = CampaignReply
+
+// CampaignCreated defines model for CampaignCreated.
+type CampaignCreated = CampaignReply
+
+// CampaignExists defines model for CampaignExists.
+type CampaignExists = CampaignReply
 
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
@@ -1579,6 +1829,12 @@ type LotExists = LotReply
 // LotRevoked defines model for LotRevoked.
 type LotRevoked = LotReply
 
+// PacketCreated defines model for PacketCreated.
+type PacketCreated = PacketReply
+
+// PacketExists defines model for PacketExists.
+type PacketExists = PacketReply
+
 // QuotaChanged defines model for QuotaChanged.
 type QuotaChanged = QuotaReply
 
@@ -1587,6 +1843,12 @@ type RefundCreated = RefundReply
 
 // RefundExists defines model for RefundExists.
 type RefundExists = RefundReply
+
+// ShareGrabbed defines model for ShareGrabbed.
+type ShareGrabbed = GrabReply
+
+// SharePending defines model for SharePending.
+type SharePending = GrabReply
 
 // ListBlocksParams defines parameters for ListBlocks.
 type ListBlocksParams struct {
@@ -1646,6 +1908,15 @@ type LocateParams struct {
 
 	// ID The id of a document, e.g. a hold.
 	ID string `form:"id,omitempty" json:"id,omitempty,omitzero"`
+}
+
+// ListCampaignsParams defines parameters for ListCampaigns.
+type ListCampaignsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
 // ListHoldsParams defines parameters for ListHolds.
@@ -1733,8 +2004,29 @@ type SuspendShardJSONRequestBody = ReasonRequest
 // SwitchoverShardJSONRequestBody defines body for SwitchoverShard for application/json ContentType.
 type SwitchoverShardJSONRequestBody = ReasonRequest
 
+// CreateCampaignJSONRequestBody defines body for CreateCampaign for application/json ContentType.
+type CreateCampaignJSONRequestBody = CampaignRequest
+
+// ClaimCouponJSONRequestBody defines body for ClaimCoupon for application/json ContentType.
+type ClaimCouponJSONRequestBody = ClaimRequest
+
+// EndCampaignJSONRequestBody defines body for EndCampaign for application/json ContentType.
+type EndCampaignJSONRequestBody = CampaignChange
+
+// FreezeCampaignJSONRequestBody defines body for FreezeCampaign for application/json ContentType.
+type FreezeCampaignJSONRequestBody = CampaignChange
+
 // IssueCouponJSONRequestBody defines body for IssueCoupon for application/json ContentType.
 type IssueCouponJSONRequestBody = IssueRequest
+
+// PauseCampaignJSONRequestBody defines body for PauseCampaign for application/json ContentType.
+type PauseCampaignJSONRequestBody = CampaignChange
+
+// ResumeCampaignJSONRequestBody defines body for ResumeCampaign for application/json ContentType.
+type ResumeCampaignJSONRequestBody = CampaignChange
+
+// UnfreezeCampaignJSONRequestBody defines body for UnfreezeCampaign for application/json ContentType.
+type UnfreezeCampaignJSONRequestBody = CampaignChange
 
 // RevokeCouponJSONRequestBody defines body for RevokeCoupon for application/json ContentType.
 type RevokeCouponJSONRequestBody = RevokeRequest
@@ -1783,6 +2075,12 @@ type CreditLotJSONRequestBody = CreditRequest
 
 // UnfreezeOwnerJSONRequestBody defines body for UnfreezeOwner for application/json ContentType.
 type UnfreezeOwnerJSONRequestBody = ReasonRequest
+
+// CreatePacketJSONRequestBody defines body for CreatePacket for application/json ContentType.
+type CreatePacketJSONRequestBody = PacketRequest
+
+// GrabShareJSONRequestBody defines body for GrabShare for application/json ContentType.
+type GrabShareJSONRequestBody = OwnerRequest
 
 // PreviewHoldJSONRequestBody defines body for PreviewHold for application/json ContentType.
 type PreviewHoldJSONRequestBody = HoldRequest
@@ -1864,12 +2162,39 @@ type ServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(c *gin.Context, shard int, key string)
+	// ListCampaigns List campaigns
+	// (GET /v1/campaigns)
+	ListCampaigns(c *gin.Context, params ListCampaignsParams)
+	// CreateCampaign Make a campaign from which owners claim coupons
+	// (POST /v1/campaigns)
+	CreateCampaign(c *gin.Context)
+	// GetCampaign Show a campaign
+	// (GET /v1/campaigns/{campaign_id})
+	GetCampaign(c *gin.Context, campaignID CampaignIDInPath)
+	// ClaimCoupon Claim a coupon
+	// (POST /v1/campaigns/{campaign_id}/claims)
+	ClaimCoupon(c *gin.Context, campaignID CampaignIDInPath)
+	// EndCampaign End a campaign for ever
+	// (POST /v1/campaigns/{campaign_id}/end)
+	EndCampaign(c *gin.Context, campaignID CampaignIDInPath)
+	// FreezeCampaign Freeze a campaign
+	// (POST /v1/campaigns/{campaign_id}/freeze)
+	FreezeCampaign(c *gin.Context, campaignID CampaignIDInPath)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
 	ImportCoupons(c *gin.Context, campaignID CampaignIDInPath)
 	// IssueCoupon Issue a coupon to an owner
 	// (POST /v1/campaigns/{campaign_id}/issues)
 	IssueCoupon(c *gin.Context, campaignID CampaignIDInPath)
+	// PauseCampaign Pause a campaign
+	// (POST /v1/campaigns/{campaign_id}/pause)
+	PauseCampaign(c *gin.Context, campaignID CampaignIDInPath)
+	// ResumeCampaign Resume a paused campaign
+	// (POST /v1/campaigns/{campaign_id}/resume)
+	ResumeCampaign(c *gin.Context, campaignID CampaignIDInPath)
+	// UnfreezeCampaign End the freeze of a campaign
+	// (POST /v1/campaigns/{campaign_id}/unfreeze)
+	UnfreezeCampaign(c *gin.Context, campaignID CampaignIDInPath)
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(c *gin.Context, couponID CouponID)
@@ -1954,6 +2279,18 @@ type ServerInterface interface {
 	// UnfreezeOwner Let a frozen owner make holds again
 	// (POST /v1/owners/{owner}/unfreeze)
 	UnfreezeOwner(c *gin.Context, owner OwnerInPath)
+	// CreatePacket Put money into a packet for others to grab
+	// (POST /v1/packets)
+	CreatePacket(c *gin.Context)
+	// GetPacket Show a packet
+	// (GET /v1/packets/{packet_id})
+	GetPacket(c *gin.Context, packetID PacketIDInPath)
+	// GrabShare Grab a share of a packet
+	// (POST /v1/packets/{packet_id}/grabs)
+	GrabShare(c *gin.Context, packetID PacketIDInPath)
+	// ListShares Show who has grabbed what
+	// (GET /v1/packets/{packet_id}/shares)
+	ListShares(c *gin.Context, packetID PacketIDInPath)
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(c *gin.Context)
@@ -2566,6 +2903,154 @@ func (siw *ServerInterfaceWrapper) ResolveUndecided(c *gin.Context) {
 	siw.Handler.ResolveUndecided(c, shard, key)
 }
 
+// ListCampaigns operation middleware
+func (siw *ServerInterfaceWrapper) ListCampaigns(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCampaignsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCampaigns(c, params)
+}
+
+// CreateCampaign operation middleware
+func (siw *ServerInterfaceWrapper) CreateCampaign(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateCampaign(c)
+}
+
+// GetCampaign operation middleware
+func (siw *ServerInterfaceWrapper) GetCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCampaign(c, campaignID)
+}
+
+// ClaimCoupon operation middleware
+func (siw *ServerInterfaceWrapper) ClaimCoupon(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ClaimCoupon(c, campaignID)
+}
+
+// EndCampaign operation middleware
+func (siw *ServerInterfaceWrapper) EndCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.EndCampaign(c, campaignID)
+}
+
+// FreezeCampaign operation middleware
+func (siw *ServerInterfaceWrapper) FreezeCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.FreezeCampaign(c, campaignID)
+}
+
 // ImportCoupons operation middleware
 func (siw *ServerInterfaceWrapper) ImportCoupons(c *gin.Context) {
 
@@ -2614,6 +3099,81 @@ func (siw *ServerInterfaceWrapper) IssueCoupon(c *gin.Context) {
 	}
 
 	siw.Handler.IssueCoupon(c, campaignID)
+}
+
+// PauseCampaign operation middleware
+func (siw *ServerInterfaceWrapper) PauseCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PauseCampaign(c, campaignID)
+}
+
+// ResumeCampaign operation middleware
+func (siw *ServerInterfaceWrapper) ResumeCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ResumeCampaign(c, campaignID)
+}
+
+// UnfreezeCampaign operation middleware
+func (siw *ServerInterfaceWrapper) UnfreezeCampaign(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UnfreezeCampaign(c, campaignID)
 }
 
 // GetCoupon operation middleware
@@ -3409,6 +3969,94 @@ func (siw *ServerInterfaceWrapper) UnfreezeOwner(c *gin.Context) {
 	siw.Handler.UnfreezeOwner(c, owner)
 }
 
+// CreatePacket operation middleware
+func (siw *ServerInterfaceWrapper) CreatePacket(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreatePacket(c)
+}
+
+// GetPacket operation middleware
+func (siw *ServerInterfaceWrapper) GetPacket(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPacket(c, packetID)
+}
+
+// GrabShare operation middleware
+func (siw *ServerInterfaceWrapper) GrabShare(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GrabShare(c, packetID)
+}
+
+// ListShares operation middleware
+func (siw *ServerInterfaceWrapper) ListShares(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "packet_id" -------------
+	var packetID PacketIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "packet_id", c.Param("packet_id"), &packetID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter packet_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListShares(c, packetID)
+}
+
 // PreviewHold operation middleware
 func (siw *ServerInterfaceWrapper) PreviewHold(c *gin.Context) {
 
@@ -3672,8 +4320,17 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/admin/shards/:shard/switchover", wrapper.SwitchoverShard)
 	router.GET(options.BaseURL+"/v1/admin/undecided", wrapper.ListUndecided)
 	router.POST(options.BaseURL+"/v1/admin/undecided/:shard/:key/resolve", wrapper.ResolveUndecided)
+	router.GET(options.BaseURL+"/v1/campaigns", wrapper.ListCampaigns)
+	router.POST(options.BaseURL+"/v1/campaigns", wrapper.CreateCampaign)
+	router.GET(options.BaseURL+"/v1/campaigns/:campaign_id", wrapper.GetCampaign)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/claims", wrapper.ClaimCoupon)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/end", wrapper.EndCampaign)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/freeze", wrapper.FreezeCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/imports", wrapper.ImportCoupons)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/issues", wrapper.IssueCoupon)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/pause", wrapper.PauseCampaign)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/resume", wrapper.ResumeCampaign)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/unfreeze", wrapper.UnfreezeCampaign)
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
 	router.POST(options.BaseURL+"/v1/coupons/:coupon_id/revoke", wrapper.RevokeCoupon)
 	router.GET(options.BaseURL+"/v1/holds", wrapper.ListHolds)
@@ -3702,6 +4359,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/unfreeze", wrapper.UnfreezeOwner)
+	router.POST(options.BaseURL+"/v1/packets", wrapper.CreatePacket)
+	router.GET(options.BaseURL+"/v1/packets/:packet_id", wrapper.GetPacket)
+	router.POST(options.BaseURL+"/v1/packets/:packet_id/grabs", wrapper.GrabShare)
+	router.GET(options.BaseURL+"/v1/packets/:packet_id/shares", wrapper.ListShares)
 	router.POST(options.BaseURL+"/v1/preview", wrapper.PreviewHold)
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
@@ -3710,6 +4371,36 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/stock/:sku/:location", wrapper.GetStock)
 	router.PUT(options.BaseURL+"/v1/stock/:sku/:location", wrapper.SetStock)
 	router.POST(options.BaseURL+"/v1/stock/:sku/:location/adjustments", wrapper.AdjustStock)
+}
+
+type CampaignChangedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CampaignChangedJSONResponse struct {
+	Body CampaignReply
+
+	Headers CampaignChangedResponseHeaders
+}
+
+type CampaignCreatedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CampaignCreatedJSONResponse struct {
+	Body CampaignReply
+
+	Headers CampaignCreatedResponseHeaders
+}
+
+type CampaignExistsResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CampaignExistsJSONResponse struct {
+	Body CampaignReply
+
+	Headers CampaignExistsResponseHeaders
 }
 
 type CouponCreatedResponseHeaders struct {
@@ -3812,6 +4503,26 @@ type LotRevokedJSONResponse struct {
 	Headers LotRevokedResponseHeaders
 }
 
+type PacketCreatedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type PacketCreatedJSONResponse struct {
+	Body PacketReply
+
+	Headers PacketCreatedResponseHeaders
+}
+
+type PacketExistsResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type PacketExistsJSONResponse struct {
+	Body PacketReply
+
+	Headers PacketExistsResponseHeaders
+}
+
 type QuotaChangedResponseHeaders struct {
 	IdempotencyReplayed string
 	XRequestID          string
@@ -3840,6 +4551,26 @@ type RefundExistsJSONResponse struct {
 	Body RefundReply
 
 	Headers RefundExistsResponseHeaders
+}
+
+type ShareGrabbedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type ShareGrabbedJSONResponse struct {
+	Body GrabReply
+
+	Headers ShareGrabbedResponseHeaders
+}
+
+type SharePendingResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type SharePendingJSONResponse struct {
+	Body GrabReply
+
+	Headers SharePendingResponseHeaders
 }
 
 type ListBlocksRequestObject struct {
@@ -4472,6 +5203,197 @@ func (response ResolveUndecided200JSONResponse) VisitResolveUndecidedResponse(w 
 	return err
 }
 
+type ListCampaignsRequestObject struct {
+	Params ListCampaignsParams
+}
+
+type ListCampaignsResponseObject interface {
+	VisitListCampaignsResponse(w http.ResponseWriter) error
+}
+
+type ListCampaigns200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListCampaigns200JSONResponse struct {
+	Body    CampaignList
+	Headers ListCampaigns200ResponseHeaders
+}
+
+func (response ListCampaigns200JSONResponse) VisitListCampaignsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCampaignRequestObject struct {
+	Body *CreateCampaignJSONRequestBody
+}
+
+type CreateCampaignResponseObject interface {
+	VisitCreateCampaignResponse(w http.ResponseWriter) error
+}
+
+type CreateCampaign200JSONResponse struct{ CampaignExistsJSONResponse }
+
+func (response CreateCampaign200JSONResponse) VisitCreateCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCampaign201JSONResponse struct{ CampaignCreatedJSONResponse }
+
+func (response CreateCampaign201JSONResponse) VisitCreateCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+}
+
+type GetCampaignResponseObject interface {
+	VisitGetCampaignResponse(w http.ResponseWriter) error
+}
+
+type GetCampaign200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetCampaign200JSONResponse struct {
+	Body    Campaign
+	Headers GetCampaign200ResponseHeaders
+}
+
+func (response GetCampaign200JSONResponse) VisitGetCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClaimCouponRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *ClaimCouponJSONRequestBody
+}
+
+type ClaimCouponResponseObject interface {
+	VisitClaimCouponResponse(w http.ResponseWriter) error
+}
+
+type ClaimCoupon200JSONResponse struct{ CouponExistsJSONResponse }
+
+func (response ClaimCoupon200JSONResponse) VisitClaimCouponResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClaimCoupon201JSONResponse struct{ CouponCreatedJSONResponse }
+
+func (response ClaimCoupon201JSONResponse) VisitClaimCouponResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *EndCampaignJSONRequestBody
+}
+
+type EndCampaignResponseObject interface {
+	VisitEndCampaignResponse(w http.ResponseWriter) error
+}
+
+type EndCampaign200JSONResponse struct{ CampaignChangedJSONResponse }
+
+func (response EndCampaign200JSONResponse) VisitEndCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FreezeCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *FreezeCampaignJSONRequestBody
+}
+
+type FreezeCampaignResponseObject interface {
+	VisitFreezeCampaignResponse(w http.ResponseWriter) error
+}
+
+type FreezeCampaign200JSONResponse struct{ CampaignChangedJSONResponse }
+
+func (response FreezeCampaign200JSONResponse) VisitFreezeCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ImportCouponsRequestObject struct {
 	CampaignID CampaignIDInPath `json:"campaign_id"`
 	Body       io.Reader
@@ -4540,6 +5462,81 @@ func (response IssueCoupon201JSONResponse) VisitIssueCouponResponse(w http.Respo
 	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *PauseCampaignJSONRequestBody
+}
+
+type PauseCampaignResponseObject interface {
+	VisitPauseCampaignResponse(w http.ResponseWriter) error
+}
+
+type PauseCampaign200JSONResponse struct{ CampaignChangedJSONResponse }
+
+func (response PauseCampaign200JSONResponse) VisitPauseCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *ResumeCampaignJSONRequestBody
+}
+
+type ResumeCampaignResponseObject interface {
+	VisitResumeCampaignResponse(w http.ResponseWriter) error
+}
+
+type ResumeCampaign200JSONResponse struct{ CampaignChangedJSONResponse }
+
+func (response ResumeCampaign200JSONResponse) VisitResumeCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnfreezeCampaignRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *UnfreezeCampaignJSONRequestBody
+}
+
+type UnfreezeCampaignResponseObject interface {
+	VisitUnfreezeCampaignResponse(w http.ResponseWriter) error
+}
+
+type UnfreezeCampaign200JSONResponse struct{ CampaignChangedJSONResponse }
+
+func (response UnfreezeCampaign200JSONResponse) VisitUnfreezeCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5391,6 +6388,147 @@ func (response UnfreezeOwner200JSONResponse) VisitUnfreezeOwnerResponse(w http.R
 	return err
 }
 
+type CreatePacketRequestObject struct {
+	Body *CreatePacketJSONRequestBody
+}
+
+type CreatePacketResponseObject interface {
+	VisitCreatePacketResponse(w http.ResponseWriter) error
+}
+
+type CreatePacket200JSONResponse struct{ PacketExistsJSONResponse }
+
+func (response CreatePacket200JSONResponse) VisitCreatePacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePacket201JSONResponse struct{ PacketCreatedJSONResponse }
+
+func (response CreatePacket201JSONResponse) VisitCreatePacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPacketRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+}
+
+type GetPacketResponseObject interface {
+	VisitGetPacketResponse(w http.ResponseWriter) error
+}
+
+type GetPacket200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetPacket200JSONResponse struct {
+	Body    Packet
+	Headers GetPacket200ResponseHeaders
+}
+
+func (response GetPacket200JSONResponse) VisitGetPacketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrabShareRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+	Body     *GrabShareJSONRequestBody
+}
+
+type GrabShareResponseObject interface {
+	VisitGrabShareResponse(w http.ResponseWriter) error
+}
+
+type GrabShare200JSONResponse struct{ ShareGrabbedJSONResponse }
+
+func (response GrabShare200JSONResponse) VisitGrabShareResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrabShare202JSONResponse struct{ SharePendingJSONResponse }
+
+func (response GrabShare202JSONResponse) VisitGrabShareResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSharesRequestObject struct {
+	PacketID PacketIDInPath `json:"packet_id"`
+}
+
+type ListSharesResponseObject interface {
+	VisitListSharesResponse(w http.ResponseWriter) error
+}
+
+type ListShares200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListShares200JSONResponse struct {
+	Body    ShareList
+	Headers ListShares200ResponseHeaders
+}
+
+func (response ListShares200JSONResponse) VisitListSharesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PreviewHoldRequestObject struct {
 	Body *PreviewHoldJSONRequestBody
 }
@@ -5673,12 +6811,39 @@ type StrictServerInterface interface {
 	// ResolveUndecided Run the resolver now
 	// (POST /v1/admin/undecided/{shard}/{key}/resolve)
 	ResolveUndecided(ctx context.Context, request ResolveUndecidedRequestObject) (ResolveUndecidedResponseObject, error)
+	// ListCampaigns List campaigns
+	// (GET /v1/campaigns)
+	ListCampaigns(ctx context.Context, request ListCampaignsRequestObject) (ListCampaignsResponseObject, error)
+	// CreateCampaign Make a campaign from which owners claim coupons
+	// (POST /v1/campaigns)
+	CreateCampaign(ctx context.Context, request CreateCampaignRequestObject) (CreateCampaignResponseObject, error)
+	// GetCampaign Show a campaign
+	// (GET /v1/campaigns/{campaign_id})
+	GetCampaign(ctx context.Context, request GetCampaignRequestObject) (GetCampaignResponseObject, error)
+	// ClaimCoupon Claim a coupon
+	// (POST /v1/campaigns/{campaign_id}/claims)
+	ClaimCoupon(ctx context.Context, request ClaimCouponRequestObject) (ClaimCouponResponseObject, error)
+	// EndCampaign End a campaign for ever
+	// (POST /v1/campaigns/{campaign_id}/end)
+	EndCampaign(ctx context.Context, request EndCampaignRequestObject) (EndCampaignResponseObject, error)
+	// FreezeCampaign Freeze a campaign
+	// (POST /v1/campaigns/{campaign_id}/freeze)
+	FreezeCampaign(ctx context.Context, request FreezeCampaignRequestObject) (FreezeCampaignResponseObject, error)
 	// ImportCoupons Issue coupons from a file
 	// (POST /v1/campaigns/{campaign_id}/imports)
 	ImportCoupons(ctx context.Context, request ImportCouponsRequestObject) (ImportCouponsResponseObject, error)
 	// IssueCoupon Issue a coupon to an owner
 	// (POST /v1/campaigns/{campaign_id}/issues)
 	IssueCoupon(ctx context.Context, request IssueCouponRequestObject) (IssueCouponResponseObject, error)
+	// PauseCampaign Pause a campaign
+	// (POST /v1/campaigns/{campaign_id}/pause)
+	PauseCampaign(ctx context.Context, request PauseCampaignRequestObject) (PauseCampaignResponseObject, error)
+	// ResumeCampaign Resume a paused campaign
+	// (POST /v1/campaigns/{campaign_id}/resume)
+	ResumeCampaign(ctx context.Context, request ResumeCampaignRequestObject) (ResumeCampaignResponseObject, error)
+	// UnfreezeCampaign End the freeze of a campaign
+	// (POST /v1/campaigns/{campaign_id}/unfreeze)
+	UnfreezeCampaign(ctx context.Context, request UnfreezeCampaignRequestObject) (UnfreezeCampaignResponseObject, error)
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(ctx context.Context, request GetCouponRequestObject) (GetCouponResponseObject, error)
@@ -5763,6 +6928,18 @@ type StrictServerInterface interface {
 	// UnfreezeOwner Let a frozen owner make holds again
 	// (POST /v1/owners/{owner}/unfreeze)
 	UnfreezeOwner(ctx context.Context, request UnfreezeOwnerRequestObject) (UnfreezeOwnerResponseObject, error)
+	// CreatePacket Put money into a packet for others to grab
+	// (POST /v1/packets)
+	CreatePacket(ctx context.Context, request CreatePacketRequestObject) (CreatePacketResponseObject, error)
+	// GetPacket Show a packet
+	// (GET /v1/packets/{packet_id})
+	GetPacket(ctx context.Context, request GetPacketRequestObject) (GetPacketResponseObject, error)
+	// GrabShare Grab a share of a packet
+	// (POST /v1/packets/{packet_id}/grabs)
+	GrabShare(ctx context.Context, request GrabShareRequestObject) (GrabShareResponseObject, error)
+	// ListShares Show who has grabbed what
+	// (GET /v1/packets/{packet_id}/shares)
+	ListShares(ctx context.Context, request ListSharesRequestObject) (ListSharesResponseObject, error)
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(ctx context.Context, request PreviewHoldRequestObject) (PreviewHoldResponseObject, error)
@@ -6156,6 +7333,113 @@ func (sh *strictHandler) ResolveUndecided(ctx *gin.Context, shard int, key strin
 	}
 }
 
+// ListCampaigns reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListCampaigns(ctx *gin.Context, params ListCampaignsParams) {
+	var request ListCampaignsRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListCampaigns(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListCampaignsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreateCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreateCampaign(ctx *gin.Context) {
+	var request CreateCampaignRequestObject
+	var body CreateCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreateCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreateCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request GetCampaignRequestObject
+	request.CampaignID = campaignID
+	response, err := sh.ssi.GetCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ClaimCoupon reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ClaimCoupon(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request ClaimCouponRequestObject
+	request.CampaignID = campaignID
+	var body ClaimCouponJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ClaimCoupon(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitClaimCouponResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// EndCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) EndCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request EndCampaignRequestObject
+	request.CampaignID = campaignID
+	var body EndCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.EndCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitEndCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// FreezeCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) FreezeCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request FreezeCampaignRequestObject
+	request.CampaignID = campaignID
+	var body FreezeCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.FreezeCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitFreezeCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ImportCoupons reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ImportCoupons(ctx *gin.Context, campaignID CampaignIDInPath) {
 	var request ImportCouponsRequestObject
@@ -6187,6 +7471,66 @@ func (sh *strictHandler) IssueCoupon(ctx *gin.Context, campaignID CampaignIDInPa
 		return
 	}
 	if err := response.VisitIssueCouponResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PauseCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PauseCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request PauseCampaignRequestObject
+	request.CampaignID = campaignID
+	var body PauseCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PauseCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPauseCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ResumeCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ResumeCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request ResumeCampaignRequestObject
+	request.CampaignID = campaignID
+	var body ResumeCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ResumeCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitResumeCampaignResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// UnfreezeCampaign reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) UnfreezeCampaign(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request UnfreezeCampaignRequestObject
+	request.CampaignID = campaignID
+	var body UnfreezeCampaignJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.UnfreezeCampaign(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitUnfreezeCampaignResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -6676,6 +8020,73 @@ func (sh *strictHandler) UnfreezeOwner(ctx *gin.Context, owner OwnerInPath) {
 		return
 	}
 	if err := response.VisitUnfreezeOwnerResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreatePacket reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreatePacket(ctx *gin.Context) {
+	var request CreatePacketRequestObject
+	var body CreatePacketJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreatePacket(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreatePacketResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetPacket reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetPacket(ctx *gin.Context, packetID PacketIDInPath) {
+	var request GetPacketRequestObject
+	request.PacketID = packetID
+	response, err := sh.ssi.GetPacket(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetPacketResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GrabShare reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GrabShare(ctx *gin.Context, packetID PacketIDInPath) {
+	var request GrabShareRequestObject
+	request.PacketID = packetID
+	var body GrabShareJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.GrabShare(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGrabShareResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListShares reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListShares(ctx *gin.Context, packetID PacketIDInPath) {
+	var request ListSharesRequestObject
+	request.PacketID = packetID
+	response, err := sh.ssi.ListShares(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListSharesResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

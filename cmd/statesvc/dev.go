@@ -25,6 +25,7 @@ import (
 const (
 	demoOwner    = "user-1"
 	demoCampaign = "welcome"
+	demoClaims   = "claim-me" // a campaign to claim from
 	demoSKU      = "shoes-42" // what the tour buys
 	demoPlace    = "main"
 	demoKeyFile  = "demo-key"
@@ -141,11 +142,29 @@ func seed(ctx context.Context, l *ledger.Ledger) error {
 			return err
 		}
 	}
+	if err := demoCampaignOf(ctx, l); err != nil {
+		return err
+	}
 	_, err := l.SetQuota(ctx, ledger.Caller{Key: "demo-stock"}, ledger.SetQuota{
 		Quota: ledger.StockID(demoSKU, demoPlace), Total: 10_000, Reason: "for trying",
 	})
 	if err != nil && !errors.Is(err, ledger.ErrKeyReused) {
 		return fmt.Errorf("set the stock of %s: %w", demoSKU, err)
+	}
+	return nil
+}
+
+// demoCampaignOf makes a campaign that everybody may claim from three times, once a day.
+func demoCampaignOf(ctx context.Context, l *ledger.Ledger) error {
+	year := demoEnd().Year()
+	_, err := l.CreateCampaign(ctx, ledger.Caller{Key: "demo-campaign"}, ledger.Campaign{
+		CampaignID: demoClaims, TimeZone: "Asia/Shanghai",
+		Discount: ledger.DiscountBody{Kind: ledger.Fixed, Currency: "CNY", Amount: &ledger.Money{Amount: 500, Currency: "CNY"}},
+		StartsAt: time.Date(year-2, 1, 1, 0, 0, 0, 0, time.UTC), EndsAt: time.Date(year+1, 1, 1, 0, 0, 0, 0, time.UTC),
+		Validity: ledger.Validity{Kind: ledger.ToEndOfDay, Days: 7}, TotalLimit: 10_000, OwnerLimit: 3, OwnerDayLimit: 1,
+	})
+	if err != nil && !errors.Is(err, ledger.ErrKeyReused) {
+		return fmt.Errorf("make the campaign %s: %w", demoClaims, err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // campaigns have days, also where the system knows no time zones
 
 	"github.com/spf13/cobra"
 )

@@ -227,7 +227,7 @@ func (in *Instance) sweeper() *pending.Sweeper {
 			}
 			return ledger.Overdue(ctx, db, in.cfg.Now(), limit)
 		},
-		Expire: in.Ledger.ExpireDue, Tend: in.Ledger.TendQuotas,
+		Expire: in.Ledger.ExpireDue, Tend: in.Ledger.Tend,
 	})
 }
 

@@ -934,4 +934,70 @@ var mutants = []mutant{
 		name: "feed-changes-by-hand", pkg: "./feed", tests: "TestChangesByHand",
 		edits: in("feed/assemble.go", "is <= was", "is < was"),
 	},
+	{
+		name: "campaigns-start", pkg: "./ledger", tests: "TestAdmit",
+		edits: in("ledger/campaign.go", "case now.Before(r.StartsAt):", "case false:"),
+	},
+	{
+		name: "campaigns-end", pkg: "./ledger", tests: "TestAdmit",
+		edits: in("ledger/campaign.go", "case !now.Before(r.EndsAt):", "case now.After(r.EndsAt):"),
+	},
+	{
+		name: "ended-campaigns-stay-ended", pkg: "./ledger", tests: "TestCampaignEvents",
+		edits: in("ledger/campaign.go", "if s.state == CampaignEnded {\n\t\treturn s, false", "if false {\n\t\treturn s, false"),
+	},
+	{
+		name: "limits-of-owners", pkg: "./ledger", tests: "TestAdmit",
+		edits: in("ledger/campaign.go", "u.used >= r.OwnerLimit:", "u.used > r.OwnerLimit:"),
+	},
+	{
+		name: "days-are-the-campaigns", pkg: "./ledger", tests: "TestStartOf",
+		edits: in("ledger/campaign_days.go", "if dayOf(at, zone) >= wanted {", "if dayOf(at, time.UTC) >= wanted {"),
+	},
+	{
+		name: "claims-are-counted", pkg: "./ledger", tests: "TestCampaigns/sqlite",
+		edits: in("ledger/campaign_apply.go", "\tu.used++\n", "\tu.used = 1\n"),
+	},
+	{
+		name: "marks-never-go-back", pkg: "./ledger", tests: "TestMarks",
+		edits: in("ledger/campaign_apply.go", "if m.ver >= op.ver {", "if m.ver == op.ver {"),
+	},
+	{
+		name: "frozen-coupons-are-not-held", pkg: "./ledger", tests: "TestCampaigns/sqlite/Freeze",
+		edits: in("ledger/apply_hold.go", "case c.frozen:", "case false:"),
+	},
+	{
+		name: "a-pause-is-told", pkg: "./ledger", tests: "TestCampaigns/sqlite/Pause",
+		edits: in("ledger/campaign_desk.go", "for _, number := range l.cfg.Store.Shards() {\n\t\tif err := l.tell",
+			"for _, number := range l.cfg.Store.Shards()[:1] {\n\t\tif err := l.tell"),
+	},
+	{
+		name: "one-share-per-owner", pkg: "./ledger", tests: "TestPackets/sqlite/Lifecycle",
+		edits: in("ledger/packet_apply.go", "if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil {",
+			"if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil && false {"),
+	},
+	{
+		name: "shares-land-once", pkg: "./ledger", tests: "TestPackets/sqlite/CutAtEachStep",
+		edits: in("ledger/packet_apply.go", "if s.credits[creditRef{o.name, ref}] != nil {", "if false {"),
+	},
+	{
+		name: "packets-return-once", pkg: "./ledger", tests: "TestPackets/sqlite/Returns",
+		edits: in("ledger/packet_apply.go", "p.state != packetOpen || s.now < p.expiresAt", "s.now < p.expiresAt"),
+	},
+	{
+		name: "packets-return-in-time", pkg: "./ledger", tests: "TestPackets/sqlite/Returns",
+		edits: in("ledger/packet_apply.go", "if p.state == packetReturned || s.now >= p.expiresAt {", "if false {"),
+	},
+	{
+		name: "money-outlives-its-packet", pkg: "./ledger", tests: "TestPackets/sqlite/Funding",
+		edits: in("ledger/packet_apply.go", "l.expiresAt <= after || ", ""),
+	},
+	{
+		name: "shares-leave-something-for-others", pkg: "./ledger", tests: "TestSplits",
+		edits: in("ledger/packet.go", "most := min(rest-others, max(2*(rest/(others+1))-1, 1))", "most := max(2*(rest/(others+1))+1, 1)"),
+	},
+	{
+		name: "empty-packets-know-their-winners", pkg: "./ledger", tests: "TestPackets/sqlite/Empty",
+		edits: in("ledger/packet_desk.go", "return winners != nil && !winners[owner]", "return winners != nil"),
+	},
 }

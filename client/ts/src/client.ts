@@ -23,6 +23,11 @@ export type IssueRequest = Schemas["IssueRequest"];
 export type CouponReply = Schemas["CouponReply"];
 export type CreditRequest = Schemas["CreditRequest"];
 export type LotReply = Schemas["LotReply"];
+export type CampaignRequest = Schemas["CampaignRequest"];
+export type CampaignReply = Schemas["CampaignReply"];
+export type PacketReply = Schemas["PacketReply"];
+export type PacketRequest = Schemas["PacketRequest"];
+export type GrabReply = Schemas["GrabReply"];
 export type Quota = Schemas["Quota"];
 export type QuotaReply = Schemas["QuotaReply"];
 export type QuotaRequest = Schemas["QuotaRequest"];
@@ -176,6 +181,34 @@ export class Client {
   creditLot(key: string, owner: string, body: CreditRequest): Promise<LotReply> {
     return this.write(owner, key, (header, signal) =>
       this.raw.POST("/v1/owners/{owner}/lots", { params: { header, path: { owner } }, body, signal }),
+    );
+  }
+
+  /** Makes a campaign from which owners claim coupons. */
+  createCampaign(key: string, body: CampaignRequest): Promise<CampaignReply> {
+    return this.write(`campaign:${body.campaign_id}`, key, (header, signal) =>
+      this.raw.POST("/v1/campaigns", { params: { header }, body, signal }),
+    );
+  }
+
+  /** Asks a campaign for a coupon, once per reference. */
+  claim(key: string, campaignId: string, body: { owner: string; claim_ref: string }): Promise<CouponReply> {
+    return this.write(body.owner, key, (header, signal) =>
+      this.raw.POST("/v1/campaigns/{campaign_id}/claims", { params: { header, path: { campaign_id: campaignId } }, body, signal }),
+    );
+  }
+
+  /** Puts money of an owner into a packet for others to grab. */
+  createPacket(key: string, body: PacketRequest): Promise<PacketReply> {
+    return this.write(body.owner, key, (header, signal) =>
+      this.raw.POST("/v1/packets", { params: { header }, body, signal }),
+    );
+  }
+
+  /** Gives an owner his share of a packet, the same one however often he asks. The money may still be on its way. */
+  grab(key: string, packetId: string, owner: string): Promise<GrabReply> {
+    return this.write(owner, key, (header, signal) =>
+      this.raw.POST("/v1/packets/{packet_id}/grabs", { params: { header, path: { packet_id: packetId } }, body: { owner }, signal }),
     );
   }
 

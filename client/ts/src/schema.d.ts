@@ -679,6 +679,204 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/campaigns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List campaigns
+         * @description Campaigns by name. Each shard is asked at an instant of its own.
+         */
+        get: operations["listCampaigns"];
+        put?: never;
+        /**
+         * Make a campaign from which owners claim coupons
+         * @description Writes the definition of a campaign down, once and for ever; only its state changes. `total_limit` becomes the quota
+         *     `coupons:{campaign_id}` and `budget` the quota `budget:{campaign_id}`, which can be read and adjusted like any other. A claim takes
+         *     from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
+         *     the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
+         *     `campaign:{campaign_id}`.
+         */
+        post: operations["createCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show a campaign
+         * @description The definition and the state. How many coupons and how much of the budget are left, `GET /v1/quotas/{quota_id}` says. A campaign
+         *     that was never made, but under whose name coupons were issued, is not found.
+         */
+        get: operations["getCampaign"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause a campaign
+         * @description No claim is granted until it is resumed; coupons that were claimed stay good.
+         *     When this is answered, every shard knows. After an error some may not; the same key tries again. What is so already stays as it is.
+         */
+        post: operations["pauseCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume a paused campaign
+         * @description Claims are granted again.
+         *     When this is answered, every shard knows. After an error some may not; the same key tries again. What is so already stays as it is.
+         */
+        post: operations["resumeCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End a campaign for ever
+         * @description No claim is granted any more; coupons that were claimed stay good.
+         *     When this is answered, every shard knows. After an error some may not; the same key tries again. What is so already stays as it is.
+         */
+        post: operations["endCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/freeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Freeze a campaign
+         * @description No claim is granted, and its coupons make no new holds: 409 `frozen`. Live holds still confirm.
+         *     When this is answered, every shard knows. After an error some may not; the same key tries again. What is so already stays as it is.
+         */
+        post: operations["freezeCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/unfreeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End the freeze of a campaign
+         * @description The campaign is again in the state that it has beside.
+         *     When this is answered, every shard knows. After an error some may not; the same key tries again. What is so already stays as it is.
+         */
+        post: operations["unfreezeCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/campaigns/{campaign_id}/claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Claim a coupon
+         * @description Checks window, limits of the owner, total and budget in one step, and gives the owner a coupon or says which of them stands against
+         *     it. (`campaign_id`, `owner`, `claim_ref`) is unique for ever, together with the references of issues: a second claim under another
+         *     key is answered with the existing coupon, `already_exists: true` and 200. If the campaign gives one coupon to an owner and he has
+         *     it, 409 `already-claimed` shows its `coupon_id`. Days are those of the campaign's time zone.
+         */
+        post: operations["claimCoupon"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/campaigns/{campaign_id}/issues": {
         parameters: {
             query?: never;
@@ -731,6 +929,101 @@ export interface paths {
          *     `key-reused`. `Deadline-Ms` holds for each row.
          */
         post: operations["importCoupons"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put money into a packet for others to grab
+         * @description Takes `amount` from the owner's lots, those that expire first, and splits it into `shares` of at least one minor unit, whose sum is the
+         *     amount exactly. EQUAL shares differ by one unit at most; a RANDOM one is about twice the average at most. Only lots that outlive
+         *     the packet are taken from, and the money in it expires when the first of them would have. After 24 hours the rest goes back
+         *     to the owner as a lot, once. (`owner`, `packet_ref`) is unique for ever.
+         */
+        post: operations["createPacket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show a packet
+         * @description What is in it, and how much of it was grabbed.
+         */
+        get: operations["getPacket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Show who has grabbed what
+         * @description The shares that were grabbed, in that order. There are at most 500, so there are no pages.
+         */
+        get: operations["listShares"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/packets/{packet_id}/grabs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grab a share of a packet
+         * @description Gives the owner one share, and the same one however often he asks and under whichever key. The share is decided where the packet is, in
+         *     one commit; the money reaches the owner's lots by the transfer that the reply names. 200 says that it is there. 202 says that
+         *     this was not seen before the deadline: it will be there, exactly once, and the same key asks again. An empty packet answers 409 `sold-out`,
+         *     which is not recorded under the key, because it stays empty. A key counts for one packet and one owner.
+         */
+        post: operations["grabShare"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1833,11 +2126,194 @@ export interface components {
             quota_id?: components["schemas"]["QuotaId"];
             from?: string;
             to?: string;
+            campaign_id?: components["schemas"]["CampaignId"];
+            packet_id?: components["schemas"]["PacketId"];
             /** Format: int64 */
             quantity?: number;
             lot_id?: components["schemas"]["LotId"];
             before?: components["schemas"]["LotCounters"];
             after?: components["schemas"]["LotCounters"];
+        };
+        CampaignRequest: {
+            /** @description A name of the caller's own. */
+            campaign_id: string;
+            discount: components["schemas"]["DiscountRequest"];
+            /** @description A time zone of the IANA database, such as Asia/Shanghai. The days of the campaign are its days. */
+            time_zone: string;
+            /**
+             * Format: date-time
+             * @description Claims are granted from here on.
+             */
+            starts_at: string;
+            /**
+             * Format: date-time
+             * @description Claims are granted up to here, and not at it.
+             */
+            ends_at: string;
+            validity: components["schemas"]["Validity"];
+            /**
+             * Format: int64
+             * @description How many coupons all owners together may claim. Left out, any number.
+             */
+            total_limit?: number;
+            /**
+             * Format: int64
+             * @description How many coupons one owner may claim. Left out, any number.
+             */
+            owner_limit?: number;
+            /**
+             * Format: int64
+             * @description How many coupons one owner may claim on one day. Left out, any number.
+             */
+            owner_day_limit?: number;
+            budget?: components["schemas"]["Money"];
+        };
+        /**
+         * @description From when to when a claimed coupon may be used. WINDOW: from `from` to `until`. DAYS: until `days` days after the claim, at the same time
+         *     of day. END_OF_DAY: to the end of the day that is `days` days after that of the claim, 0 being the same day. Days have as many hours
+         *     as the clocks of the campaign's time zone make them have.
+         */
+        Validity: {
+            kind: string;
+            /** Format: date-time */
+            from?: string;
+            /** Format: date-time */
+            until?: string;
+            days?: number;
+        };
+        CampaignChange: {
+            reason?: components["schemas"]["ChangeReason"];
+        };
+        Campaign: {
+            /** @description A name of the caller's own. */
+            campaign_id: string;
+            discount: components["schemas"]["Discount"];
+            /** @description A time zone of the IANA database, such as Asia/Shanghai. The days of the campaign are its days. */
+            time_zone: string;
+            /**
+             * Format: date-time
+             * @description Claims are granted from here on.
+             */
+            starts_at: string;
+            /**
+             * Format: date-time
+             * @description Claims are granted up to here, and not at it.
+             */
+            ends_at: string;
+            validity: components["schemas"]["Validity"];
+            /**
+             * Format: int64
+             * @description How many coupons all owners together may claim. Left out, any number.
+             */
+            total_limit?: number;
+            /**
+             * Format: int64
+             * @description How many coupons one owner may claim. Left out, any number.
+             */
+            owner_limit?: number;
+            /**
+             * Format: int64
+             * @description How many coupons one owner may claim on one day. Left out, any number.
+             */
+            owner_day_limit?: number;
+            budget?: components["schemas"]["Money"];
+            state?: string;
+            /** @description Its coupons make no new holds. */
+            frozen?: boolean;
+            /** Format: date-time */
+            created_at?: string;
+            /** Format: date-time */
+            changed_at?: string;
+            /** Format: int64 */
+            version?: number;
+        };
+        CampaignReply: {
+            campaign: components["schemas"]["Campaign"];
+            already_exists?: boolean;
+        };
+        CampaignList: {
+            campaigns: components["schemas"]["Campaign"][];
+            next_cursor?: components["schemas"]["NextCursor"];
+        };
+        ClaimRequest: {
+            owner: components["schemas"]["OwnerName"];
+            claim_ref: components["schemas"]["Reference"];
+        };
+        PacketId: string;
+        TransferId: string;
+        PacketMode: string;
+        PacketRequest: {
+            owner: components["schemas"]["OwnerName"];
+            packet_ref: components["schemas"]["Reference"];
+            amount: components["schemas"]["Money"];
+            /** @description Not more than there are minor units. */
+            shares: number;
+            mode: components["schemas"]["PacketMode"];
+        };
+        Packet: {
+            packet_id: components["schemas"]["PacketId"];
+            owner: components["schemas"]["OwnerName"];
+            packet_ref: components["schemas"]["Reference"];
+            mode: components["schemas"]["PacketMode"];
+            state: string;
+            amount: components["schemas"]["Money"];
+            /** Format: int64 */
+            shares: number;
+            /**
+             * Format: int64
+             * @description Shares that were grabbed.
+             */
+            taken: number;
+            /**
+             * Format: int64
+             * @description Money that was grabbed, in minor units.
+             */
+            grabbed: number;
+            /**
+             * Format: int64
+             * @description Money that went back, in minor units.
+             */
+            returned: number;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description From this instant on nobody can grab.
+             */
+            expires_at: string;
+            /**
+             * Format: date-time
+             * @description When the money expires, wherever it is by then.
+             */
+            lots_expire_at: string;
+        };
+        PacketReply: {
+            packet: components["schemas"]["Packet"];
+            balances: components["schemas"]["Balance"][];
+            /** Format: int64 */
+            version: number;
+            already_exists?: boolean;
+        };
+        Share: {
+            packet_id: components["schemas"]["PacketId"];
+            /**
+             * Format: int64
+             * @description The shares of a packet are taken in this order.
+             */
+            number: number;
+            owner: components["schemas"]["OwnerName"];
+            amount: components["schemas"]["Money"];
+            /** Format: date-time */
+            grabbed_at: string;
+            transfer_id: components["schemas"]["TransferId"];
+            /** @description In lists: DONE, once the money is known to be in the lots of its owner. */
+            state?: string;
+        };
+        ShareList: {
+            shares: components["schemas"]["Share"][];
+        };
+        GrabReply: {
+            share: components["schemas"]["Share"];
         };
         /** @description How many units there are in all. A budget has a `currency`, and counts its minor units. */
         QuotaRequest: {
@@ -2296,6 +2772,8 @@ export interface components {
             have?: number;
             /** @description The hold that is in the way, or that is meant. */
             hold_id?: string;
+            /** @description already-claimed: the coupon that the owner has. */
+            coupon_id?: string;
             grain?: components["schemas"]["Grain"];
             /** @description late-unfulfillable, what of the expired hold is not free any more. */
             gone?: components["schemas"]["GoneAsset"][];
@@ -2538,6 +3016,83 @@ export interface components {
                 "application/json": components["schemas"]["LotReply"];
             };
         };
+        /** @description The campaign. A replay of the same key is answered with 201 too. */
+        CampaignCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CampaignReply"];
+            };
+        };
+        /** @description The campaign was made before, under another key; `already_exists` is true. */
+        CampaignExists: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CampaignReply"];
+            };
+        };
+        /** @description The campaign after the change. */
+        CampaignChanged: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CampaignReply"];
+            };
+        };
+        /** @description The packet. A replay of the same key is answered with 201 too. */
+        PacketCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PacketReply"];
+            };
+        };
+        /** @description The packet was made before, under another key; `already_exists` is true. */
+        PacketExists: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PacketReply"];
+            };
+        };
+        /** @description The share, and it is in the owner's lots. */
+        ShareGrabbed: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["GrabReply"];
+            };
+        };
+        /** @description The share, whose money is on its way. */
+        SharePending: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["GrabReply"];
+            };
+        };
         /** @description The quota's home after the change. */
         QuotaChanged: {
             headers: {
@@ -2610,6 +3165,8 @@ export interface components {
         StockLocationInPath: components["schemas"]["StockLocation"];
         /** @description Id of the quota. */
         QuotaIdInPath: components["schemas"]["QuotaId"];
+        /** @description Id of the packet. */
+        PacketIdInPath: components["schemas"]["PacketId"];
         /** @description The campaign. */
         CampaignIdInPath: components["schemas"]["CampaignId"];
     };
@@ -3857,6 +4414,356 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    listCampaigns: {
+        parameters: {
+            query?: {
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of campaigns. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    createCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "campaign_id": "spring-2026",
+                 *       "discount": {
+                 *         "kind": "FIXED",
+                 *         "amount": {
+                 *           "amount": 1000,
+                 *           "currency": "CNY"
+                 *         },
+                 *         "min_spend": {
+                 *           "amount": 5000,
+                 *           "currency": "CNY"
+                 *         }
+                 *       },
+                 *       "time_zone": "Asia/Shanghai",
+                 *       "starts_at": "2026-03-01T00:00:00Z",
+                 *       "ends_at": "2026-04-01T00:00:00Z",
+                 *       "validity": {
+                 *         "kind": "END_OF_DAY",
+                 *         "days": 7
+                 *       },
+                 *       "total_limit": 10000,
+                 *       "owner_limit": 3,
+                 *       "owner_day_limit": 1,
+                 *       "budget": {
+                 *         "amount": 5000000,
+                 *         "currency": "CNY"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignExists"];
+            201: components["responses"]["CampaignCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getCampaign: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The campaign. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Campaign"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    pauseCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a wrong price in the shop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignChange"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    resumeCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a wrong price in the shop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignChange"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    endCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a wrong price in the shop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignChange"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    freezeCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a wrong price in the shop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignChange"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    unfreezeCampaign: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a wrong price in the shop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CampaignChange"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CampaignChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    claimCoupon: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "claim_ref": "banner-2026-03-08"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ClaimRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CouponExists"];
+            201: components["responses"]["CouponCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     issueCoupon: {
         parameters: {
             query?: {
@@ -3955,6 +4862,150 @@ export interface operations {
                     "application/json": components["schemas"]["ImportResult"];
                 };
             };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    createPacket: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "packet_ref": "new-year",
+                 *       "amount": {
+                 *         "amount": 8888,
+                 *         "currency": "CNY"
+                 *       },
+                 *       "shares": 10,
+                 *       "mode": "RANDOM"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PacketRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PacketExists"];
+            201: components["responses"]["PacketCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getPacket: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The packet. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Packet"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listShares: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The shares. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    grabShare: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the packet. */
+                packet_id: components["parameters"]["PacketIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-2"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OwnerRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["ShareGrabbed"];
+            202: components["responses"]["SharePending"];
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };

@@ -57,6 +57,20 @@ test("a checkout", { skip }, async () => {
   const stock = await client.stock(owner, "berlin");
   assert.deepEqual([stock.available, stock.held, stock.used], [1, 0, 2]);
 
+  const campaign = `ts-${owner}`.slice(0, 55);
+  await client.createCampaign(newKey(), {
+    campaign_id: campaign,
+    discount: { kind: "FIXED", amount: cny(100) },
+    time_zone: "Asia/Shanghai",
+    starts_at: new Date(Date.now() - 3_600_000).toISOString(),
+    ends_at: tomorrow,
+    validity: { kind: "END_OF_DAY", days: 1 },
+    total_limit: 10,
+  });
+  const other = `${owner}-friend`.slice(0, 64);
+  const claimed = await client.claim(newKey(), campaign, { owner: other, claim_ref: "one" });
+  assert.equal(claimed.coupon.state, "AVAILABLE");
+
   const kinds: string[] = [];
   for await (const entry of client.entries(owner)) {
     kinds.push(entry.kind);
