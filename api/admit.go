@@ -35,6 +35,7 @@ func (s *server) admit(ctx context.Context, c *gin.Context, call *call) (context
 	if err := checkQuery(c.Request.URL.RawQuery, call.route.query); err != nil {
 		return ctx, err
 	}
+	call.dryRun = call.route.keyed && strings.Contains(c.Request.URL.RawQuery, "dry_run=true")
 	var err error
 	if call.timeout, err = deadline(c.Request.Header); err != nil {
 		return ctx, err
@@ -200,6 +201,8 @@ func wellFormed(name, value string) bool {
 	switch name {
 	case "owner", "campaign_id", "id":
 		return shard.ValidOwner(value)
+	case "dry_run", "pinned", "overdue":
+		return value == "true" || value == "false"
 	case "order_id":
 		return shard.ValidOwner(strings.ReplaceAll(value, "/", "-"))
 	case "holder":

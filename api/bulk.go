@@ -166,7 +166,7 @@ func (s *server) bulkConfirm(ctx context.Context, d *gen.BulkDecision) (any, err
 		return nil, err
 	}
 	if d.HoldID != "" {
-		return s.ConfirmHold(ctx, gen.ConfirmHoldRequestObject{HoldID: d.HoldID, Body: &gen.OwnerRequest{Owner: d.Owner}})
+		return s.ConfirmHold(ctx, gen.ConfirmHoldRequestObject{HoldID: d.HoldID, Body: &gen.ConfirmRequest{Owner: d.Owner}})
 	}
 	return s.ConfirmOrder(ctx, gen.ConfirmOrderRequestObject{Body: orderOf(d)})
 }

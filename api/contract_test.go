@@ -114,9 +114,15 @@ func TestWireFormat(t *testing.T) {
 		"LotShare": ledger.LotShare{}, "Line": ledger.LineBody{}, "HoldReply": ledger.HoldReply{}, "CouponReply": ledger.CouponReply{},
 		"LotReply": ledger.LotReply{}, "Entry": ledger.Entry{}, "EntryChange": ledger.EntryChange{}, "LotCounters": ledger.LotCounters{},
 		"Owner": ledger.OwnerBody{}, "Operation": ledger.OperationBody{}, "Verification": ledger.VerifyBody{},
+		"Part": ledger.Part{}, "LotPart": ledger.LotPart{}, "Refund": ledger.RefundBody{}, "RefundedCoupon": ledger.RefundedCoupon{},
+		"RefundLine": ledger.RefundLine{}, "RefundReply": ledger.RefundReply{}, "FreezeReply": ledger.FreezeReply{},
+		"GoneAsset": ledger.GoneAsset{},
 	} {
 		var members, required []string
-		for field := range reflect.TypeOf(body).Fields() {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(body)) {
+			if field.Anonymous { // its fields are visible themselves
+				continue
+			}
 			member, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 			members = append(members, member)
 			if options == "" {

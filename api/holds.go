@@ -57,6 +57,9 @@ func (s *server) hold(b *gen.HoldRequest) (h ledger.Hold, err error) {
 			return h, at(fmt.Sprintf("/items/%d", i), err)
 		}
 	}
+	if h.MaxDiscount = b.MaxDiscount.Amount; h.MaxDiscount > 0 && len(h.Lines) > 0 && b.MaxDiscount.Currency != h.Lines[0].Amount.Currency {
+		return h, invalid("/max_discount/currency", "must be that of the lines")
+	}
 	return h, nil
 }
 
@@ -89,16 +92,20 @@ func (s *server) ConfirmHold(ctx context.Context, r gen.ConfirmHoldRequestObject
 	if err != nil {
 		return nil, at("hold_id", err)
 	}
-	return s.confirm(ctx, r.Body.Owner, ledger.HoldRef{HoldID: hold})
+	return s.confirm(ctx, ledger.Confirm{
+		Owner: r.Body.Owner, Hold: ledger.HoldRef{HoldID: hold}, Items: partsOf(r.Body.Items), Amount: ledger.Money(r.Body.Amount),
+		Final: r.Body.Final, AllowLate: r.Body.AllowLate,
+	})
 }
 
 // ConfirmOrder answers POST /v1/holds/confirm.
 func (s *server) ConfirmOrder(ctx context.Context, r gen.ConfirmOrderRequestObject) (gen.ConfirmOrderResponseObject, error) {
-	return s.confirm(ctx, r.Body.Owner, orderRef(r.Body))
+	return s.confirm(ctx, ledger.Confirm{Owner: r.Body.Owner, Hold: orderRef(r.Body)})
 }
 
-func (s *server) confirm(ctx context.Context, name string, ref ledger.HoldRef) (reply, error) {
-	answer, err := s.cfg.Ledger.Confirm(ctx, callOf(ctx).caller(), ledger.Confirm{Owner: owner(ctx, name), Hold: ref})
+func (s *server) confirm(ctx context.Context, request ledger.Confirm) (reply, error) {
+	owner(ctx, request.Owner)
+	answer, err := s.cfg.Ledger.Confirm(ctx, callOf(ctx).caller(), request)
 	return written(ctx, answer, err)
 }
 

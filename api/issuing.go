@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/statesvc/statesvc/api/gen"
 	"github.com/statesvc/statesvc/ledger"
@@ -28,6 +29,9 @@ func issueOf(campaign string, b *gen.IssueRequest) (ledger.IssueCoupon, error) {
 	return ledger.IssueCoupon{
 		Owner: b.Owner, CampaignID: campaign, IssueRef: b.IssueRef, Discount: discount,
 		ValidFrom: b.ValidFrom, ExpiresAt: b.ExpiresAt,
+		Terms: ledger.Terms{
+			Refund: ledger.RefundPolicy(b.RefundPolicy), StackGroup: b.StackGroup, MaxPerGroup: b.MaxPerGroup, Priority: b.Priority,
+		},
 	}, nil
 }
 
@@ -86,6 +90,7 @@ func (s *server) CreditLot(ctx context.Context, r gen.CreditLotRequestObject) (g
 	answer, err := s.cfg.Ledger.CreditLot(ctx, callOf(ctx).caller(), ledger.CreditLot{
 		Owner: owner(ctx, r.Owner), IssueRef: r.Body.IssueRef, Source: r.Body.Source, Tag: r.Body.Tag,
 		Amount: ledger.Money(r.Body.Amount), ExpiresAt: r.Body.ExpiresAt,
+		RefundGrace: time.Duration(r.Body.RefundGraceMs) * time.Millisecond,
 	})
 	return written(ctx, answer, err)
 }

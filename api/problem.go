@@ -94,14 +94,16 @@ var problems = []problem{
 	{"already-confirmed", 409, terminal, "The hold is confirmed", []error{ledger.ErrAlreadyConfirmed}},
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
+	{"refund-of-refund", 409, terminal, "A refund is not refunded", []error{ledger.ErrRefundOfRefund}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
 	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
-	{"frozen", 409, terminal, "The campaign is frozen or paused", []error{ledger.ErrFrozen}},
+	{"frozen", 409, terminal, "The owner or the campaign is frozen", []error{ledger.ErrFrozen}}, // or the campaign is paused
 	{
-		"limit-reached", 409, terminal, "There are as many as there may be",
+		"limit-reached", 409, terminal, "There is as much as there may be",
 		[]error{access.ErrTooMany, events.ErrTooMany, ledger.ErrLimitReached, state.ErrTooManyKinds},
 	},
 	{"already-claimed", 409, terminal, "The owner has the coupon", []error{ledger.ErrAlreadyClaimed}},
+	{"not-stackable", 409, terminal, "The coupons do not go together", []error{ledger.ErrNotStackable}},
 	{"currency-mismatch", 409, terminal, "The currencies differ", []error{ledger.ErrCurrencyMismatch}},
 	{"min-spend", 409, terminal, "The order is too small for the coupon", []error{ledger.ErrMinSpend}},
 	{"block-in-force", 409, terminal, "The cause of the block stands", []error{blacklist.ErrBlockInForce}},
@@ -117,6 +119,7 @@ var problems = []problem{
 		"quota-unavailable", 503, retryable, "It is not known whether there is more", // never pinned
 		[]error{ledger.ErrQuotaUnavailable},
 	},
+	{"late-unfulfillable", 409, terminal, "What the hold had is not free any more", []error{ledger.ErrLateUnfulfillable}},
 	{"outcome-unknown", 504, retryable, "The outcome is not known yet", []error{shard.ErrOutcomeUnknown}}, // the same key only
 	{"internal", 500, retryable, "A fault of the service", []error{shard.ErrInternal, shard.ErrLookUp}},   // no caller sees the second
 }
@@ -165,7 +168,9 @@ type document struct {
 	CouponID  string    `json:"coupon_id,omitempty"`
 	Grain     string    `json:"grain,omitempty"`
 	Version   string    `json:"version,omitempty"`
-	Errors    []part    `json:"errors,omitempty"`
+
+	Gone   []ledger.GoneAsset `json:"gone,omitempty"`
+	Errors []part             `json:"errors,omitempty"`
 }
 
 // part is one wrong part of a request.
@@ -249,6 +254,7 @@ func (d *document) ofDocuments(err error) bool {
 
 func (d *document) refusal(r *ledger.Refusal) {
 	d.Detail, d.RetryAt, d.Asked, d.Have, d.HoldID, d.CouponID = r.Detail, r.RetryAt, r.Asked, r.Have, r.HoldID, r.CouponID
+	d.Gone = r.Gone
 	if r.Pointer != "" {
 		d.add(r.Pointer, r.Detail)
 	}

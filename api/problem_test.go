@@ -188,6 +188,8 @@ func compareRoute(t *testing.T, path, method string, node *yaml.Node) {
 		switch {
 		case strings.HasSuffix(p.Ref, "/IdempotencyKey"):
 			keyed = true
+		case strings.HasSuffix(p.Ref, "/DryRun"):
+			query += "dry_run "
 		case strings.HasSuffix(p.Ref, "/PageLimit"):
 			query += "limit "
 		case strings.HasSuffix(p.Ref, "/PageCursor"):
@@ -225,6 +227,10 @@ func TestDocuments(t *testing.T) {
 		},
 		"insufficient": &ledger.Refusal{
 			Reason: ledger.ErrInsufficient, Code: "insufficient", Detail: "too little", Asked: &two, Have: &one, Pointer: "/items/1",
+		},
+		"late-unfulfillable": &ledger.Refusal{
+			Reason: ledger.ErrLateUnfulfillable, Code: "late-unfulfillable", Detail: "two are gone", HoldID: "hold_x",
+			Gone: []ledger.GoneAsset{{CouponID: "coupon_x", State: "USED", Asked: 1}, {LotID: "lot_x", Asked: two, Have: one}},
 		},
 		"internal":        errors.New("connection to 10.0.0.7 refused"),
 		"outcome-unknown": fmt.Errorf("hold of alice: %w", shard.ErrOutcomeUnknown),

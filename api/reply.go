@@ -74,6 +74,16 @@ func (r reply) VisitCancelOrderResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitGetHoldResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitConfirmHoldResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitCancelHoldResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitExtendHoldResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitPinHoldResponse(w http.ResponseWriter) error          { return r.write(w) }
+func (r reply) VisitReplaceHoldResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitCreateRefundResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitListRefundsResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitPreviewRefundResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitGetRefundResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitPreviewHoldResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitFreezeOwnerResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitUnfreezeOwnerResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitGetOwnerResponse(w http.ResponseWriter) error         { return r.write(w) }
 func (r reply) VisitGetOperationResponse(w http.ResponseWriter) error     { return r.write(w) }
 func (r reply) VisitSealOperationResponse(w http.ResponseWriter) error    { return r.write(w) }
@@ -85,6 +95,11 @@ func (r reply) VisitListEntriesResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitVerifyEntriesResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitGetCouponResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitGetLotResponse(w http.ResponseWriter) error           { return r.write(w) }
+func (r reply) VisitRevokeCouponResponse(w http.ResponseWriter) error     { return r.write(w) }
+func (r reply) VisitRevokeLotResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
+func (r reply) VisitReportHoldsResponse(w http.ResponseWriter) error      { return r.write(w) }
 func (r reply) VisitCreateCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitListCampaignsResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitGetCampaignResponse(w http.ResponseWriter) error      { return r.write(w) }
@@ -94,8 +109,6 @@ func (r reply) VisitEndCampaignResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitFreezeCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitUnfreezeCampaignResponse(w http.ResponseWriter) error { return r.write(w) }
 func (r reply) VisitClaimCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
-func (r reply) VisitIssueCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
-func (r reply) VisitImportCouponsResponse(w http.ResponseWriter) error    { return r.write(w) }
 func (r reply) VisitBulkResponse(w http.ResponseWriter) error             { return r.write(w) }
 func (r reply) VisitListEventsResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListWebhooksResponse(w http.ResponseWriter) error     { return r.write(w) }

@@ -118,11 +118,12 @@ func (c *client) send(method, path, body string, headers ...header) answer {
 // scopeOf guesses the scope of an operation in other words than routes.go.
 func scopeOf(method, path string) access.Scopes {
 	switch {
-	case strings.HasPrefix(path, "/v1/admin/"), strings.HasPrefix(path, "/v1/webhooks"):
+	case strings.HasPrefix(path, "/v1/admin/"), strings.HasPrefix(path, "/v1/webhooks"), strings.HasSuffix(path, "freeze"),
+		strings.HasSuffix(path, "/revoke"):
 		return access.ScopeAdmin
 	case strings.HasPrefix(path, "/v1/events"), strings.HasPrefix(path, "/v1/exports"):
 		return access.ScopeEvents
-	case method == http.MethodGet:
+	case method == http.MethodGet, strings.HasSuffix(path, "preview"):
 		return access.ScopeRead
 	case strings.HasPrefix(path, "/v1/state/"):
 		return access.ScopeState

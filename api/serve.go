@@ -43,6 +43,7 @@ type call struct {
 
 	key           *access.Key // who calls; nil until that is decided
 	idempotency   string
+	dryRun        bool // only find out what would happen
 	timeout       time.Duration
 	contentType   string // for imports, whose handler reads the body itself
 	contentLength int64
@@ -55,7 +56,14 @@ type call struct {
 	err      error
 }
 
-func (c *call) caller() ledger.Caller { return ledger.Caller{Key: c.idempotency, Client: c.key.ID} }
+func (c *call) caller() ledger.Caller {
+	return ledger.Caller{Key: c.idempotency, Client: c.key.ID, DryRun: c.dryRun}
+}
+
+// previewer is the caller of a preview, which has no key: nothing is recorded under it.
+func (c *call) previewer() ledger.Caller {
+	return ledger.Caller{Key: "preview", Client: c.key.ID, DryRun: true}
+}
 
 type callKey struct{}
 

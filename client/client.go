@@ -120,6 +120,7 @@ func do[R any](ctx context.Context, c *Client, e exchange) (reply R, err error) 
 		ctx, cancel = context.WithTimeout(ctx, c.options.Patience)
 		defer cancel()
 	}
+	e = e.asOf(ctx)
 	for attempt := 0; ; attempt++ {
 		err = c.send(ctx, e, &reply)
 		if err == nil || e.once || !c.again(ctx, err, attempt) {

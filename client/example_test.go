@@ -254,6 +254,89 @@ func ExampleClient_Seal() {
 	// true
 }
 
+// Two parcels: the first is confirmed when it leaves, the last one with what it takes, and the rest is given back. A line that comes back
+// is refunded with its share, after a look at what that would be.
+func ExampleClient_ConfirmPart() {
+	ctx := context.Background()
+	credit(ctx, "mia")
+	request := five("mia", "order-1")
+	request.Lines = []client.LineRequest{
+		{LineID: "shoe", Amount: client.Money{Amount: 400, Currency: "CNY"}},
+		{LineID: "sock", Amount: client.Money{Amount: 100, Currency: "CNY"}},
+	}
+	fmt.Println("a preview:", value(c.Preview(ctx, request)).Balances[0].Held, "held")
+	hold := value(c.Hold(ctx, client.NewKey(), request)).Hold
+	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{
+		Owner: "mia", Amount: client.Money{Amount: 300, Currency: "CNY"},
+	})).Hold
+	fmt.Println(hold.State, hold.Parts[0].Confirmed)
+	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{
+		Owner: "mia", Final: true, Items: []client.PartRequest{{Item: 0, Amount: client.Money{Amount: 150, Currency: "CNY"}}},
+	})).Hold
+	fmt.Println(hold.State, hold.Parts[0].Confirmed, hold.Rest)
+
+	back := client.RefundRequest{Owner: "mia", RefundRef: "return-1", Lines: []string{"sock"}}
+	fmt.Println("would return", value(c.PreviewRefund(ctx, hold.HoldID, back)).Refund.Amount.Amount)
+	refund := value(c.Refund(ctx, client.NewKey(), hold.HoldID, back)).Refund
+	fmt.Println("returned", value(c.GetRefund(ctx, refund.RefundID)).Amount.Amount, "left", refund.Left.Amount)
+	_, err := c.Refund(ctx, client.NewKey(), refund.RefundID, client.RefundRequest{Owner: "mia", RefundRef: "return-2", All: true})
+	fmt.Println(len(value(c.Refunds(ctx, hold.HoldID))), errors.Is(err, client.ErrRefundOfRefund))
+	// Output:
+	// a preview: 500 held
+	// HELD 300
+	// CONFIRMED 450 RELEASED
+	// would return 90
+	// returned 90 left 360
+	// 1 true
+}
+
+// The payment is under way: the hold gets more time, is pinned while nobody knows, and is replaced by one with other items.
+func ExampleClient_Pin() {
+	ctx := context.Background()
+	credit(ctx, "nora")
+	made := value(c.Hold(ctx, client.NewKey(), five("nora", "order-1"))).Hold
+	longer := value(c.Extend(ctx, client.NewKey(), "nora", made.HoldID, 3_600_000)).Hold
+	pinned := value(c.Pin(ctx, client.NewKey(), "nora", made.HoldID, 86_400_000)).Hold
+	fmt.Println(longer.ExpiresAt.After(made.ExpiresAt), pinned.ExpiresAt.After(longer.ExpiresAt))
+	fmt.Println(slices.ContainsFunc(value(c.PinnedHolds(ctx)), func(h client.Hold) bool { return h.HoldID == made.HoldID }))
+	other := five("nora", "order-1")
+	other.Attempt, other.Items[0].Amount.Amount = 2, 700
+	fmt.Println(value(c.Replace(client.DryRun(ctx), client.NewKey(), made.HoldID, other)).Balances[0])
+	replaced := value(c.Replace(ctx, client.NewKey(), made.HoldID, other))
+	fmt.Println(replaced.Balances[0], replaced.Hold.Supersedes == made.HoldID)
+	// Output:
+	// true true
+	// true
+	// {1300 CNY 700}
+	// {1300 CNY 700} true
+}
+
+// What an administrator does about an owner: freeze him, and take away what was given by mistake.
+func ExampleClient_Freeze() {
+	ctx := context.Background()
+	credit(ctx, "otto")
+	coupon := value(c.IssueCoupon(ctx, client.NewKey(), "spring-2026", client.IssueRequest{
+		Owner: "otto", IssueRef: "welcome", ExpiresAt: time.Now().Add(time.Hour),
+		Discount: client.DiscountRequest{Kind: client.Percent, BasisPoints: 1000, Currency: "CNY"},
+	})).Coupon
+	fmt.Println(value(c.Freeze(ctx, client.NewKey(), "otto", "case 4711")))
+	_, err := c.Hold(ctx, client.NewKey(), five("otto", "order-1"))
+	fmt.Println(errors.Is(err, client.ErrFrozen))
+	why := client.RevokeRequest{Owner: "otto", Reason: "case 4711"}
+	fmt.Println(value(c.RevokeCoupon(ctx, client.NewKey(), coupon.CouponID, why)).Coupon.State)
+	for lot, err := range c.Lots(ctx, "otto", client.LotFilter{}) {
+		must(err)
+		fmt.Println(value(c.RevokeLot(ctx, client.NewKey(), lot.LotID, why)).Lot.Revoked)
+	}
+	fmt.Println(value(c.Unfreeze(ctx, client.NewKey(), "otto", "solved")))
+	// Output:
+	// true
+	// true
+	// REVOKED
+	// 2000
+	// false
+}
+
 func ExampleClient_Owner() {
 	ctx := context.Background()
 	credit(ctx, "hans")
@@ -275,14 +358,14 @@ func ExampleClient_SetStock() {
 	ctx := context.Background()
 	value(c.SetStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaRequest{Total: 3}))
 	mugs := func(order string, quantity int64) (client.HoldReply, error) {
-		return c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "mia", OrderID: order, Items: []client.HoldItemRequest{
+		return c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "petra", OrderID: order, Items: []client.HoldItemRequest{
 			{Kind: client.StockItem, Sku: "mug-blue", Location: "berlin", Quantity: quantity},
 		}})
 	}
 	made := value(mugs("order-1", 2))
 	_, err := mugs("order-2", 2)
 	fmt.Println(errors.Is(err, client.ErrSoldOut))
-	value(c.Confirm(ctx, client.NewKey(), "mia", made.Hold.HoldID))
+	value(c.Confirm(ctx, client.NewKey(), "petra", made.Hold.HoldID))
 	value(c.AdjustStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaAdjustment{Delta: 10, Reason: "delivery 17"}))
 	stock := value(c.Stock(ctx, "mug-blue", "berlin"))
 	fmt.Println(stock.Total, "in all:", stock.Available, "available,", stock.Held, "held,", stock.Used, "used")
@@ -296,7 +379,7 @@ func ExampleClient_SetQuota() {
 	ctx := context.Background()
 	value(c.SetQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaRequest{Total: 1000, Currency: "CNY"}))
 	value(c.AdjustQuota(ctx, client.NewKey(), "budget:spring-2026", client.QuotaAdjustment{Delta: -400, Reason: "cut"}))
-	value(c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "nora", OrderID: "order-1", Items: []client.HoldItemRequest{
+	value(c.Hold(ctx, client.NewKey(), client.HoldRequest{Owner: "rosa", OrderID: "order-1", Items: []client.HoldItemRequest{
 		{Kind: client.BudgetItem, CampaignID: "spring-2026", Amount: client.Money{Amount: 250, Currency: "CNY"}},
 	}}))
 	budget := value(c.Quota(ctx, "budget:spring-2026"))
@@ -542,13 +625,13 @@ func ExampleClient_Fence() {
 // Each operation of a bulk has its own verdict; one that is sent again under its key gets the same.
 func ExampleClient_Bulk() {
 	ctx := context.Background()
-	credit(ctx, "otto")
-	key, hold := client.NewKey(), five("otto", "order-1")
+	credit(ctx, "bruno")
+	key, hold := client.NewKey(), five("bruno", "order-1")
 	reply := value(c.Bulk(ctx, []client.BulkOperation{
 		{IdempotencyKey: key, Hold: &hold},
 		{IdempotencyKey: key, Hold: &hold},
-		{IdempotencyKey: client.NewKey(), Confirm: &client.BulkDecision{Owner: "otto", OrderID: "order-1"}},
-		{IdempotencyKey: client.NewKey(), Cancel: &client.BulkDecision{Owner: "otto", OrderID: "order-1"}},
+		{IdempotencyKey: client.NewKey(), Confirm: &client.BulkDecision{Owner: "bruno", OrderID: "order-1"}},
+		{IdempotencyKey: client.NewKey(), Cancel: &client.BulkDecision{Owner: "bruno", OrderID: "order-1"}},
 	}))
 	fmt.Println(reply.Done, reply.Refused)
 	for _, r := range reply.Results {

@@ -22,10 +22,10 @@ func (c *Client) Hold(ctx context.Context, key string, r HoldRequest) (HoldReply
 	}))
 }
 
-// Confirm spends what a hold has.
+// Confirm spends what a hold has, or has left.
 func (c *Client) Confirm(ctx context.Context, key, owner, holdID string) (HoldReply, error) {
 	return do[HoldReply](ctx, c, write(owner, key, func(server, key string) (*http.Request, error) {
-		return gen.NewConfirmHoldRequest(server, holdID, &gen.ConfirmHoldParams{IdempotencyKey: key}, gen.OwnerRequest{Owner: owner})
+		return gen.NewConfirmHoldRequest(server, holdID, &gen.ConfirmHoldParams{IdempotencyKey: key}, gen.ConfirmRequest{Owner: owner})
 	}))
 }
 

@@ -16,6 +16,12 @@ type (
 	HoldItemRequest = gen.HoldItemRequest
 	LineRequest     = gen.LineRequest
 	OrderRequest    = gen.OrderRequest
+	ConfirmRequest  = gen.ConfirmRequest
+	PartRequest     = gen.PartRequest
+	Part            = gen.Part
+	Refund          = gen.Refund
+	RefundRequest   = gen.RefundRequest
+	RefundReply     = gen.RefundReply
 	Coupon          = gen.Coupon
 	CouponReply     = gen.CouponReply
 	IssueRequest    = gen.IssueRequest

@@ -26,6 +26,18 @@ func (s *state) apply(op *shard.Op, now time.Time) shard.Reply {
 		return s.confirm(o, body)
 	case *cancelOp:
 		return s.cancel(o, body)
+	case *refundOp:
+		return s.refund(o, body)
+	case *extendOp:
+		return s.extend(o, body)
+	case *pinOp:
+		return s.pin(o, body)
+	case *replaceOp:
+		return s.replace(o, body)
+	case *freezeOp:
+		return s.freeze(o, body)
+	case *revokeOp:
+		return s.revoke(o, body)
 	case *issueOp:
 		return s.issue(o, body)
 	case *creditOp:
@@ -96,6 +108,11 @@ func internal(err error) shard.Reply {
 
 // stateRefusal says why a hold that is not live takes no event.
 func (s *state) stateRefusal(h *holdRow) *Refusal {
+	if successor := h.successor(); successor != "" {
+		r := refusal(ErrSuperseded, "", "the hold is "+string(h.state)+", and another one has taken its place")
+		r.HoldID = successor
+		return r
+	}
 	r := refusal(refusalIn(h.state), "", "the hold is "+string(h.state)+" since "+instant(h.decidedAt).Format(time.RFC3339Nano))
 	r.HoldID = s.codec.Text(id.Hold, h.id)
 	return r

@@ -8,12 +8,20 @@ import (
 )
 
 // entryOf names the entry that an event leaves.
-var entryOf = map[Event]string{EventConfirm: entryConfirmed, EventCancel: entryCancelled, EventExpire: entryExpired}
+var entryOf = map[Event]string{
+	EventConfirm: entryConfirmed, EventCancel: entryCancelled, EventExpire: entryExpired, EventReplace: entryCancelled,
+}
 
 func (s *state) confirm(o *ownerRow, op *confirmOp) shard.Reply {
 	h, _ := s.find(o, op.Hold)
 	if h == nil {
 		return refuse(unknownHold())
+	}
+	switch {
+	case len(op.Items) > 0 || op.Amount != Money{}:
+		return s.confirmPart(o, h, op)
+	case op.AllowLate && h.state == Expired && h.successor() == "":
+		return s.confirmLate(o, h, op)
 	}
 	return s.decide(o, h, EventConfirm)
 }
@@ -68,7 +76,30 @@ func (s *state) end(o *ownerRow, h *holdRow, e Event) error {
 	if err := s.checkTakes(h, t); err != nil {
 		return err
 	}
-	b := s.openChanges()
+	b := s.endTakes(s.openChanges(), t, e)
+	s.decided(o, h, e)
+	s.addEntry(o, entryOf[e], h.id, s.closeChanges(b))
+	return nil
+}
+
+// decided moves a live hold to its final state. If some of it was confirmed before, that is CONFIRMED, whatever becomes of the rest (R8).
+func (s *state) decided(o *ownerRow, h *holdRow, e Event) {
+	edge := e
+	switch {
+	case e == EventConfirm && h.inPart():
+		s.growWhole(h)
+	case e != EventConfirm && h.inPart():
+		edge = EventRelease
+		s.grow(h, func(p *Progress) { p.Rest = restOf[e] })
+	}
+	h.state, _ = next(h.state, edge)
+	h.decidedAt = s.now
+	s.changeHold(h)
+	o.holdEnded()
+}
+
+// endTakes moves assets out of a live hold, and notes the changes.
+func (s *state) endTakes(b []byte, t *takes, e Event) []byte {
 	for _, coupon := range t.coupons {
 		c := s.coupons[coupon]
 		s.changeCoupon(c)
@@ -82,13 +113,7 @@ func (s *state) end(o *ownerRow, h *holdRow, e Event) error {
 		s.endLot(l, take.amount, e)
 		b = s.appendLotChange(b, l, &before)
 	}
-	b = s.endQuotas(b, t.quotas, e)
-	h.state, _ = next(h.state, e)
-	h.decidedAt = s.now
-	s.changeHold(h)
-	o.holdEnded()
-	s.addEntry(o, entryOf[e], h.id, s.closeChanges(b))
-	return nil
+	return s.endQuotas(b, t.quotas, e)
 }
 
 // checkTakes compares what the document says with the assets: they must be loaded, and held at least as much.

@@ -21,37 +21,41 @@ func (s *state) hold(o *ownerRow, op *holdOp) shard.Reply {
 	return r
 }
 
-// tryHold has its checks in the order of the codes.
 func (s *state) tryHold(o *ownerRow, op *holdOp) shard.Reply {
+	if r, ok := s.planHold(o, op); !ok {
+		return r
+	}
+	return s.take(o, op, nil)
+}
+
+// planHold finds out what the hold takes, or else the reply that says why it is not made. Its checks are in the order of the codes.
+func (s *state) planHold(o *ownerRow, op *holdOp) (r shard.Reply, ok bool) {
 	p := &s.plan
 	p.reset(s, o, op)
 	s.settleAssets(o, op.moneyCurrency(), p.coupons...)
 	h, foreign := s.known(o, op)
 	if h != nil && (h.state == Held || h.state == Confirmed) {
-		return s.existing(o, op, h)
+		return s.existing(o, op, h), false
 	}
 	if foreign {
-		return refuse(refusal(ErrNotFound, "/hold_id", "the id belongs to another owner"))
+		return refuse(refusal(ErrNotFound, "/hold_id", "the id belongs to another owner")), false
 	}
-	if r := p.unknownCoupon(o, op); r != nil {
-		return refuse(r)
+	if wrong := p.unknownCoupon(o, op); wrong != nil {
+		return refuse(wrong), false
 	}
 	if h != nil {
-		return refuse(s.stateRefusal(h))
+		return refuse(s.stateRefusal(h)), false
 	}
-	if r := p.check(s, op); r != nil {
-		return refuse(r)
+	if wrong := p.check(s, o, op); wrong != nil {
+		return refuse(wrong), false
 	}
 	p.discountLines(op)
-	r := p.takeMoney(o, op)
+	wrong := p.takeMoney(o, op)
 	p.unplan()
-	if r != nil {
-		return refuse(r)
+	if wrong != nil {
+		return refuse(wrong), false
 	}
-	if r, ok := p.checkQuotas(s, op); !ok {
-		return r
-	}
-	return s.take(o, op)
+	return p.checkQuotas(s, op)
 }
 
 // known returns the hold that the request's reference or id has made.
@@ -76,12 +80,12 @@ func (s *state) existing(o *ownerRow, op *holdOp, h *holdRow) shard.Reply {
 	return s.holdReply(o, h, op.moneyCurrency(), true)
 }
 
-// take makes the hold that was planned.
-func (s *state) take(o *ownerRow, op *holdOp) shard.Reply {
+// take makes the hold that was planned. progress is what there is to say of it from the beginning; usually nil.
+func (s *state) take(o *ownerRow, op *holdOp, progress *Progress) shard.Reply {
 	p := &s.plan
 	h := &holdRow{
 		bucket: o.bucket, id: op.id, owner: o.name, orderID: op.OrderID, attempt: op.Attempt, hash: op.hash,
-		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(), quotas: op.needs,
+		createdAt: s.now, expiresAt: s.now + op.TTL.Microseconds(), progress: progress, quotas: op.needs,
 	}
 	h.state, _ = next(None, EventHold)
 	h.doc = s.keep(s.appendDoc(s.buf[:0], op))
@@ -114,6 +118,7 @@ type plan struct {
 	coupons  []*couponRow // by item; nil: not a coupon, or not there
 	left     []int64      // of each line, after the discounts so far
 	split    []int64      // shares of all coupons, line by line
+	order    []int        // places of the items as discounts are computed
 	lots     []planShare  // shares of all money items
 }
 
@@ -132,7 +137,7 @@ type planShare struct {
 func (p *plan) shares(it *planItem) []int64 { return p.split[it.from:it.to] }
 
 func (p *plan) reset(s *state, o *ownerRow, op *holdOp) {
-	*p = plan{items: p.items[:0], coupons: p.coupons[:0], left: p.left[:0], split: p.split[:0], lots: p.lots[:0]}
+	*p = plan{items: p.items[:0], coupons: p.coupons[:0], left: p.left[:0], split: p.split[:0], lots: p.lots[:0], order: p.order[:0]}
 	for i := range op.Lines {
 		p.total += op.Lines[i].Amount.Amount
 		p.left = append(p.left, op.Lines[i].Amount.Amount)
@@ -161,8 +166,16 @@ func (p *plan) unknownCoupon(o *ownerRow, op *holdOp) *Refusal {
 func itemPointer(i int, member string) string { return "/items/" + strconv.Itoa(i) + "/" + member }
 
 // check finds the first refusal in the order of the codes, and among items with the same code the first item.
-func (p *plan) check(s *state, op *holdOp) *Refusal {
+func (p *plan) check(s *state, o *ownerRow, op *holdOp) *Refusal {
 	worst, at := len(reasons), 0
+	if o.frozen {
+		worst, at = slices.Index(reasons, ErrFrozen), -1
+	}
+	if stacked := p.overstacked(); stacked >= 0 {
+		if rank := slices.Index(reasons, ErrNotStackable); rank < worst {
+			worst, at = rank, stacked
+		}
+	}
 	for i := range op.Items {
 		if reason := p.checkItem(s, op, i); reason != nil {
 			if rank := slices.Index(reasons, reason); rank < worst {
@@ -172,6 +185,9 @@ func (p *plan) check(s *state, op *holdOp) *Refusal {
 	}
 	if worst == len(reasons) {
 		return nil
+	}
+	if at < 0 {
+		return frozenOwner()
 	}
 	return p.itemRefusal(s, op, at, reasons[worst])
 }
@@ -214,6 +230,10 @@ func (p *plan) itemRefusal(s *state, op *holdOp, i int, reason error) *Refusal {
 	switch {
 	case errors.Is(reason, ErrNotStarted):
 		r.Detail = "the coupon is valid from " + instant(c.validFrom).Format(time.RFC3339Nano)
+	case errors.Is(reason, ErrNotStackable):
+		limit := int64(c.terms.MaxPerGroup)
+		r.Detail = "the hold has more coupons of the group " + c.terms.StackGroup
+		r.Asked, r.Have = new(limit+1), &limit
 	case errors.Is(reason, ErrFrozen):
 		r.Detail = "the campaign of the coupon is frozen"
 	case errors.Is(reason, ErrCurrencyMismatch):
@@ -242,14 +262,18 @@ func currencyPointer(it *Item, i int) string {
 	return itemPointer(i, "amount/currency")
 }
 
-// discountLines computes the discounts: coupons in the order of the request, each on what those before it have left (R18).
+// discountLines computes the discounts: coupons by priority, equal ones in the order of the request, each on what those before it have
+// left (R18, R27). All of them together give no more than the hold's limit.
 func (p *plan) discountLines(op *holdOp) {
-	for i := range op.Items {
+	for _, i := range p.inOrder() {
 		it := &p.items[i]
 		if it.coupon == nil {
 			continue
 		}
 		it.amount = it.coupon.discount.of(p.payable)
+		if op.MaxDiscount > 0 {
+			it.amount = min(it.amount, op.MaxDiscount-p.discount)
+		}
 		it.from = len(p.split)
 		p.split = split(p.split, it.amount, p.left, p.payable)
 		it.to = len(p.split)

@@ -21,7 +21,7 @@ func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
 	}
 	c := &couponRow{
 		owner: o, id: op.id, campaignID: op.CampaignID, issueRef: op.IssueRef, state: couponAvailable, discount: op.Discount,
-		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now,
+		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now, terms: op.Terms,
 	}
 	if !op.ValidFrom.IsZero() {
 		c.validFrom = op.ValidFrom.UnixMicro()
@@ -39,7 +39,7 @@ func sameIssue(c *couponRow, op *issueOp) bool {
 	if !op.ValidFrom.IsZero() {
 		validFrom = op.ValidFrom.UnixMicro()
 	}
-	return c.discount == op.Discount && c.expiresAt == op.ExpiresAt.UnixMicro() && c.validFrom == validFrom
+	return c.discount == op.Discount && c.terms == op.Terms && c.expiresAt == op.ExpiresAt.UnixMicro() && c.validFrom == validFrom
 }
 
 func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {
@@ -61,6 +61,7 @@ func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {
 	l = &lotRow{
 		owner: o, id: op.id, issueRef: op.IssueRef, source: op.Source, tag: op.Tag, currency: op.Amount.Currency,
 		issued: op.Amount.Amount, LotCounters: LotCounters{Available: op.Amount.Amount}, expiresAt: expiresAt, issuedAt: s.now,
+		grace: op.RefundGrace.Microseconds(),
 	}
 	s.addCredit(l)
 	s.changeLot(l)
@@ -70,7 +71,12 @@ func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {
 
 func sameCredit(l *lotRow, op *creditOp) bool {
 	return l.issued == op.Amount.Amount && l.currency == op.Amount.Currency && l.source == op.Source && l.tag == op.Tag &&
-		l.expiresAt == op.ExpiresAt.UnixMicro()
+		l.grace == op.RefundGrace.Microseconds() && l.endsAs(op.ExpiresAt.UnixMicro())
+}
+
+// endsAs says whether the lot had this expiry when it was credited: a refund may have made it later since.
+func (l *lotRow) endsAs(expiresAt int64) bool {
+	return l.expiresAt == expiresAt || l.grace > 0 && l.expiresAt > expiresAt
 }
 
 func pastExpiry(at time.Time) *Refusal {

@@ -93,7 +93,7 @@ func BenchmarkConfirm(b *testing.B) {
 		}
 		op := s.ops[i%benchBatch]
 		confirm := shard.Op{
-			Owner: op.Owner, Bucket: op.Bucket, Body: &confirmOp{Confirm{op.Owner, HoldRef{HoldID: op.Body.(*holdOp).id}}},
+			Owner: op.Owner, Bucket: op.Bucket, Body: &confirmOp{Confirm: Confirm{Owner: op.Owner, Hold: HoldRef{HoldID: op.Body.(*holdOp).id}}},
 		}
 		if r := loaded.apply(&confirm, s.at); r.Verdict != shard.Done {
 			b.Fatalf("%s %v", r.Body, r.Err)

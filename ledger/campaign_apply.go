@@ -180,7 +180,7 @@ func (s *state) grant(o *ownerRow, u *usageRow, op *claimOp, now time.Time) shar
 	s.addIssue(c)
 	s.changeCoupon(c)
 	b := s.appendCouponChange(s.openChanges(), c, "")
-	b = s.useQuotas(b, &op.quotaSide)
+	b = s.spendQuotas(b, &op.quotaSide)
 	s.countUse(o, u, op, dayOf(now, op.rules.zone))
 	s.addEntry(o, entryClaimed, id.ID{}, s.closeChanges(b))
 	return done(s.couponReply(c, false))
@@ -200,8 +200,8 @@ func (s *state) countUse(o *ownerRow, u *usageRow, op *claimOp, day int64) {
 	u.couponID = op.id
 }
 
-// useQuotas takes what checkNeeds has found, for good.
-func (s *state) useQuotas(b []byte, q *quotaSide) []byte {
+// spendQuotas takes what checkNeeds has found, for good.
+func (s *state) spendQuotas(b []byte, q *quotaSide) []byte {
 	s.takeQuotas(q)
 	for _, need := range q.needs {
 		r := s.slices[need.quota]

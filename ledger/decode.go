@@ -8,7 +8,7 @@ import (
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// takes is what a hold has, each coupon and each lot once.
+// takes is what a hold has and what was not confirmed before, each coupon and each lot once.
 type takes struct {
 	currency string // of its money; empty: it has none
 	coupons  []id.ID
@@ -21,7 +21,7 @@ type lotTake struct {
 	amount int64
 }
 
-// takesOf reads what a hold has from its document.
+// takesOf reads what a hold has from its document, without what was confirmed before.
 func (s *state) takesOf(h *holdRow) (*takes, error) {
 	if h.takes != nil {
 		return h.takes, nil
@@ -29,6 +29,11 @@ func (s *state) takesOf(h *holdRow) (*takes, error) {
 	t := new(takes)
 	if err := t.read(h.doc); err != nil {
 		return nil, fmt.Errorf("document of hold %s: %w", h.id, err)
+	}
+	if h.inPart() {
+		if err := t.withoutParts(h.doc, h.progress.Parts); err != nil {
+			return nil, fmt.Errorf("parts of hold %s: %w", h.id, err)
+		}
 	}
 	h.takes = t
 	return t, nil

@@ -76,7 +76,7 @@ func (d *desk) holdAs(h Hold, as id.ID) shard.Reply {
 
 // confirm and cancel are those of u1.
 func (d *desk) confirm(hold id.ID) shard.Reply {
-	return d.do("u1", &confirmOp{Confirm{Owner: "u1", Hold: HoldRef{HoldID: hold}}})
+	return d.do("u1", &confirmOp{Confirm: Confirm{Owner: "u1", Hold: HoldRef{HoldID: hold}}})
 }
 
 func (d *desk) cancel(hold id.ID) shard.Reply {

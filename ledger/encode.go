@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -52,6 +53,9 @@ func (s *state) appendHold(b []byte, h *holdRow) []byte {
 	b = append(appendTime(b, "expires_at", h.expiresAt), ',')
 	if h.state != Held {
 		b = append(appendTime(b, "decided_at", h.decidedAt), ',')
+	}
+	if p := h.writtenProgress(); p != nil {
+		b = append(append(b, p[1:len(p)-1]...), ',')
 	}
 	if len(h.doc) == 0 {
 		return append(b, `"items":[],"tombstone":true}`...)
@@ -128,6 +132,9 @@ func (s *state) couponReply(c *couponRow, exists bool) []byte {
 	if c.state == couponHeld {
 		b = appendTime(append(b, ','), "held_until", c.heldUntil)
 	}
+	if terms := c.terms.written(); terms != nil {
+		b = append(append(b, ','), terms[1:len(terms)-1]...)
+	}
 	return s.finish(append(b, "},"...), c.owner, exists)
 }
 
@@ -163,7 +170,11 @@ func (s *state) lotReply(l *lotRow, exists bool) []byte {
 	b = append(appendInt(b, "issued", l.issued), ',')
 	b = append(appendCounters(b, &l.LotCounters), ',')
 	b = append(appendTime(b, "expires_at", l.expiresAt), ',')
-	b = append(appendTime(b, "issued_at", l.issuedAt), "},"...)
+	b = appendTime(b, "issued_at", l.issuedAt)
+	if ms := l.grace / 1000; ms > 0 {
+		b = appendInt(append(b, ','), "refund_grace_ms", ms)
+	}
+	b = append(b, "},"...)
 	return s.finish(s.appendBalances(b, l.owner, l.currency), l.owner, exists)
 }
 
@@ -261,10 +272,28 @@ func appendComma(b []byte, comma bool) ([]byte, bool) {
 
 func (s *state) openChanges() []byte { return append(s.buf[:0], `{"changes":[`...) }
 
+// entryHead is what an entry says beside its changes.
+type entryHead struct {
+	RefundID string `json:"refund_id,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// openEntry is openChanges for an entry that says more.
+func (s *state) openEntry(head entryHead) []byte {
+	doc, _ := json.Marshal(head) // texts cannot fail
+	b := append(s.buf[:0], doc[:len(doc)-1]...)
+	if len(doc) > len("{}") {
+		b = append(b, ',')
+	}
+	return append(b, `"changes":[`...)
+}
+
 // closeChanges returns a copy of the document.
 func (s *state) closeChanges(b []byte) []byte {
-	b[len(b)-1] = ']' // the comma after the last change
-	return s.keep(append(b, '}'))
+	if last := len(b) - 1; b[last] == ',' { // after the last change
+		b = b[:last]
+	}
+	return s.keep(append(b, "]}"...))
 }
 
 // appendCouponChange writes an EntryChange; before is empty for a new coupon.

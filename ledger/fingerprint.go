@@ -23,6 +23,12 @@ const (
 	printIssue
 	printCredit
 	printSeal
+	printRefund
+	printExtend
+	printPin
+	printReplace
+	printFreeze
+	printRevoke
 	printSetQuota
 	printAdjustQuota
 	printCampaign
@@ -34,12 +40,18 @@ const (
 
 // printFields names the fields of each kind, in the order of the fingerprint.
 var printFields = [...][]string{
-	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items"},
-	printConfirm: {"hold_id", "order_id", "attempt"},
+	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items", "max_discount"},
+	printConfirm: {"hold_id", "order_id", "attempt", "items", "amount", "final", "allow_late"},
 	printCancel:  {"hold_id", "order_id", "attempt"},
-	printIssue:   {"campaign_id", "issue_ref", "discount", "valid_from", "expires_at"},
-	printCredit:  {"issue_ref", "source", "tag", "amount", "expires_at"},
+	printIssue:   {"campaign_id", "issue_ref", "discount", "valid_from", "expires_at", "terms"},
+	printCredit:  {"issue_ref", "source", "tag", "amount", "expires_at", "refund_grace_ms"},
 	printSeal:    {},
+	printRefund:  {"hold_id", "order_id", "attempt", "refund_ref", "all", "amount", "items", "lines", "reason"},
+	printExtend:  {"hold_id", "order_id", "attempt", "ttl_ms"},
+	printPin:     {"hold_id", "order_id", "attempt", "ttl_ms"},
+	printReplace: {"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount"},
+	printFreeze:  {"frozen", "reason"},
+	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
 
 	printSetQuota:    {"total", "currency", "reason"},
 	printAdjustQuota: {"delta", "reason"},
@@ -94,6 +106,9 @@ func fingerprintHold(h *Hold) []byte {
 	p := newPrinter(printHold)
 	p.str(h.OrderID).close().int(int64(h.Attempt)).close().id(h.HoldID).close().int(int64(h.TTL)).close()
 	p.lines(h.Lines).close().items(h.Items).close()
+	if h.MaxDiscount > 0 {
+		p.int(h.MaxDiscount).close()
+	}
 	return p.sum
 }
 
@@ -107,11 +122,7 @@ func (p *printer) lines(lines []Line) *printer {
 func (p *printer) items(items []Item) *printer {
 	for i := range items {
 		it := &items[i]
-		all := int64(0)
-		if it.All {
-			all = 1
-		}
-		p.str(string(it.Kind)).id(it.CouponID).money(it.Amount).int(all).str(it.Tag)
+		p.str(string(it.Kind)).id(it.CouponID).money(it.Amount).bool(it.All).str(it.Tag)
 		if _, ok := quotaOf(it); ok {
 			p.str(it.SKU).str(it.Location).int(it.Quantity).str(it.CampaignID)
 		}
@@ -120,8 +131,78 @@ func (p *printer) items(items []Item) *printer {
 }
 
 func fingerprintRef(kind byte, r HoldRef) []byte {
-	p := newPrinter(kind)
-	return p.id(r.HoldID).close().str(r.OrderID).close().int(int64(r.Attempt)).close().sum
+	return newPrinter(kind).ref(r).sum
+}
+
+func fingerprintConfirm(r *Confirm) []byte {
+	if len(r.Items) == 0 && r.Amount == (Money{}) && !r.AllowLate {
+		return fingerprintRef(printConfirm, r.Hold)
+	}
+	p := newPrinter(printConfirm).ref(r.Hold).parts(r.Items).close()
+	return p.money(r.Amount).close().bool(r.Final).close().bool(r.AllowLate).close().sum
+}
+
+func fingerprintReplace(r *Replace) []byte {
+	h := &r.New
+	p := newPrinter(printReplace).id(r.Old.HoldID).close().str(h.OrderID).close().int(int64(h.Attempt)).close()
+	p.id(h.HoldID).close().int(int64(h.TTL)).close()
+	return p.lines(h.Lines).close().items(h.Items).close().int(h.MaxDiscount).close().sum
+}
+
+func fingerprintRefund(r *Refund) []byte {
+	p := newPrinter(printRefund)
+	if r.OfRefund != (id.ID{}) {
+		p.id(r.OfRefund).close().close().close()
+	} else {
+		p.ref(r.Hold)
+	}
+	p.str(r.RefundRef).close().bool(r.All).close().money(r.Amount).close().parts(r.Items).close()
+	for _, line := range r.Lines {
+		p.str(line)
+	}
+	return p.close().str(r.Reason).close().sum
+}
+
+// refundHash tells what a refund gives back, from the fingerprint of its request: its reason does not matter.
+func refundHash(fingerprint []byte) (hash [2 * printLen]byte) {
+	const all, reason = 1 + 4*printLen, 1 + 8*printLen
+	sum := sha256.Sum256(fingerprint[all:reason])
+	copy(hash[:], sum[:])
+	return hash
+}
+
+func fingerprintLater(kind byte, r HoldRef, ttl int64) []byte {
+	return newPrinter(kind).ref(r).int(ttl).close().sum
+}
+
+func fingerprintFreeze(r *Freeze) []byte {
+	return newPrinter(printFreeze).bool(r.Frozen).close().str(r.Reason).close().sum
+}
+
+func fingerprintRevoke(r *Revoke) []byte {
+	p := newPrinter(printRevoke).id(r.Coupon).close().id(r.Lot).close()
+	return p.bool(r.IncludeHeld).close().str(r.Reason).close().sum
+}
+
+func (p *printer) ref(r HoldRef) *printer {
+	return p.id(r.HoldID).close().str(r.OrderID).close().int(int64(r.Attempt)).close()
+}
+
+func (p *printer) bool(b bool) *printer {
+	if b {
+		return p.int(1)
+	}
+	return p.int(0)
+}
+
+func (p *printer) parts(parts []PartRequest) *printer {
+	for i := range parts {
+		p.int(int64(parts[i].Item)).money(parts[i].Amount).bool(parts[i].All)
+		if parts[i].Quantity != 0 {
+			p.int(parts[i].Quantity)
+		}
+	}
+	return p
 }
 
 func (p *printer) discount(d *Discount) *printer {
@@ -131,12 +212,20 @@ func (p *printer) discount(d *Discount) *printer {
 func fingerprintIssue(r *IssueCoupon) []byte {
 	p := newPrinter(printIssue).str(r.CampaignID).close().str(r.IssueRef).close()
 	p.discount(&r.Discount).close()
-	return p.int(r.ValidFrom.UnixMicro()).close().int(r.ExpiresAt.UnixMicro()).close().sum
+	p.int(r.ValidFrom.UnixMicro()).close().int(r.ExpiresAt.UnixMicro()).close()
+	if t := &r.Terms; *t != (Terms{}) {
+		p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority)).close()
+	}
+	return p.sum
 }
 
 func fingerprintCredit(r *CreditLot) []byte {
 	p := newPrinter(printCredit).str(r.IssueRef).close().str(r.Source).close().str(r.Tag).close()
-	return p.money(r.Amount).close().int(r.ExpiresAt.UnixMicro()).close().sum
+	p.money(r.Amount).close().int(r.ExpiresAt.UnixMicro()).close()
+	if r.RefundGrace > 0 {
+		p.int(r.RefundGrace.Microseconds()).close()
+	}
+	return p.sum
 }
 
 func fingerprintSetQuota(r *SetQuota) []byte {
@@ -181,7 +270,11 @@ func fingerprintGrab(r *Grab) []byte {
 // same order is answered with the hold only if it takes the same; that it may ask for another TTL, as a caller does who
 // counts down, does not matter.
 func requestHash(fingerprint []byte) (hash [2 * printLen]byte) {
-	copy(hash[:], fingerprint[len(fingerprint)-len(hash):])
+	const lines = 1 + 4*printLen // lines and items are the fifth and sixth field
+	copy(hash[:], fingerprint[lines:])
+	for i, b := range fingerprint[lines+len(hash):] { // later fields that say what is taken, where they are used
+		hash[i] ^= b
+	}
 	return hash
 }
 

@@ -15,12 +15,17 @@ import (
 
 // The kinds of entries.
 const (
-	entryIssued       = "ISSUED"
-	entryCredited     = "CREDITED"
-	entryConfirmed    = "CONFIRMED"
-	entryCancelled    = "CANCELLED"
-	entryExpired      = "EXPIRED"       // a hold
-	entryAssetExpired = "ASSET_EXPIRED" // coupons and money that no hold had
+	entryIssued        = "ISSUED"
+	entryCredited      = "CREDITED"
+	entryConfirmed     = "CONFIRMED"
+	entryPartConfirmed = "PART_CONFIRMED"
+	entryRefunded      = "REFUNDED"
+	entryFrozen        = "FROZEN" // and UNFROZEN: of the owner
+	entryUnfrozen      = "UNFROZEN"
+	entryRevoked       = "REVOKED"
+	entryCancelled     = "CANCELLED"
+	entryExpired       = "EXPIRED"       // a hold
+	entryAssetExpired  = "ASSET_EXPIRED" // coupons and money that no hold had
 
 	entryQuotaSet      = "QUOTA_SET" // these are in the history of a quota's home
 	entryQuotaAdjusted = "QUOTA_ADJUSTED"

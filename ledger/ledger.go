@@ -91,6 +91,12 @@ const (
 	kindCredit  = "credit-lot"
 	kindSeal    = "seal"
 	kindExpire  = "expire"
+	kindRefund  = "refund"
+	kindExtend  = "extend"
+	kindPin     = "pin"
+	kindReplace = "replace"
+	kindFreeze  = "freeze"
+	kindRevoke  = "revoke"
 
 	kindSetQuota    = "set-quota"
 	kindAdjustQuota = "adjust-quota"
@@ -125,19 +131,26 @@ func (l *Ledger) Hold(ctx context.Context, c Caller, h Hold) (Answer, error) {
 	if err := l.mint(&op.id, id.Hold, h.Owner); err != nil {
 		return Answer{}, err
 	}
-	if op.count(h.Items); len(op.needs) == 0 {
-		return l.submit(ctx, c, h.Owner, kindHold, fingerprint, op)
-	}
-	return l.holdUnits(ctx, c, op, fingerprint)
+	return l.submitHold(ctx, c, op, fingerprint, submission{kindHold, op})
 }
 
-// holdUnits is the end of Hold for one that takes units of quotas. Where it has left little, more is borrowed ahead of need.
-func (l *Ledger) holdUnits(ctx context.Context, c Caller, op *holdOp, fingerprint []byte) (Answer, error) {
+// submission is an operation that makes a hold: that of a hold, or a larger one.
+type submission struct {
+	kind string
+	body any
+}
+
+// submitHold ends Hold and Replace. Units of quotas that are elsewhere are borrowed, for a dry run, too: they come nearer, and nothing is
+// taken of them. Where the hold has left little, more is borrowed ahead of need.
+func (l *Ledger) submitHold(ctx context.Context, c Caller, op *holdOp, fingerprint []byte, s submission) (Answer, error) {
+	if op.count(op.Items); len(op.needs) == 0 {
+		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
+	}
 	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
 	answer, err := l.withUnits(ctx, number, func() (Answer, error) {
-		return l.submit(ctx, c, op.Owner, kindHold, fingerprint, op)
+		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
 	}, op.noted)
-	if err != nil || answer.Replayed {
+	if err != nil || answer.Replayed || c.DryRun {
 		return answer, err
 	}
 	for _, lacking := range op.low {
@@ -146,12 +159,18 @@ func (l *Ledger) holdUnits(ctx context.Context, c Caller, op *holdOp, fingerprin
 	return answer, nil
 }
 
-// Confirm spends what a hold has, in full (R9). The Body is a HoldReply.
+// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply.
 func (l *Ledger) Confirm(ctx context.Context, c Caller, r Confirm) (Answer, error) {
-	if err := validateDecision(c, r.Owner, r.Hold); err != nil {
+	if err := validateConfirm(c, &r); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintRef(printConfirm, r.Hold), &confirmOp{r})
+	op := &confirmOp{Confirm: r}
+	if r.AllowLate {
+		if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
+			return Answer{}, err
+		}
+	}
+	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op)
 }
 
 // Cancel gives back what a hold has; if there is no such hold, it leaves a tombstone (R10). The Body is a HoldReply.
@@ -265,14 +284,14 @@ func (l *Ledger) submit(ctx context.Context, c Caller, owner, kind string, finge
 		return Answer{}, err
 	}
 	r := l.cfg.Store.Submit(ctx, &shard.Op{
-		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: fingerprint, Body: body,
+		Owner: owner, Bucket: bucket, Key: c.Key, Client: c.Client, Kind: kind, Fingerprint: fingerprint, Body: body, Dry: c.DryRun,
 	})
 	if r.Err != nil {
 		return Answer{}, submitError(kind, owner, r.Err)
 	}
 	switch r.Verdict {
 	case shard.Done:
-		return Answer{Body: r.Body, Replayed: r.Replayed, Created: created(kind, r.Body)}, nil
+		return Answer{Body: r.Body, Replayed: r.Replayed, Created: !c.DryRun && created(kind, r.Body)}, nil
 	case shard.Refused:
 		refusal, err := decodeRefusal(r.Body)
 		if err != nil {
@@ -303,7 +322,7 @@ var alreadyExists = []byte(`,"already_exists":true}`)
 
 func created(kind string, body []byte) bool {
 	switch kind {
-	case kindHold, kindIssue, kindCredit, kindCreateCampaign, kindClaim, kindCreatePacket:
+	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket:
 		return !bytes.HasSuffix(body, alreadyExists)
 	}
 	return false

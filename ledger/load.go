@@ -12,10 +12,10 @@ import (
 // rows of an owner are changed only under the lock of its row in owners, and at READ COMMITTED a query that starts after the
 // lock was taken sees all that earlier holders of the lock have committed.
 const (
-	ownerColumns = "bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s)"
+	ownerColumns = "bucket, owner, ver, entry_seq, head, live_holds, due_at, (due_at>0 AND due_at<=%s)+2*frozen"
 
 	// The document and the request's hash are with the order. A tombstone made by id has none.
-	liveColumns    = "h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.request_hash, o.doc"
+	liveColumns    = "h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.request_hash, o.doc, h.progress"
 	decidedColumns = liveColumns + ", h.state, h.decided_at"
 	ofOrder        = " ON o.bucket=h.bucket AND o.owner=h.owner AND o.order_id=h.order_id AND o.attempt=h.attempt"
 	ofHold         = " ON h.bucket=o.bucket AND h.hold_id=o.hold_id"
@@ -42,7 +42,7 @@ var (
 	couponLookup = shard.Lookup{
 		From: "coupons",
 		Columns: "owner, coupon_id, campaign_id, issue_ref, state, ver, discount, currency, amount, basis_points, cap, " +
-			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at, " +
+			"min_spend, valid_from, expires_at, hold_id, held_until, issued_at, terms, " +
 			"(SELECT m.frozen FROM campaign_marks m WHERE m.campaign_id=coupons.campaign_id)",
 	}
 	lotLookup = shard.Lookup{
@@ -53,9 +53,16 @@ var (
 
 	couponByID  = by(couponLookup, "PRIMARY", "bucket, owner, coupon_id")
 	couponByRef = by(couponLookup, "coupons_ref", "bucket, owner, campaign_id, issue_ref")
-	lotByRef    = by(lotLookup, "lots_ref", "bucket, owner, issue_ref")
+	lotByRef    = withGrace(by(lotLookup, "lots_ref", "bucket, owner, issue_ref"))
+	lotByID     = withGrace(by(lotLookup, "PRIMARY", "bucket, owner, lot_id"))
 	liveLots    = by(lotLookup, "lots_live", "bucket, owner, live, currency")
 )
+
+// withGrace also reads what only credits, refunds and revocations look at.
+func withGrace(l shard.Lookup) shard.Lookup {
+	l.Columns += ", refund_grace"
+	return l
+}
 
 func by(l shard.Lookup, index, keys string) shard.Lookup {
 	l.Index, l.Keys = index, keys
@@ -104,6 +111,7 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		p.Then()
 		b.loadHolds(p)
 		b.loadDecided(p)
+		b.loadRefunds(p)
 		b.loadCoupons(p)
 		b.loadLots(p)
 		b.loadHomes(p)
@@ -112,8 +120,10 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)
+		b.loadHolders(p)
 		b.loadNextShares(p)
 		b.loadTaken(p)
+		b.loadRefunded(p)
 		b.loadSlices(p, round)
 	case 2:
 		b.loadTaken(p)
@@ -142,7 +152,8 @@ func (b *batch) scanOwner(r *shard.Row) error {
 	o.storedSeq = o.entrySeq
 	copy(o.head[:], r.Bytes())
 	o.liveHolds, o.dueAt = r.Int(), r.Int()
-	o.stored, o.dueLoaded = true, r.Int() != 0
+	flags := r.Int()
+	o.stored, o.dueLoaded, o.frozen = true, flags&1 != 0, flags&2 != 0
 	if o.dueLoaded {
 		b.due = append(b.due, o)
 	}
@@ -186,87 +197,117 @@ func (b *batch) loadDecided(p *shard.Packet) {
 // holdIDs adds the holds that operations name by id.
 func (b *batch) holdIDs(q *selection) {
 	for _, op := range b.ops {
-		if hold := namedHold(op); hold != (id.ID{}) {
-			q.row(op.Bucket).Binary(hold[:])
+		for _, named := range namedHolds(op) {
+			if named.HoldID != (id.ID{}) {
+				q.row(op.Bucket).Binary(named.HoldID[:])
+			}
 		}
 	}
 }
 
-func namedHold(op *shard.Op) id.ID {
+// namedHolds are the holds that an operation names. A replacement names two: the new one by the id that its caller may have minted.
+func namedHolds(op *shard.Op) [2]HoldRef {
 	switch body := op.Body.(type) {
 	case *holdOp:
-		return body.HoldID
-	case *confirmOp:
-		return body.Hold.HoldID
-	case *cancelOp:
-		return body.Hold.HoldID
+		return [2]HoldRef{{HoldID: body.HoldID}}
+	case *replaceOp:
+		return [2]HoldRef{body.old, {HoldID: body.HoldID}}
 	}
-	return id.ID{}
+	return [2]HoldRef{decidedHold(op)}
+}
+
+// decidedHold is the hold that an operation is about, if it is about one that should be there.
+func decidedHold(op *shard.Op) HoldRef {
+	switch body := op.Body.(type) {
+	case *confirmOp:
+		return body.Hold
+	case *cancelOp:
+		return body.Hold
+	case *extendOp:
+		return body.Hold
+	case *pinOp:
+		return body.Hold
+	case *replaceOp:
+		return body.old
+	case *refundOp:
+		return body.Hold
+	}
+	return HoldRef{}
+}
+
+// newHold is the hold that an operation asks for; nil if it asks for none.
+func newHold(op *shard.Op) *holdOp {
+	switch body := op.Body.(type) {
+	case *holdOp:
+		return body
+	case *replaceOp:
+		return &body.holdOp
+	}
+	return nil
 }
 
 // holdOrders adds the holds that operations name by order. New holds look for their order only in the second run.
 func (b *batch) holdOrders(q *selection) {
 	for _, op := range b.ops {
-		if _, fresh := op.Body.(*holdOp); fresh && !b.lookedUp {
-			continue
+		if r := decidedHold(op); r.OrderID != "" {
+			q.row(op.Bucket).ASCII(op.Owner).ASCII(r.OrderID).Int(int64(r.Attempt))
 		}
-		if orderID, attempt := namedOrder(op); orderID != "" {
-			q.row(op.Bucket).ASCII(op.Owner).ASCII(orderID).Int(int64(attempt))
+		if fresh := newHold(op); fresh != nil && b.lookedUp {
+			q.row(op.Bucket).ASCII(op.Owner).ASCII(fresh.OrderID).Int(int64(fresh.Attempt))
 		}
 	}
-}
-
-func namedOrder(op *shard.Op) (orderID string, attempt int) {
-	switch body := op.Body.(type) {
-	case *holdOp:
-		return body.OrderID, body.Attempt
-	case *confirmOp:
-		return body.Hold.OrderID, body.Hold.Attempt
-	case *cancelOp:
-		return body.Hold.OrderID, body.Hold.Attempt
-	}
-	return "", 0
 }
 
 func (b *batch) scanHold(r *shard.Row) error {
-	if h := scanLive(r); h.id != (id.ID{}) {
+	h, err := scanLive(r)
+	if err == nil && h.id != (id.ID{}) {
 		b.addHold(h)
 	}
-	return nil
+	return err
 }
 
 // scanExpired also notes that the hold will be settled.
 func (b *batch) scanExpired(r *shard.Row) error {
-	h := scanLive(r)
-	b.addHold(h)
-	b.want(b.holds[h.id])
-	return nil
+	h, err := scanLive(r)
+	if err == nil {
+		b.addHold(h)
+		b.want(b.holds[h.id])
+	}
+	return err
 }
 
 func bucketIn(r *shard.Row) shard.Bucket { return shard.Bucket(r.Int()) }
 
 // scanLive reads liveColumns.
-func scanLive(r *shard.Row) *holdRow {
-	return &holdRow{
+func scanLive(r *shard.Row) (*holdRow, error) {
+	h := &holdRow{
 		bucket: bucketIn(r), id: r.Array16(), owner: r.Str(), orderID: r.Str(), attempt: int(r.Int()), createdAt: r.Int(),
 		expiresAt: r.Int(), hash: r.Array16(), doc: r.Bytes(), state: Held, stored: true,
 	}
+	return h, h.readProgress(r.Bytes())
 }
 
 // want notes that what a hold has must be loaded. A hold whose document cannot be read is left for apply to complain about.
 func (b *batch) want(h *holdRow) {
-	if h.wanted || h.state != Held {
-		return
+	if !h.wanted && h.state == Held {
+		b.wantTakes(h)
 	}
+}
+
+func (b *batch) wantTakes(h *holdRow) {
 	h.wanted = true
-	if _, err := b.takesOf(h); err == nil {
+	if t, err := b.takesOf(h); err == nil {
+		h.quotas, h.loaded = t.quotas, t.quotas
 		b.wanted = append(b.wanted, h)
 	}
 }
 
 func (b *batch) scanDecided(r *shard.Row) error {
-	h := scanLive(r)
-	h.state, h.decidedAt = State(r.Str()), r.Int()
+	h, err := scanLive(r)
+	if err != nil {
+		return err
+	}
+	h.state, h.decidedAt, h.filed = State(r.Str()), r.Int(), true
 	if h.id != (id.ID{}) {
 		b.addHold(h)
 	}
@@ -277,8 +318,11 @@ func (b *batch) scanDecided(r *shard.Row) error {
 func (b *batch) loadCoupons(p *shard.Packet) {
 	byID := keys(p, couponByID, b.scanCoupon)
 	for _, op := range b.ops {
-		hold, ok := op.Body.(*holdOp)
-		if !ok {
+		if revoke, ok := op.Body.(*revokeOp); ok && revoke.Coupon != (id.ID{}) {
+			byID.row(op.Bucket).ASCII(op.Owner).Binary(revoke.Coupon[:])
+		}
+		hold := newHold(op)
+		if hold == nil {
 			continue
 		}
 		for i := range hold.Items {
@@ -296,24 +340,31 @@ func (b *batch) loadCoupons(p *shard.Packet) {
 }
 
 func (b *batch) scanCoupon(r *shard.Row) error {
-	b.addCoupon(b.scannedCoupon(r))
-	return nil
+	c, err := b.scannedCoupon(r)
+	if err == nil {
+		b.addCoupon(c)
+	}
+	return err
 }
 
 func (b *batch) scanIssue(r *shard.Row) error {
-	b.addIssue(b.scannedCoupon(r))
-	return nil
+	c, err := b.scannedCoupon(r)
+	if err == nil {
+		b.addIssue(c)
+	}
+	return err
 }
 
-func (b *batch) scannedCoupon(r *shard.Row) *couponRow {
-	c := &couponRow{owner: b.owners[r.Str()], id: r.Array16(), campaignID: r.Str(), issueRef: r.Str(), state: r.Str(), ver: r.Int()}
+func (b *batch) scannedCoupon(r *shard.Row) (c *couponRow, err error) {
+	c = &couponRow{owner: b.owners[r.Str()], id: r.Array16(), campaignID: r.Str(), issueRef: r.Str(), state: r.Str(), ver: r.Int()}
 	c.discount = Discount{
 		Kind: DiscountKind(r.Str()), Currency: r.Str(), Amount: r.Int(), BasisPoints: r.Int(), Cap: r.Int(), MinSpend: r.Int(),
 	}
 	c.validFrom, c.expiresAt, c.holdID, c.heldUntil, c.issuedAt = r.Int(), r.Int(), r.Array16(), r.Int(), r.Int()
-	c.frozen = r.Int() != 0
 	c.stored = true
-	return c
+	c.terms, err = readTerms(r.Bytes())
+	c.frozen = r.Int() != 0
+	return c, err
 }
 
 // loadLots reads the lots that credits name, and the live lots from which holds take and which balances sum up.
@@ -322,6 +373,12 @@ func (b *batch) loadLots(p *shard.Packet) {
 	for _, op := range b.ops {
 		if credit, ok := op.Body.(*creditOp); ok {
 			byRef.row(op.Bucket).ASCII(op.Owner).ASCII(credit.IssueRef)
+		}
+	}
+	byID := keys(p, lotByID, b.scanGrace)
+	for _, op := range b.ops {
+		if revoke, ok := op.Body.(*revokeOp); ok && revoke.Lot != (id.ID{}) {
+			byID.row(op.Bucket).ASCII(op.Owner).Binary(revoke.Lot[:])
 		}
 	}
 	live := keys(p, liveLots, b.scanLot)
@@ -335,12 +392,13 @@ func (b *batch) loadLots(p *shard.Packet) {
 // moneyOf is the currency in which an operation takes or gives money.
 func moneyOf(op *shard.Op) string {
 	switch body := op.Body.(type) {
-	case *holdOp:
-		return body.moneyCurrency()
 	case *creditOp:
 		return body.Amount.Currency
 	case *createPacketOp:
 		return body.Amount.Currency
+	}
+	if hold := newHold(op); hold != nil {
+		return hold.moneyCurrency()
 	}
 	return ""
 }
@@ -360,7 +418,17 @@ func (b *batch) scanLot(r *shard.Row) error {
 }
 
 func (b *batch) scanCredit(r *shard.Row) error {
-	b.addCredit(b.scannedLot(r))
+	l := b.scannedLot(r)
+	grace := r.Int()
+	b.addCredit(l)
+	b.lots[l.id].grace = grace
+	return nil
+}
+
+// scanGrace reads a lot that an operation names, or has given money from.
+func (b *batch) scanGrace(r *shard.Row) error {
+	l := b.scannedLot(r)
+	b.addLot(l).grace = r.Int()
 	return nil
 }
 
@@ -395,20 +463,20 @@ func (b *batch) loadTaken(p *shard.Packet) {
 	}
 }
 
-// wantDecided notes the holds that the operations confirm or cancel.
+// wantDecided notes the holds that the operations confirm or cancel, or change otherwise.
 func (b *batch) wantDecided() {
 	for _, op := range b.ops {
-		var ref HoldRef
-		switch body := op.Body.(type) {
-		case *confirmOp:
-			ref = body.Hold
-		case *cancelOp:
-			ref = body.Hold
-		default:
+		ref := decidedHold(op)
+		if ref == (HoldRef{}) {
 			continue
 		}
-		if h, _ := b.find(b.owners[op.Owner], ref); h != nil {
-			b.want(h)
+		h, _ := b.find(b.owners[op.Owner], ref)
+		if h == nil {
+			continue
+		}
+		b.want(h)
+		if confirm, ok := op.Body.(*confirmOp); ok && confirm.AllowLate && h.state == Expired && !h.wanted {
+			b.wantTakes(h)
 		}
 	}
 }

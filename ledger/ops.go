@@ -11,8 +11,24 @@ type (
 		hash [2 * printLen]byte // see requestHash
 		quotaSide
 	}
-	confirmOp struct{ Confirm }
-	cancelOp  struct {
+	confirmOp struct {
+		Confirm
+		successor id.ID // of the hold that a late confirm makes
+	}
+	refundOp struct {
+		Refund
+		id   id.ID
+		hash [2 * printLen]byte // tells whether a second refund of the reference asks for the same
+	}
+	extendOp  struct{ Extend }
+	pinOp     struct{ Pin }
+	replaceOp struct {
+		holdOp
+		old HoldRef
+	}
+	freezeOp struct{ Freeze }
+	revokeOp struct{ Revoke }
+	cancelOp struct {
 		Cancel
 		tombstone id.ID // of the tombstone, if there is no such hold
 	}

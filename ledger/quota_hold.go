@@ -129,6 +129,44 @@ func (s *state) endQuotas(b []byte, takes []quotaTake, e Event) []byte {
 	return b
 }
 
+// spendUnits uses units that no hold has: a late confirm has found them free.
+func (s *state) spendUnits(b []byte, takes []quotaTake) []byte {
+	for _, take := range takes {
+		r := s.slices[take.quota]
+		s.changeSlice(r)
+		r.Available -= take.amount
+		r.Used += take.amount
+		r.takenAt = s.now
+		r.add(take.amount, s.now)
+		b = appendQuotaChange(b, take.quota, quotaAvailable, quotaUsed, take.amount)
+	}
+	return b
+}
+
+// freeQuotas makes what a hold has of quotas look free while another one is planned, and way -1 makes it look held again.
+func (s *state) freeQuotas(takes []quotaTake, way int64) {
+	for _, take := range takes {
+		r := s.slices[take.quota]
+		r.Held -= way * take.amount
+		r.Available += way * take.amount
+	}
+}
+
+// goneUnits lists the quotas of which the shard has too little to take as much again. A late confirm does not borrow: the units were
+// given back where they were held, and what others have taken since is theirs.
+func (s *state) goneUnits(takes []quotaTake) (gone []GoneAsset) {
+	for _, take := range takes {
+		var have int64
+		if r := s.slices[take.quota]; r != nil {
+			have = r.Available
+		}
+		if have < take.amount {
+			gone = append(gone, GoneAsset{QuotaID: take.quota, Asked: take.amount, Have: have})
+		}
+	}
+	return gone
+}
+
 // appendQuotaItem writes a HoldItem.
 func appendQuotaItem(b []byte, it *Item) []byte {
 	if it.Kind == StockItem {

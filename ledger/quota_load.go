@@ -71,19 +71,22 @@ func sliceOf(op *shard.Op) string {
 }
 
 // sliceRound is the first round in which slices may be locked. All of a batch should be locked in one round, for their order is that
-// of all instances: what confirms, cancels and settled holds have is known in a later one. A batch of holds does not wait for that;
+// of all instances: what decided, changed and settled holds have is known in a later one. A batch of holds does not wait for that;
 // if it then meets an expired hold, the lock may come out of order, and a deadlock runs one of two batches again.
-func (b *batch) sliceRound() int {
+func (b *batch) sliceRound() (round int) {
 	for _, op := range b.ops {
-		switch op.Body.(type) {
-		case *confirmOp, *cancelOp:
-			if len(b.due) > 0 {
-				return 2
-			}
-			return 1
+		revoke, ok := op.Body.(*revokeOp)
+		switch {
+		case ok && b.revokesHeld(revoke):
+			return 2
+		case ok && revoke.IncludeHeld, decidedHold(op) != (HoldRef{}):
+			round = 1
 		}
 	}
-	return 0
+	if round > 0 && len(b.due) > 0 {
+		return 2
+	}
+	return round
 }
 
 // loadSlices locks the slices that are needed and not locked yet, and then the transfers that are to be closed.
@@ -136,11 +139,11 @@ func (b *batch) sliceNames() (names []string) {
 
 // needsOf is what an operation takes of quotas.
 func needsOf(op *shard.Op) []quotaTake {
-	switch body := op.Body.(type) {
-	case *holdOp:
-		return body.needs
-	case *claimOp:
-		return body.needs
+	if claim, ok := op.Body.(*claimOp); ok {
+		return claim.needs
+	}
+	if hold := newHold(op); hold != nil {
+		return hold.needs
 	}
 	return nil
 }

@@ -37,6 +37,15 @@ var quotaSuite = []struct {
 	{"Totals", testTotals},
 	{"Budget", testBudget},
 	{"IdleSlices", testIdleSlices},
+	{"Parts", testPartsOfUnits},
+	{"Rest", testRestOfUnits},
+	{"Late", testLateUnits},
+	{"Replaced", testReplacedUnits},
+	{"Extended", testExtendedUnits},
+	{"Revoked", testRevokedUnits},
+	{"Refunded", testRefundedUnits},
+	{"Dry", testDryUnits},
+	{"Frozen", testFrozenUnits},
 	{"Everything", testEverything},
 }
 
@@ -354,11 +363,33 @@ func (f *fleet) step(t *testing.T, random *rand.Rand, skus []string) {
 		if allowed(t, err, ledger.ErrSoldOut); err != nil || random.IntN(4) == 0 {
 			return
 		}
-		end := a.confirm
-		if random.IntN(2) == 0 {
-			end = a.cancel
-		}
-		allowed(t, end(t.Context(), a.ref(decode[ledger.HoldReply](t, answer, nil))), ledger.ErrHoldExpired)
+		f.end(t, a, random, decode[ledger.HoldReply](t, answer, nil))
+	}
+}
+
+// end is what a caller may do with a hold.
+func (f *fleet) end(t *testing.T, a as, random *rand.Rand, h ledger.HoldReply) {
+	ref := a.ref(h)
+	late := []error{ledger.ErrHoldExpired, ledger.ErrLateUnfulfillable}
+	switch random.IntN(6) {
+	case 0:
+		allowed(t, a.cancel(t.Context(), ref), ledger.ErrHoldExpired)
+	case 1:
+		first := parts(a, ref, random.IntN(2) == 0, ledger.PartRequest{Quantity: 1})
+		allowed(t, second(a.l.Confirm(t.Context(), a.key(), first)), late...)
+	case 2:
+		request := stockOnly(a, pieces(h.Hold.Items[0].SKU, random.Int64N(6)+1))
+		request.OrderID, request.Attempt = h.Hold.OrderID, 2
+		err := second(a.l.Replace(t.Context(), a.key(), ledger.Replace{Old: ref, New: request}))
+		allowed(t, err, append(late, ledger.ErrSoldOut)...)
+	case 3:
+		longer := ledger.Extend{Owner: a.owner, Hold: ref, TTL: 2 * time.Minute}
+		allowed(t, second(a.l.Extend(t.Context(), a.key(), longer)), late...)
+	case 4:
+		f.later(t, time.Minute)
+		allowed(t, second(a.l.Confirm(t.Context(), a.key(), ledger.Confirm{Owner: a.owner, Hold: ref, AllowLate: true})), late...)
+	default:
+		allowed(t, a.confirm(t.Context(), ref), ledger.ErrHoldExpired)
 	}
 }
 

@@ -62,7 +62,7 @@ func (p *problems) stockItem(it *Item, i int) {
 		p.at("items", i, "/sku", wrongStock)
 	}
 	if it.Quantity < 1 || it.Quantity > MaxAmount {
-		p.at("items", i, "/quantity", "must be a whole number from 1 to 9007199254740991")
+		p.at("items", i, "/quantity", wrongQuantity)
 	}
 	if it.CouponID != (id.ID{}) || it.Amount != (Money{}) || it.All || it.Tag != "" || it.CampaignID != "" {
 		p.at("items", i, "", "stock has a sku, a location and a quantity, and nothing else")

@@ -116,20 +116,44 @@ func (b *batch) writeItems(p *shard.Packet) {
 		return p.Insert("hold_items", "bucket, hold_id, quota, owner, amount, expires_at")
 	}}
 	for _, h := range changed {
-		if h.state == Held && !h.stored {
-			for _, take := range h.quotas {
+		if !h.stored {
+			for _, take := range h.pendingUnits() {
 				h.item(added.row(), take).ASCII(h.owner).Int(take.amount).Int(h.expiresAt)
+			}
+		}
+	}
+	updated := rows{open: func() shard.Values { return p.Update("hold_items", "bucket, hold_id, quota", "amount, expires_at") }}
+	for _, h := range changed {
+		if h.stored {
+			for _, take := range h.pendingUnits() {
+				h.item(updated.row(), take).Int(take.amount).Int(h.expiresAt)
 			}
 		}
 	}
 	removed := rows{open: func() shard.Values { return p.Delete("hold_items", "bucket, hold_id, quota") }}
 	for _, h := range changed {
-		if h.state != Held && h.stored {
-			for _, take := range h.takes.quotas {
+		for _, take := range h.storedUnits() {
+			if sumOf(h.pendingUnits(), take.quota) == 0 {
 				h.item(removed.row(), take)
 			}
 		}
 	}
+}
+
+// pendingUnits are the rows that a hold should have in hold_items: none once it is decided.
+func (h *holdRow) pendingUnits() []quotaTake {
+	if h.state != Held {
+		return nil
+	}
+	return h.quotas
+}
+
+// storedUnits are the rows that it had when it was loaded.
+func (h *holdRow) storedUnits() []quotaTake {
+	if !h.stored || h.filed {
+		return nil
+	}
+	return h.loaded
 }
 
 func (h *holdRow) item(v shard.Values, take quotaTake) shard.Values {

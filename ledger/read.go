@@ -264,7 +264,7 @@ func (l *Ledger) Owner(ctx context.Context, owner string) (OwnerBody, error) {
 		if err := first(q.db, &row); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		body.Version = row.Ver
+		body.Version, body.Frozen = row.Ver, row.Frozen
 		available, err := whereCouponState(q.db.Model(&couponRecord{}), couponAvailable, q.at)
 		if err != nil {
 			return err

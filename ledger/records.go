@@ -19,6 +19,7 @@ type (
 		Ver      int64
 		EntrySeq int64
 		Head     []byte
+		Frozen   bool
 
 		LiveHolds int64
 		DueAt     int64
@@ -41,6 +42,7 @@ type (
 		HoldID      []byte
 		HeldUntil   *int64
 		IssuedAt    int64
+		Terms       []byte
 	}
 	lotRecord struct {
 		Bucket    shard.Bucket
@@ -59,6 +61,8 @@ type (
 		Revoked   int64
 		ExpiresAt int64
 		IssuedAt  int64
+
+		RefundGrace *int64
 	}
 	holdRecord struct {
 		Bucket    shard.Bucket
@@ -69,6 +73,7 @@ type (
 		CreatedAt int64
 		ExpiresAt int64
 		Doc       []byte
+		Progress  []byte
 	}
 	decidedRecord struct {
 		Bucket    shard.Bucket
@@ -81,6 +86,14 @@ type (
 		ExpiresAt int64
 		DecidedAt int64
 		Doc       []byte
+		Progress  []byte
+	}
+	refundRecord struct {
+		Bucket   shard.Bucket
+		Owner    string
+		RefundID []byte
+		HoldID   []byte
+		Doc      []byte
 	}
 	entryRecord struct {
 		Bucket shard.Bucket
@@ -110,6 +123,7 @@ func (*lotRecord) TableName() string       { return "lots" }
 func (*holdRecord) TableName() string      { return "holds" }
 func (*decidedRecord) TableName() string   { return "decided_holds" }
 func (*entryRecord) TableName() string     { return "entries" }
+func (*refundRecord) TableName() string    { return "refunds" }
 func (*operationRecord) TableName() string { return "operations" }
 
 func (r *couponRecord) key() id.ID  { return toID(r.CouponID) }
@@ -120,10 +134,10 @@ func (r *decidedRecord) key() id.ID { return toID(r.HoldID) }
 // Holds and operations are read from these, with the document of their order. The engines merge the queries into the ones around
 // them, so that the keys of the tables are used.
 const (
-	liveHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.doc " +
+	liveHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.doc, h.progress " +
 		"FROM holds h JOIN orders o" + ofOrder + ") AS live"
 	decidedHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.state, h.created_at, h.expires_at, h.decided_at, " +
-		"o.doc FROM decided_holds h LEFT JOIN orders o" + ofOrder + ") AS decided"
+		"o.doc, h.progress FROM decided_holds h LEFT JOIN orders o" + ofOrder + ") AS decided"
 	decisions = "(SELECT h.bucket, h.owner, h.op_key, h.verdict, h.reply, COALESCE(h.quote_at, 0) AS quote_at, o.doc " +
 		"FROM operations h LEFT JOIN orders o" + ofOrder + ") AS decisions"
 )
@@ -152,6 +166,7 @@ func (r *couponRecord) body(codec *id.Codec, at time.Time) Coupon {
 	if c.State == couponAvailable && r.ExpiresAt <= at.UnixMicro() {
 		c.State = couponExpired
 	}
+	c.Terms, _ = readTerms(r.Terms) // what cannot be read is refused by every operation
 	return c
 }
 
@@ -167,6 +182,9 @@ func (r *lotRecord) body(codec *id.Codec, back map[string]int64, at time.Time) L
 		LotID: codec.Text(id.Lot, toID(r.LotID)), Owner: r.Owner, IssueRef: r.IssueRef, Source: r.Source, Tag: r.Tag,
 		Currency: r.Currency, Issued: r.Issued, Available: r.Available, Held: r.Held, Spent: r.Spent, Expired: r.Expired,
 		Revoked: r.Revoked, ExpiresAt: instant(r.ExpiresAt), IssuedAt: instant(r.IssuedAt),
+	}
+	if r.RefundGrace != nil {
+		lot.RefundGraceMs = *r.RefundGrace / 1000
 	}
 	returned := back[lot.LotID]
 	lot.Held -= returned
@@ -188,12 +206,12 @@ func expiredShares(tx *gorm.DB, b shard.Bucket, owner string, at time.Time) (map
 	back := make(map[string]int64)
 	for i := range records {
 		var hold HoldBody
-		if err := decodeDoc(records[i].Doc, &hold); err != nil {
+		if err := decodeGrown(records[i].Doc, records[i].Progress, &hold); err != nil {
 			return nil, err
 		}
-		for _, it := range hold.Items {
-			for _, share := range it.Lots {
-				back[share.LotID] += share.Amount
+		for item := range hold.Items {
+			for n, share := range hold.Items[item].Lots {
+				back[share.LotID] += share.Amount - hold.confirmedOf(item, n)
 			}
 		}
 	}
@@ -205,10 +223,14 @@ func (r *holdRecord) body(codec *id.Codec, at time.Time) (HoldBody, error) {
 		HoldID: codec.Text(id.Hold, toID(r.HoldID)), Owner: r.Owner, OrderID: r.OrderID, Attempt: r.Attempt,
 		State: string(Held), CreatedAt: instant(r.CreatedAt), ExpiresAt: instant(r.ExpiresAt),
 	}
+	err := decodeGrown(r.Doc, r.Progress, &h)
 	if r.ExpiresAt <= at.UnixMicro() {
 		h.State = string(Expired)
+		if len(h.Parts) > 0 {
+			h.State, h.Rest = string(Confirmed), restExpired
+		}
 	}
-	return h, decodeDoc(r.Doc, &h)
+	return h, err
 }
 
 func (r *decidedRecord) body(codec *id.Codec) (HoldBody, error) {
@@ -219,7 +241,25 @@ func (r *decidedRecord) body(codec *id.Codec) (HoldBody, error) {
 	if r.OrderID != nil && r.Attempt != nil {
 		h.OrderID, h.Attempt = *r.OrderID, *r.Attempt
 	}
-	return h, decodeDoc(r.Doc, &h)
+	return h, decodeGrown(r.Doc, r.Progress, &h)
+}
+
+// decodeGrown is decodeDoc for a hold that something has become of.
+func decodeGrown(doc, progress []byte, h *HoldBody) error {
+	if len(progress) > 0 {
+		if err := json.Unmarshal(progress, &h.Progress); err != nil {
+			return fmt.Errorf("decode the progress of a hold: %w", err)
+		}
+	}
+	return decodeDoc(doc, h)
+}
+
+// confirmedOf is what was confirmed of a lot of an item, while the hold was live.
+func (h *HoldBody) confirmedOf(item, lot int) int64 {
+	if len(h.Parts) == 0 {
+		return 0
+	}
+	return h.Parts[item].Lots[lot].Confirmed
 }
 
 // decodeDoc reads the document of a hold into its items, lines and sums. A tombstone has no document.

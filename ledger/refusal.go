@@ -14,11 +14,13 @@ var (
 	ErrAlreadyConfirmed = errors.New("already-confirmed")
 	ErrAlreadyCancelled = errors.New("already-cancelled")
 	ErrHoldExpired      = errors.New("hold-expired")
+	ErrRefundOfRefund   = errors.New("refund-of-refund")
 	ErrNotStarted       = errors.New("not-started")
 	ErrEnded            = errors.New("ended")
 	ErrFrozen           = errors.New("frozen")
 	ErrLimitReached     = errors.New("limit-reached")
 	ErrAlreadyClaimed   = errors.New("already-claimed") // CouponID says what
+	ErrNotStackable     = errors.New("not-stackable")
 	ErrCurrencyMismatch = errors.New("currency-mismatch")
 	ErrMinSpend         = errors.New("min-spend")     // the order is too small for the coupon
 	ErrHeldByOther      = errors.New("held-by-other") // retryable after RetryAt, with the same key
@@ -27,13 +29,15 @@ var (
 	ErrInsufficient     = errors.New("insufficient")
 	ErrSoldOut          = errors.New("sold-out")          // there is less of a quota everywhere
 	ErrQuotaUnavailable = errors.New("quota-unavailable") // retryable: not known whether there is more elsewhere
+
+	ErrLateUnfulfillable = errors.New("late-unfulfillable") // Gone has what is not free any more
 )
 
 // reasons lists the errors above in their order.
 var reasons = []error{
-	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrNotStarted, ErrEnded, ErrFrozen,
-	ErrLimitReached, ErrAlreadyClaimed, ErrCurrencyMismatch,
-	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable,
+	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
+	ErrNotStarted, ErrEnded, ErrFrozen, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
+	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.
@@ -69,6 +73,18 @@ type Refusal struct {
 	HoldID  string    `json:"hold_id,omitempty"`
 
 	CouponID string `json:"coupon_id,omitempty"` // already-claimed
+
+	Gone []GoneAsset `json:"gone,omitempty"` // late-unfulfillable: what another hold has taken, or what has ended
+}
+
+// GoneAsset is something of an expired hold that is not free any more.
+type GoneAsset struct {
+	CouponID string `json:"coupon_id,omitempty"`
+	State    string `json:"state,omitempty"` // of the coupon
+	LotID    string `json:"lot_id,omitempty"`
+	QuotaID  string `json:"quota_id,omitempty"`
+	Asked    int64  `json:"asked"`
+	Have     int64  `json:"have"`
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Detail }

@@ -18,6 +18,7 @@ type Coupon struct {
 	IssuedAt   time.Time    `json:"issued_at"`
 	HoldID     string       `json:"hold_id,omitempty"`   // HELD, USED: by which hold
 	HeldUntil  time.Time    `json:"held_until,omitzero"` // HELD: until when
+	Terms
 }
 
 // DiscountBody is a Discount on the wire.
@@ -46,6 +47,8 @@ type Lot struct {
 	Revoked   int64     `json:"revoked"`
 	ExpiresAt time.Time `json:"expires_at"`
 	IssuedAt  time.Time `json:"issued_at"`
+
+	RefundGraceMs int64 `json:"refund_grace_ms,omitempty"` // money refunded after ExpiresAt lives for so long
 }
 
 // Balance is an owner's money in one currency, after the operation.
@@ -92,14 +95,15 @@ type LineBody struct {
 
 // HoldBody is a hold: the reply of hold, confirm and cancel, and what a read shows.
 type HoldBody struct {
-	HoldID    string     `json:"hold_id"`
-	Owner     string     `json:"owner"`
-	OrderID   string     `json:"order_id,omitempty"` // a tombstone made by id has none
-	Attempt   int        `json:"attempt,omitempty"`
-	State     string     `json:"state"` // HELD, CONFIRMED, CANCELLED, EXPIRED
-	CreatedAt time.Time  `json:"created_at"`
-	ExpiresAt time.Time  `json:"expires_at"`
-	DecidedAt time.Time  `json:"decided_at,omitzero"`
+	HoldID    string    `json:"hold_id"`
+	Owner     string    `json:"owner"`
+	OrderID   string    `json:"order_id,omitempty"` // a tombstone made by id has none
+	Attempt   int       `json:"attempt,omitempty"`
+	State     string    `json:"state"` // HELD, CONFIRMED, CANCELLED, EXPIRED
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	DecidedAt time.Time `json:"decided_at,omitzero"`
+	Progress
 	Items     []HoldItem `json:"items"`
 	Lines     []LineBody `json:"lines,omitempty"`
 	Discount  *Money     `json:"discount,omitempty"`  // sum over all coupons
@@ -132,14 +136,15 @@ type LotReply struct {
 
 // Entry is one decided operation in an owner's history.
 type Entry struct {
-	Owner   string        `json:"owner"`
-	Seq     int64         `json:"seq"`  // 1, 2, 3 … without gaps
-	Kind    string        `json:"kind"` // ISSUED, CREDITED, CONFIRMED, CANCELLED, EXPIRED, ASSET_EXPIRED, QUOTA_SET …
-	At      time.Time     `json:"at"`
-	HoldID  string        `json:"hold_id,omitempty"`
-	Changes []EntryChange `json:"changes"`
-	Reason  string        `json:"reason,omitempty"` // of a change by hand
-	Hash    string        `json:"hash"`             // hex of SHA-256 over the previous hash and this entry
+	Owner    string        `json:"owner"`
+	Seq      int64         `json:"seq"`  // 1, 2, 3 … without gaps
+	Kind     string        `json:"kind"` // ISSUED, CREDITED, CONFIRMED, QUOTA_SET … see history.go
+	At       time.Time     `json:"at"`
+	HoldID   string        `json:"hold_id,omitempty"`
+	RefundID string        `json:"refund_id,omitempty"`
+	Reason   string        `json:"reason,omitempty"` // a person's, of what a person has done
+	Changes  []EntryChange `json:"changes"`
+	Hash     string        `json:"hash"` // hex of SHA-256 over the previous hash and this entry
 }
 
 // EntryChange is what an entry did to one asset: a coupon's state, a lot's counters, or where units of a quota are.
@@ -172,6 +177,7 @@ type OwnerBody struct {
 	Balances  []Balance `json:"balances"`
 	Coupons   int64     `json:"coupons_available"`
 	LiveHolds int64     `json:"live_holds"`
+	Frozen    bool      `json:"frozen,omitempty"` // no new holds
 }
 
 // OperationBody says what became of a key (R25).

@@ -15,6 +15,8 @@ const (
 	MaxHoldTTL = 30 * 24 * time.Hour       // longer ones are not holds
 	DefaultTTL = 15 * time.Minute          // of a hold that names none
 	MaxExpiry  = 20 * 365 * 24 * time.Hour // of coupons and lots, from now
+	MaxPin     = 7 * 24 * time.Hour        // from the first pin of a hold; no payment is unknown for longer
+	MaxReason  = 500                       // characters
 )
 
 // Money is an amount in minor units (cents, fen) of an ISO 4217 currency.
@@ -27,6 +29,10 @@ type Money struct {
 type Caller struct {
 	Key    string // idempotency key, unique for the owner
 	Client string // the API key's id; for fairness between clients
+
+	// DryRun only finds out what the operation would answer at this instant, by the same code (R27). Nothing is written, not even
+	// under the key, and whether the key was used before is not looked at.
+	DryRun bool
 }
 
 // DiscountKind tells the two kinds of discount apart.
@@ -56,6 +62,7 @@ type IssueCoupon struct {
 	Discount   Discount
 	ValidFrom  time.Time // zero: from now
 	ExpiresAt  time.Time
+	Terms      Terms
 }
 
 // CreditLot gives an owner money with its own source and expiry. (Owner, IssueRef) is unique for ever.
@@ -66,6 +73,8 @@ type CreditLot struct {
 	Tag       string // holds may restrict themselves to lots of a tag; may be empty
 	Amount    Money
 	ExpiresAt time.Time
+
+	RefundGrace time.Duration // money refunded after ExpiresAt lives for so long; zero: it comes back as expired
 }
 
 // Line is one line of the order that a hold is for. Discounts are split over lines.
@@ -108,6 +117,8 @@ type Hold struct {
 	TTL     time.Duration // zero: DefaultTTL
 	Lines   []Line        // needed when a coupon is held; one currency
 	Items   []Item
+
+	MaxDiscount int64 // the most that all coupons together give, in the currency of the lines; 0: no limit
 }
 
 // HoldRef names a hold by its id, or by the order it is for when HoldID is zero.
@@ -117,10 +128,78 @@ type HoldRef struct {
 	Attempt int
 }
 
-// Confirm spends what a hold has, in full (R9).
+// Confirm spends what a hold has: in full (R9), or a part of it, by items or by an amount of its money (R17).
 type Confirm struct {
+	Owner  string
+	Hold   HoldRef
+	Items  []PartRequest // which items, and how much of them; empty: not by items
+	Amount Money         // of the money items, the first ones first; zero: not by amount
+	Final  bool          // with a part: give back the rest
+
+	// AllowLate confirms a hold that has expired, if all of it is still free (R13). Not with a part.
+	AllowLate bool
+}
+
+// PartRequest is an item of a hold, and how much of it: an amount of money or budget, a quantity of stock, or all that is left. A coupon
+// is whole, so it takes All.
+type PartRequest struct {
+	Item     int // place in the hold's items, from 0
+	Amount   Money
+	Quantity int64
+	All      bool
+}
+
+// Extend gives a live hold a later expiry: TTL from now. It never makes it earlier. A hold lives MaxHoldTTL at most (R12).
+type Extend struct {
 	Owner string
 	Hold  HoldRef
+	TTL   time.Duration
+}
+
+// Pin says that a payment was sent and its outcome is unknown: the hold does not expire within TTL from now, at most MaxPin after
+// the first pin, and shows in a report until it is decided (R12).
+type Pin struct {
+	Owner string
+	Hold  HoldRef
+	TTL   time.Duration
+}
+
+// Replace makes a hold in the place of an older one of the same order, in one step (R14). The older one is cancelled only if the new
+// one can be made, and what it has is free for it.
+type Replace struct {
+	Old HoldRef
+	New Hold
+}
+
+// Refund gives back what was confirmed (R18, R19), in exactly one of four ways: All, Amount, Items or Lines. (Owner, RefundRef) is
+// unique for ever.
+type Refund struct {
+	Owner     string
+	Hold      HoldRef
+	OfRefund  id.ID // the caller has named a refund instead of a hold, which is refused
+	RefundRef string
+	All       bool
+	Amount    Money         // of the money, the last lots first
+	Items     []PartRequest // which items, and how much of them
+	Lines     []string      // whole order lines: each gives back its share of the money
+	Reason    string        // for people; may be empty
+}
+
+// Freeze lets an owner make no new holds, or ends that (R31). Live holds still confirm.
+type Freeze struct {
+	Owner  string
+	Frozen bool
+	Reason string
+}
+
+// Revoke takes a coupon, or what is available of a lot, away for ever (R31). With IncludeHeld it cancels the live holds that have some
+// of it, which is the one exception to R9.
+type Revoke struct {
+	Owner       string
+	Coupon      id.ID // zero: a lot
+	Lot         id.ID
+	IncludeHeld bool
+	Reason      string
 }
 
 // Cancel gives back what a hold has. An unknown hold leaves a tombstone that refuses it for ever (R10).

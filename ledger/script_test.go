@@ -136,13 +136,14 @@ func (s *script) operation(verb string, o *options) shard.Reply {
 			CreditLot: CreditLot{
 				Owner: o.owner, IssueRef: o.name, Source: "spring", Tag: o.values["tag"],
 				Amount: Money{o.int("amount"), o.or("currency", "CNY")}, ExpiresAt: s.time(o, "expires", "1h"),
+				RefundGrace: time.Duration(o.int("grace")) * time.Second,
 			}, id: s.named(id.Lot, o),
 		})
 	case "hold":
 		_, minted := s.ids[o.name]
 		return s.holdAs(s.holdRequest(o, minted), s.named(id.Hold, o))
 	case "confirm":
-		return s.do(o.owner, &confirmOp{Confirm{o.owner, s.holdRef(o)}})
+		return s.do(o.owner, &confirmOp{Confirm: Confirm{Owner: o.owner, Hold: s.holdRef(o)}})
 	case "cancel":
 		op := &cancelOp{Cancel: Cancel{o.owner, s.holdRef(o)}}
 		if op.tombstone = op.Hold.HoldID; op.tombstone == (id.ID{}) {
@@ -152,8 +153,86 @@ func (s *script) operation(verb string, o *options) shard.Reply {
 	case "expire":
 		return s.do(o.owner, expireOp{})
 	}
+	if body := s.grown(verb, o); body != nil {
+		return s.do(o.owner, body)
+	}
 	s.tb.Fatalf("no operation %q", verb)
 	return shard.Reply{}
+}
+
+// grown reads the operations on holds that are there: part, late, extend, pin, replace, refund, and those of administrators.
+func (s *script) grown(verb string, o *options) any {
+	reason := o.or("why", "a reason")
+	switch verb {
+	case "part":
+		r := Confirm{Owner: o.owner, Hold: s.holdRef(o), Final: o.values["final"] != "", Items: s.parts(o)}
+		if n := o.int("amount"); n > 0 {
+			r.Amount = Money{n, o.or("currency", "CNY")}
+		}
+		return &confirmOp{Confirm: r}
+	case "late":
+		return &confirmOp{
+			Confirm:   Confirm{Owner: o.owner, Hold: s.holdRef(o), AllowLate: true},
+			successor: s.named(id.Hold, &options{owner: o.owner, name: o.values["as"]}),
+		}
+	case "extend":
+		return &extendOp{Extend{o.owner, s.holdRef(o), s.duration(o)}}
+	case "pin":
+		return &pinOp{Pin{o.owner, s.holdRef(o), s.duration(o)}}
+	case "replace":
+		h := s.holdRequest(o, false)
+		if err := validateHold(Caller{Key: "k"}, &h); err != nil {
+			s.tb.Fatal(err)
+		}
+		old := s.named(id.Hold, &options{owner: o.owner, name: o.values["old"]})
+		return &replaceOp{holdOp: holdOp{Hold: h, id: s.named(id.Hold, o), hash: requestHash(fingerprintHold(&h))}, old: HoldRef{HoldID: old}}
+	case "refund":
+		r := Refund{Owner: o.owner, Hold: s.holdRef(o), RefundRef: o.values["ref"], All: o.values["all"] != "", Items: s.parts(o)}
+		if n := o.int("amount"); n > 0 {
+			r.Amount = Money{n, o.or("currency", "CNY")}
+		}
+		if o.values["lines"] != "" {
+			r.Lines = strings.Split(o.values["lines"], ",")
+		}
+		return &refundOp{Refund: r, id: s.mint(id.Refund, o.owner), hash: refundHash(fingerprintRefund(&r))}
+	case "freeze", "unfreeze":
+		return &freezeOp{Freeze{o.owner, verb == "freeze", reason}}
+	case "revoke":
+		r := Revoke{Owner: o.owner, IncludeHeld: o.values["held"] != "", Reason: reason}
+		if i := s.named(id.Coupon, o); s.coupons[i] != nil {
+			r.Coupon = i
+		} else {
+			r.Lot = i
+		}
+		return &revokeOp{r}
+	}
+	return nil
+}
+
+// parts reads items=0:all,1:20.
+func (s *script) parts(o *options) (parts []PartRequest) {
+	for word := range strings.SplitSeq(o.values["items"], ",") {
+		if word == "" {
+			continue
+		}
+		place, amount, _ := strings.Cut(word, ":")
+		part := PartRequest{All: amount == "all"}
+		part.Item, _ = strconv.Atoi(place)
+		if !part.All {
+			part.Amount.Currency = o.or("currency", "CNY")
+			part.Amount.Amount, _ = strconv.ParseInt(amount, 10, 64)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+func (s *script) duration(o *options) time.Duration {
+	ttl, err := time.ParseDuration(o.values["ttl"])
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return ttl
 }
 
 func (s *script) issueOp(o *options) *issueOp {
@@ -164,9 +243,13 @@ func (s *script) issueOp(o *options) *issueOp {
 	if d.BasisPoints > 0 {
 		d.Kind = Percent
 	}
+	terms := Terms{
+		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")),
+		Priority: int(o.int("priority")),
+	}
 	op := &issueOp{id: s.named(id.Coupon, o)}
 	op.IssueCoupon = IssueCoupon{
-		Owner: o.owner, CampaignID: "spring", IssueRef: o.name, Discount: d, ExpiresAt: s.time(o, "expires", "1h"),
+		Owner: o.owner, CampaignID: "spring", IssueRef: o.name, Discount: d, ExpiresAt: s.time(o, "expires", "1h"), Terms: terms,
 	}
 	if o.values["from"] != "" {
 		op.ValidFrom = s.time(o, "from", "")
@@ -263,6 +346,10 @@ func (s *script) outcome(r shard.Reply) string {
 		if refused.Asked != nil {
 			text += fmt.Sprintf(" asked %d have %d", *refused.Asked, *refused.Have)
 		}
+		for _, gone := range refused.Gone {
+			name := s.names[s.idOf(id.Coupon, gone.CouponID)] + s.names[s.idOf(id.Lot, gone.LotID)]
+			text += fmt.Sprintf(" %s %d of %d", name, gone.Have, gone.Asked)
+		}
 		if !refused.RetryAt.IsZero() {
 			text += " until " + refused.RetryAt.Sub(epoch).String()
 		}
@@ -276,16 +363,28 @@ func (s *script) outcome(r shard.Reply) string {
 	}
 	body := wantDone[struct {
 		Hold          *HoldBody
+		Refund        *RefundBody
 		AlreadyExists bool `json:"already_exists"`
 	}](s.tb, r)
 	text := "DONE"
 	if body.Hold != nil {
 		text = holdOutcome(body.Hold)
 	}
+	if body.Refund != nil {
+		text = refundOutcome(body.Refund)
+	}
 	if body.AlreadyExists {
 		text += " already exists"
 	}
 	return text
+}
+
+// idOf is zero for no text.
+func (s *script) idOf(kind id.Kind, text string) (i id.ID) {
+	if text != "" {
+		i, _ = s.codec.Parse(kind, text)
+	}
+	return i
 }
 
 func holdOutcome(h *HoldBody) string {
@@ -295,6 +394,27 @@ func holdOutcome(h *HoldBody) string {
 	}
 	if h.Discount != nil {
 		text += fmt.Sprintf(" discount %d payable %d", h.Discount.Amount, h.Payable.Amount)
+	}
+	for _, part := range h.Parts {
+		text += fmt.Sprintf(" %d/%d", part.Confirmed, part.Refunded)
+	}
+	if h.Rest != "" {
+		text += " rest " + h.Rest
+	}
+	return text
+}
+
+// refundOutcome shows what came back, line by line price-discount=money+payable, and what is left.
+func refundOutcome(r *RefundBody) string {
+	text := fmt.Sprintf("back %d left %d", r.Amount.Amount, r.Left.Amount)
+	for _, l := range r.Lines {
+		text += fmt.Sprintf(" %s %d-%d=%d+%d", l.LineID, l.Amount, l.Discount, l.Money, l.Payable)
+	}
+	if r.Whole {
+		text += " whole"
+	}
+	if len(r.BelowMinSpend) > 0 {
+		text += " below min-spend"
 	}
 	return text
 }

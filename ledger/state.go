@@ -26,6 +26,7 @@ type state struct {
 	credits  map[creditRef]*lotRow
 	holds    map[id.ID]*holdRow
 	orders   map[orderRef]*holdRow
+	refunds  map[creditRef]*refundRow // by refund_ref
 
 	quotaRows
 	campaignRows
@@ -36,6 +37,7 @@ type state struct {
 		coupons []*couponRow
 		lots    []*lotRow
 		holds   []*holdRow
+		refunds []*refundRow
 		entries []entryRow
 	}
 
@@ -44,7 +46,7 @@ type state struct {
 	kept []byte // room for those that are kept; see keep
 }
 
-// The unique references of coupons, lots and holds.
+// The unique references of coupons, of lots and refunds, and of holds.
 type (
 	issueRef  struct{ owner, campaignID, ref string }
 	creditRef struct{ owner, ref string }
@@ -65,6 +67,7 @@ func newState(codec *id.Codec, size int) *state {
 		credits: map[creditRef]*lotRow{},
 		holds:   make(map[id.ID]*holdRow, size),
 		orders:  make(map[orderRef]*holdRow, size),
+		refunds: map[creditRef]*refundRow{},
 	}
 }
 
@@ -77,6 +80,7 @@ type ownerRow struct {
 	head      [sha256.Size]byte
 	liveHolds int64
 	dueAt     int64 // no live hold expires earlier; 0: none is live
+	frozen    bool  // no new holds
 
 	dueLoaded bool  // all holds that had expired when the batch began are loaded, and nextDue
 	nextDue   int64 // the earliest expiry of the live holds that had not expired then; 0: there are none
@@ -84,6 +88,7 @@ type ownerRow struct {
 	storedSeq int64 // its entry_seq
 	dirty     bool
 	touched   bool // the operation under way has changed something: its ver is counted
+	refrozen  bool // frozen is not what the table says
 
 	live       []*holdRow // holds that are HELD; some were decided since
 	lots       []*lotRow  // earliest expiry first, ties by id, as they are spent (R7)
@@ -159,6 +164,7 @@ type couponRow struct {
 	holdID     id.ID // HELD, USED: by which hold
 	heldUntil  int64 // HELD
 	issuedAt   int64
+	terms      Terms
 	frozen     bool // its campaign is, as far as this shard was told
 
 	stored, dirty bool
@@ -200,8 +206,10 @@ type lotRow struct {
 	ver       int64
 	expiresAt int64
 	issuedAt  int64
+	grace     int64 // how long refunded money lives at least; 0: not longer than the lot. Loaded for refunds only
 
 	stored, dirty bool
+	extended      bool        // expiresAt is not what the table says
 	was           LotCounters // in the table
 	planned       int64       // what the hold under way is about to take
 }
@@ -245,10 +253,16 @@ type holdRow struct {
 	decidedAt int64
 	doc       []byte // see appendDoc; empty: a tombstone
 
-	quotas []quotaTake // of a new hold: what it takes
+	progress    *Progress // nil: none
+	progressDoc []byte    // what progress was written as; see writtenProgress
+
+	quotas []quotaTake // what it has of quotas while it is live, without what was confirmed
+	loaded []quotaTake // the same when it was loaded: its rows in hold_items
 	takes  *takes      // what the document says; nil until somebody asks
 	wanted bool        // what it takes must be loaded
 	stored bool        // there is a row in holds, or in decided_holds if it was decided when it was loaded
+	filed  bool        // the row is in decided_holds
+	pinned bool        // there is a row in pins
 	dirty  bool
 }
 
@@ -257,7 +271,7 @@ func (s *state) addHold(h *holdRow) {
 		return
 	}
 	s.holds[h.id] = h
-	if h.orderID != "" {
+	if h.orderID != "" && !h.late() { // a late hold is not the one that the order has made
 		s.orders[orderRef{h.owner, h.orderID, h.attempt}] = h
 	}
 	if o := s.owners[h.owner]; o != nil && h.state == Held {

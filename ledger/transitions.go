@@ -17,10 +17,15 @@ type Event string
 
 // The events of a hold.
 const (
-	EventHold    Event = "hold"
-	EventConfirm Event = "confirm"
-	EventCancel  Event = "cancel"
-	EventExpire  Event = "expire"
+	EventHold        Event = "hold"
+	EventConfirm     Event = "confirm"
+	EventConfirmPart Event = "confirm part"
+	EventConfirmLate Event = "confirm late" // of the hold that takes the place of one that has expired
+	EventRelease     Event = "release"
+	EventExtend      Event = "extend" // and pin
+	EventReplace     Event = "replace"
+	EventCancel      Event = "cancel"
+	EventExpire      Event = "expire"
 )
 
 // Transition is an edge of the chart in docs/hold.md.
@@ -34,8 +39,13 @@ type Transition struct {
 // transitions lists every legal edge of a hold; what is missing is refused, with the reason in refusalIn.
 var transitions = []Transition{
 	{None, EventHold, Held, "all items are free"},
+	{None, EventConfirmLate, Confirmed, "allow_late, and all assets of the hold that has expired are still free (R13)"},
 	{None, EventCancel, Cancelled, "the cancel came before its hold: a tombstone (R10)"},
+	{Held, EventConfirmPart, Held, "now < expires_at, and something is left (R17)"},
+	{Held, EventExtend, Held, "now < expires_at; a pin is an extension, too (R12)"},
 	{Held, EventConfirm, Confirmed, "now < expires_at (R9)"},
+	{Held, EventRelease, Confirmed, "a part was confirmed, and the rest is given back: by final, cancel, replace or expiry (R8)"},
+	{Held, EventReplace, Cancelled, "another hold of the order takes its place (R14)"},
 	{Held, EventCancel, Cancelled, "now < expires_at"},
 	{Held, EventExpire, Expired, "now ≥ expires_at, seen by the owner's next operation or by a sweeper"},
 }

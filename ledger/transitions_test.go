@@ -38,6 +38,16 @@ func (d *desk) event(h Hold, e Event) shard.Reply {
 		return d.confirm(h.HoldID)
 	case EventCancel:
 		return d.cancel(h.HoldID)
+	case EventConfirmPart, EventRelease:
+		r := Confirm{Owner: "u1", Hold: HoldRef{HoldID: h.HoldID}, Amount: cny(1), Final: e == EventRelease}
+		return d.do("u1", &confirmOp{Confirm: r})
+	case EventExtend:
+		return d.do("u1", &extendOp{Extend{"u1", HoldRef{HoldID: h.HoldID}, time.Hour}})
+	case EventReplace:
+		next := h
+		next.Attempt, next.HoldID = 2, id.ID{}
+		op := holdOp{Hold: next, id: d.mint(id.Hold, "u1"), hash: requestHash(fingerprintHold(&next))}
+		return d.do("u1", &replaceOp{holdOp: op, old: HoldRef{HoldID: h.HoldID}})
 	default:
 		d.at = d.at.Add(time.Hour / 2)
 		return d.do("u1", expireOp{})
@@ -47,7 +57,9 @@ func (d *desk) event(h Hold, e Event) shard.Reply {
 // TestEveryStateAndEvent compares what apply does with the table of transitions.
 func TestEveryStateAndEvent(t *testing.T) {
 	for _, state := range []State{None, Held, Confirmed, Cancelled, Expired} {
-		for _, event := range []Event{EventHold, EventConfirm, EventCancel, EventExpire} {
+		for _, event := range []Event{
+			EventHold, EventConfirm, EventConfirmPart, EventRelease, EventExtend, EventReplace, EventCancel, EventExpire,
+		} {
 			t.Run(string(state)+" "+string(event), func(t *testing.T) {
 				d := newDesk(t)
 				h := reach(d, state)
@@ -65,8 +77,20 @@ func TestEveryStateAndEvent(t *testing.T) {
 				default:
 					wantCode(t, r, refusalIn(state))
 				}
+				if event == EventConfirmPart && legal { // and then every way of ending it leads to CONFIRMED
+					d.partEnds(t, h)
+				}
 			})
 		}
+	}
+}
+
+// partEnds cancels the rest of a hold that was confirmed in part.
+func (d *desk) partEnds(t *testing.T, h Hold) {
+	t.Helper()
+	want, _ := next(Held, EventRelease)
+	if r := d.event(h, EventCancel); r.Verdict != shard.Done || d.stateOf(h.HoldID) != want {
+		t.Errorf("the hold is %q after %s, want %q", d.stateOf(h.HoldID), r.Body, want)
 	}
 }
 

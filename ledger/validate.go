@@ -39,7 +39,9 @@ const (
 	wrongRef   = "must be 1 to 64 of A–Z a–z 0–9 . _ : @ / -"
 	wrongMoney = "must be a whole number of minor units from 1 to 9007199254740991"
 	wrongCode  = "must be the code of a currency in ISO 4217"
-	wrongTotal = "makes the sum larger than 9007199254740991"
+
+	wrongQuantity = "must be a whole number from 1 to 9007199254740991"
+	wrongTotal    = "makes the sum larger than 9007199254740991"
 )
 
 // validateCaller checks what every operation has. The key is a header, so its pointer is the header's name.
@@ -113,6 +115,7 @@ func validateHold(c Caller, h *Hold) error {
 	h.TTL = h.TTL.Truncate(time.Microsecond)
 	total := p.lines(h.Lines)
 	p.items(h, total)
+	p.maxDiscount(h)
 	return p.err()
 }
 
@@ -241,13 +244,17 @@ func (p *problems) moneyItem(it *Item, sum int64, i int) int64 {
 func validateDecision(c Caller, owner string, r HoldRef) error {
 	var p problems
 	p.caller(c, owner)
+	p.ref(r)
+	return p.err()
+}
+
+func (p *problems) ref(r HoldRef) {
 	switch {
 	case r.HoldID == (id.ID{}):
 		p.order(r.OrderID, r.Attempt)
 	case r.OrderID != "" || r.Attempt != 0:
 		p.add("/order_id", "cannot be together with hold_id")
 	}
-	return p.err()
 }
 
 func validateIssue(c Caller, r *IssueCoupon, now time.Time) error {
@@ -260,6 +267,7 @@ func validateIssue(c Caller, r *IssueCoupon, now time.Time) error {
 		p.add("/issue_ref", wrongRef)
 	}
 	p.discount(&r.Discount)
+	p.terms(&r.Terms)
 	r.ValidFrom, r.ExpiresAt = r.ValidFrom.Truncate(time.Microsecond), r.ExpiresAt.Truncate(time.Microsecond)
 	p.expiry(r.ExpiresAt, now)
 	if !r.ValidFrom.IsZero() && !r.ValidFrom.Before(r.ExpiresAt) {
@@ -327,6 +335,10 @@ func validateCredit(c Caller, r *CreditLot, now time.Time) error {
 	}
 	r.ExpiresAt = r.ExpiresAt.Truncate(time.Microsecond)
 	p.expiry(r.ExpiresAt, now)
+	r.RefundGrace = r.RefundGrace.Truncate(time.Millisecond)
+	if r.RefundGrace < 0 || r.RefundGrace > MaxExpiry {
+		p.add("/refund_grace_ms", fmt.Sprintf("must be from 1 to %d", MaxExpiry.Milliseconds()))
+	}
 	return p.err()
 }
 

@@ -331,7 +331,10 @@ var audits = map[string]string{
 	"a held coupon without a hold": "SELECT coupon_id FROM coupons c WHERE state='HELD' AND NOT EXISTS " +
 		"(SELECT 1 FROM holds h WHERE h.bucket=c.bucket AND h.hold_id=c.hold_id AND h.expires_at=c.held_until)",
 	"a used coupon without a confirmed hold": "SELECT coupon_id FROM coupons c WHERE state='USED' AND NOT EXISTS " +
-		"(SELECT 1 FROM decided_holds d WHERE d.bucket=c.bucket AND d.hold_id=c.hold_id AND d.state='CONFIRMED')",
+		"(SELECT 1 FROM decided_holds d WHERE d.bucket=c.bucket AND d.hold_id=c.hold_id AND d.state='CONFIRMED') AND NOT EXISTS " +
+		"(SELECT 1 FROM holds h WHERE h.bucket=c.bucket AND h.hold_id=c.hold_id AND h.progress IS NOT NULL)",
+	"a pin without a hold": "SELECT hold_id FROM pins p WHERE NOT EXISTS " +
+		"(SELECT 1 FROM holds h WHERE h.bucket=p.bucket AND h.hold_id=p.hold_id)",
 	"live holds counted wrongly": "SELECT owner FROM owners o WHERE live_holds<>" +
 		"(SELECT COUNT(*) FROM holds h WHERE h.bucket=o.bucket AND h.owner=o.owner)",
 	"an expiry that nobody would see": "SELECT owner FROM owners o WHERE EXISTS (SELECT 1 FROM holds h WHERE h.bucket=o.bucket " +
@@ -348,14 +351,21 @@ func (w *world) audit(t testing.TB) {
 		w.each(t, question, func(row []any) { t.Errorf("%s: %s", wrong, row) })
 	}
 	held := map[string]int64{}
-	w.each(t, "SELECT o.doc FROM holds h JOIN orders o ON o.bucket=h.bucket AND o.hold_id=h.hold_id", func(row []any) {
+	const live = "SELECT o.doc, COALESCE(h.progress, '{}') FROM holds h JOIN orders o ON o.bucket=h.bucket AND o.hold_id=h.hold_id"
+	w.each(t, live, func(row []any) {
 		var hold ledger.HoldBody
 		if err := json.Unmarshal(fmt.Append(nil, row[0]), &hold); err != nil {
 			t.Fatal(err)
 		}
-		for _, it := range hold.Items {
-			for _, share := range it.Lots {
+		if err := json.Unmarshal(fmt.Append(nil, row[1]), &hold.Progress); err != nil {
+			t.Fatal(err)
+		}
+		for item, it := range hold.Items {
+			for n, share := range it.Lots {
 				held[share.LotID] += share.Amount
+				if len(hold.Parts) > 0 {
+					held[share.LotID] -= hold.Parts[item].Lots[n].Confirmed
+				}
 			}
 		}
 	})

@@ -16,7 +16,9 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeCoupons(p)
 	b.writeLots(p)
 	b.writeHolds(p)
+	b.writeProgress(p)
 	b.writeOrders(p)
+	b.writeRefunds(p)
 	b.writeEntries(p)
 	b.writeOutbox(p)
 	b.writeQuotas(p)
@@ -72,6 +74,7 @@ func (b *batch) writeOwners(p *shard.Packet) {
 			o.counters(o.history(o.key(appended.row())))
 		}
 	}
+	b.writeFrozen(p)
 }
 
 func (o *ownerRow) key(v shard.Values) shard.Values { return v.Bucket(o.bucket).ASCII(o.name) }
@@ -93,6 +96,7 @@ func (b *batch) writeCoupons(p *shard.Packet) {
 			b.insertCoupon(added.row(), c)
 		}
 	}
+	b.writeTerms(p)
 	updated := rows{open: func() shard.Values {
 		return p.Update("coupons", "bucket, owner, coupon_id", "state, ver, hold_id, held_until")
 	}}
@@ -136,6 +140,7 @@ func (b *batch) writeLots(p *shard.Packet) {
 			l.ended(l.counters(v.ASCII(l.currency).Int(l.issued).Int(l.expiresAt).Int(l.issuedAt)))
 		}
 	}
+	b.writeGrace(p)
 	moved := rows{open: func() shard.Values {
 		return p.Update("lots", "bucket, owner, lot_id", "available, held, ver")
 	}}
@@ -189,14 +194,14 @@ func (b *batch) writeHolds(p *shard.Packet) {
 		return p.Insert("holds", "bucket, hold_id, owner, order_id, attempt, created_at, expires_at")
 	}}
 	for _, h := range changed {
-		if h.state == Held {
+		if h.state == Held && !h.stored {
 			added.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).
 				Int(h.createdAt).Int(h.expiresAt)
 		}
 	}
 	removed := rows{open: func() shard.Values { return p.Delete("holds", "bucket, hold_id") }}
 	for _, h := range changed {
-		if h.state != Held && h.stored {
+		if h.state != Held && h.stored && !h.filed {
 			removed.row().Bucket(h.bucket).Binary(h.id[:])
 		}
 	}
@@ -204,7 +209,7 @@ func (b *batch) writeHolds(p *shard.Packet) {
 		return p.Insert("decided_holds", "bucket, hold_id, owner, order_id, attempt, state, created_at, expires_at, decided_at")
 	}}
 	for _, h := range changed {
-		if h.state != Held {
+		if h.state != Held && !h.filed {
 			h.order(decided.row().Bucket(h.bucket).Binary(h.id[:]).ASCII(h.owner)).ASCII(string(h.state)).
 				Int(h.createdAt).Int(h.expiresAt).Int(h.decidedAt)
 		}
@@ -217,7 +222,7 @@ func (b *batch) writeOrders(p *shard.Packet) {
 		return p.Insert("orders", "bucket, owner, order_id, attempt, hold_id, request_hash, doc")
 	}}
 	for _, h := range b.changed.holds {
-		if !h.stored && h.orderID != "" {
+		if !h.stored && h.orderID != "" && !h.late() {
 			added.row().Bucket(h.bucket).ASCII(h.owner).ASCII(h.orderID).Int(int64(h.attempt)).
 				Binary(h.id[:]).Binary(h.hash[:]).Binary(h.doc)
 		}

@@ -42,7 +42,7 @@ func (l *lane) run() {
 		if calls = l.queue.take(calls, l.cfg.Batch); calls == nil {
 			return
 		}
-		if live := l.alive(calls); len(live) > 0 {
+		if live := l.rehearse(l.alive(calls)); len(live) > 0 {
 			l.decide(live, l.wary())
 		}
 		if l.slow.Load() {

@@ -15,6 +15,7 @@ type Op struct {
 	Kind        string // name for metrics and logs, e.g. "hold"
 	Client      string // whose request it is, for fairness between clients
 	Body        any
+	Dry         bool // only find out what the reply would be; see [lane.rehearse]
 
 	span trace.Span // of the request; nil: not traced
 }

@@ -36,6 +36,8 @@ func (b *HoldRequest) ReadJSON(r *strictjson.Reader) {
 			b.readLines(r)
 		case "items":
 			b.readItems(r)
+		case "max_discount":
+			b.MaxDiscount.read(r, 1)
 		default:
 			r.Unknown()
 		}
@@ -153,7 +155,7 @@ func (m *Money) read(r *strictjson.Reader, least int64) {
 	r.Require("amount", "currency")
 }
 
-// ReadJSON reads the body of confirmHold and cancelHold.
+// ReadJSON reads the body of cancelHold.
 func (b *OwnerRequest) ReadJSON(r *strictjson.Reader) {
 	for r.Object(); r.Member(); {
 		switch r.Name() {
@@ -214,6 +216,8 @@ func (b *CreditRequest) ReadJSON(r *strictjson.Reader) {
 			b.Amount.read(r, 1)
 		case "expires_at":
 			b.ExpiresAt = r.Time()
+		case "refund_grace_ms":
+			b.RefundGraceMs = r.Integer(1, maxGraceMs)
 		default:
 			r.Unknown()
 		}
@@ -235,6 +239,14 @@ func (b *IssueRequest) ReadJSON(r *strictjson.Reader) {
 			b.ValidFrom = r.Time()
 		case "expires_at":
 			b.ExpiresAt = r.Time()
+		case "refund_policy":
+			b.RefundPolicy = r.String()
+		case "stack_group":
+			b.StackGroup = r.String()
+		case "max_per_group":
+			b.MaxPerGroup = int(r.Integer(1, maxGroup))
+		case "priority":
+			b.Priority = int(r.Integer(-maxPriority, maxPriority))
 		default:
 			r.Unknown()
 		}

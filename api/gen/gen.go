@@ -379,6 +379,27 @@ type ClaimRequest struct {
 	Owner OwnerName `json:"owner"`
 }
 
+// ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
+// everything.
+type ConfirmRequest struct {
+	// AllowLate Confirm it also if it has expired, as long as all of it is still free.
+	AllowLate bool `json:"allow_late,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money `json:"amount,omitempty,omitzero"`
+
+	// Final Give the rest back.
+	Final bool          `json:"final,omitempty,omitzero"`
+	Items []PartRequest `json:"items,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
 // Coupon A right to a discount, used whole.
 type Coupon struct {
 	// CampaignID A campaign, by a name of the caller's own.
@@ -398,15 +419,25 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef Reference `json:"issue_ref"`
-	IssuedAt time.Time `json:"issued_at"`
+	IssueRef    Reference `json:"issue_ref"`
+	IssuedAt    time.Time `json:"issued_at"`
+	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
-	Owner     OwnerName   `json:"owner"`
-	State     CouponState `json:"state"`
-	ValidFrom time.Time   `json:"valid_from"`
+	Owner    OwnerName `json:"owner"`
+	Priority int       `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// StackGroup The caller's own name for something.
+	//
+	// Example: order-1001
+	StackGroup Reference   `json:"stack_group,omitempty,omitzero"`
+	State      CouponState `json:"state"`
+	ValidFrom  time.Time   `json:"valid_from"`
 }
 
 // CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
@@ -447,6 +478,9 @@ type CreditRequest struct {
 	//
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
+
+	// RefundGraceMs Money that is refunded after `expires_at` lives for so long. Without it, it comes back as expired.
+	RefundGraceMs int64 `json:"refund_grace_ms,omitempty,omitzero"`
 
 	// Source The caller's own name for something.
 	//
@@ -629,8 +663,11 @@ type Entry struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
-	// Reason Why, for the history. No control characters.
-	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+	// Reason Why somebody has done it.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+	RefundID RefundID `json:"refund_id,omitempty,omitzero"`
 
 	// Seq 1, 2, 3 … per owner, without gaps.
 	Seq int64 `json:"seq"`
@@ -751,6 +788,38 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 }
 
+// FreezeReply defines model for FreezeReply.
+type FreezeReply struct {
+	Frozen bool `json:"frozen"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// GoneAsset defines model for GoneAsset.
+type GoneAsset struct {
+	// Asked What the hold had of it; of a coupon 1.
+	Asked int64 `json:"asked"`
+
+	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
+	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
+
+	// Have What is free.
+	Have  int64 `json:"have"`
+	LotID LotID `json:"lot_id,omitempty,omitzero"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID     `json:"quota_id,omitempty,omitzero"`
+	State   CouponState `json:"state,omitempty,omitzero"`
+}
+
 // GrabReply defines model for GrabReply.
 type GrabReply struct {
 	Share Share `json:"share"`
@@ -774,7 +843,10 @@ type Hold struct {
 	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
 	HoldID HoldID     `json:"hold_id"`
 	Items  []HoldItem `json:"items"`
-	Lines  []Line     `json:"lines,omitempty,omitzero"`
+
+	// Late Made and confirmed at once in the place of a hold that had expired.
+	Late  bool   `json:"late,omitempty,omitzero"`
+	Lines []Line `json:"lines,omitempty,omitzero"`
 
 	// OrderID The caller's own name for something.
 	//
@@ -786,13 +858,29 @@ type Hold struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
+	// Parts What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell.
+	Parts []Part `json:"parts,omitempty,omitzero"`
+
 	// Payable An amount in minor units of a currency.
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	Payable Money `json:"payable,omitempty,omitzero"`
 
+	// PinnedAt The payment was sent, and its outcome was unknown; the hold lives until `expires_at`.
+	PinnedAt      time.Time   `json:"pinned_at,omitempty,omitzero"`
+	RefundedLines []Reference `json:"refunded_lines,omitempty,omitzero"`
+
+	// Rest What became of what was not confirmed, if the hold was confirmed in part.
+	Rest string `json:"rest,omitempty,omitzero"`
+
 	// State HELD ends as exactly one of the others.
 	State HoldState `json:"state"`
+
+	// SupersededBy Example: hold_01hf7yat00g40b3c0020a007ws
+	SupersededBy HoldID `json:"superseded_by,omitempty,omitzero"`
+
+	// Supersedes Example: hold_01hf7yat00g40b3c0020a007ws
+	Supersedes HoldID `json:"supersedes,omitempty,omitzero"`
 
 	// Tombstone A cancel came before its hold, which will never be made.
 	Tombstone bool `json:"tombstone,omitempty,omitzero"`
@@ -919,6 +1007,11 @@ type HoldRequest struct {
 	// without; if there are lines, it takes no more than they leave to pay.
 	Lines []LineRequest `json:"lines,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// OrderID The caller's own name for something.
 	//
 	// Example: order-1001
@@ -989,10 +1082,22 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// ValidFrom From when it may be used; without it, from now on.
 	ValidFrom time.Time `json:"valid_from,omitempty,omitzero"`
@@ -1032,6 +1137,17 @@ type KindRequest struct {
 
 	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
 	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
+// LaterRequest defines model for LaterRequest.
+type LaterRequest struct {
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// TTLMs From now. For a pin at most 604800000, which is 7 days.
+	TTLMs int64 `json:"ttl_ms"`
 }
 
 // Line An order line with what it costs after all discounts, in the currency of `amount`.
@@ -1129,6 +1245,9 @@ type Lot struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
+	// RefundGraceMs How long money lives that is refunded after `expires_at`.
+	RefundGraceMs int64 `json:"refund_grace_ms,omitempty,omitzero"`
+
 	// Revoked Minor units, e.g. cents or fen.
 	Revoked Amount `json:"revoked"`
 
@@ -1173,6 +1292,16 @@ type LotList struct {
 
 	// NextCursor Names the next page; absent on the last one.
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// LotPart defines model for LotPart.
+type LotPart struct {
+	// Confirmed Minor units, e.g. cents or fen.
+	Confirmed Amount `json:"confirmed"`
+	LotID     LotID  `json:"lot_id"`
+
+	// Refunded Minor units, e.g. cents or fen.
+	Refunded Amount `json:"refunded"`
 }
 
 // LotReply defines model for LotReply.
@@ -1311,7 +1440,10 @@ type OrderRequest struct {
 type Owner struct {
 	Balances         []Balance `json:"balances"`
 	CouponsAvailable int64     `json:"coupons_available"`
-	LiveHolds        int64     `json:"live_holds"`
+
+	// Frozen The owner makes no new holds.
+	Frozen    bool  `json:"frozen,omitempty,omitzero"`
+	LiveHolds int64 `json:"live_holds"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -1412,6 +1544,29 @@ type PacketRequest struct {
 	Shares int `json:"shares"`
 }
 
+// Part What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+type Part struct {
+	// Confirmed Minor units, e.g. cents or fen.
+	Confirmed Amount    `json:"confirmed"`
+	Lots      []LotPart `json:"lots,omitempty,omitzero"`
+
+	// Refunded Minor units, e.g. cents or fen.
+	Refunded Amount `json:"refunded"`
+}
+
+// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+// stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
+type PartRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount   Money `json:"amount,omitempty,omitzero"`
+	Item     int   `json:"item"`
+	Quantity int64 `json:"quantity,omitempty,omitzero"`
+}
+
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
 type PrimaryAnnouncement struct {
 	// Address host:port
@@ -1435,7 +1590,10 @@ type Problem struct {
 	// Detail What happened this time.
 	Detail string       `json:"detail,omitempty,omitzero"`
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
-	Grain  Grain        `json:"grain,omitempty,omitzero"`
+
+	// Gone late-unfulfillable, what of the expired hold is not free any more.
+	Gone  []GoneAsset `json:"gone,omitempty,omitzero"`
+	Grain Grain       `json:"grain,omitempty,omitzero"`
 
 	// Have What there is.
 	Have int64 `json:"have,omitempty,omitzero"`
@@ -1614,10 +1772,142 @@ type RebuildRequest struct {
 // Example: order-1001
 type Reference = string
 
+// Refund What was given back. Amounts of lines are in the currency of `amount`.
+type Refund struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money `json:"amount"`
+
+	// BelowMinSpend Coupons that stay used though the lines that are left cost less than the coupon needs.
+	BelowMinSpend []CouponID       `json:"below_min_spend"`
+	Coupons       []RefundedCoupon `json:"coupons"`
+
+	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
+	HoldID HoldID `json:"hold_id"`
+
+	// Left An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Left  Money        `json:"left"`
+	Lines []RefundLine `json:"lines"`
+
+	// Lots Where the money went; it came from there.
+	Lots []LotShare `json:"lots"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason,omitempty,omitzero"`
+
+	// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+	RefundID RefundID `json:"refund_id"`
+
+	// RefundRef The caller's own name for something.
+	//
+	// Example: order-1001
+	RefundRef  Reference `json:"refund_ref"`
+	RefundedAt time.Time `json:"refunded_at"`
+
+	// Whole Nothing of the order is left.
+	Whole bool `json:"whole"`
+}
+
+// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+type RefundID = string
+
+// RefundLine An order line that was given back: its price, what coupons gave for it, what went back to lots for it, and the rest, which was paid
+// by other means and which the caller gives back himself.
+type RefundLine struct {
+	// Amount Minor units, e.g. cents or fen.
+	Amount Amount `json:"amount"`
+
+	// Discount Minor units, e.g. cents or fen.
+	Discount Amount `json:"discount"`
+
+	// LineID The caller's own name for something.
+	//
+	// Example: order-1001
+	LineID Reference `json:"line_id"`
+
+	// Money Minor units, e.g. cents or fen.
+	Money Amount `json:"money"`
+
+	// Payable Minor units, e.g. cents or fen.
+	Payable Amount `json:"payable"`
+}
+
+// RefundList defines model for RefundList.
+type RefundList struct {
+	Refunds []Refund `json:"refunds"`
+}
+
+// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+type RefundPolicy = string
+
+// RefundReply defines model for RefundReply.
+type RefundReply struct {
+	// AlreadyExists Another key has made this refund before.
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+
+	// Refund What was given back. Amounts of lines are in the currency of `amount`.
+	Refund Refund `json:"refund"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// RefundRequest What to give back, by exactly one of `all`, `amount`, `items` and `lines`.
+type RefundRequest struct {
+	// All Everything that is left.
+	All bool `json:"all,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money         `json:"amount,omitempty,omitzero"`
+	Items  []PartRequest `json:"items,omitempty,omitzero"`
+	Lines  []Reference   `json:"lines,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// Reason For people.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// RefundRef The caller's own name for something.
+	//
+	// Example: order-1001
+	RefundRef Reference `json:"refund_ref"`
+}
+
+// RefundedCoupon defines model for RefundedCoupon.
+type RefundedCoupon struct {
+	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
+	CouponID CouponID    `json:"coupon_id"`
+	State    CouponState `json:"state"`
+}
+
 // ReplayRequest defines model for ReplayRequest.
 type ReplayRequest struct {
 	// After The position to go on from; without it, where it is.
 	After string `json:"after,omitempty,omitzero"`
+}
+
+// RevokeRequest defines model for RevokeRequest.
+type RevokeRequest struct {
+	// IncludeHeld Cancel the live holds that have some of it.
+	IncludeHeld bool `json:"include_held,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason"`
 }
 
 // RowError defines model for RowError.
@@ -1867,6 +2157,9 @@ type EventsAfter = string
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
 
+// HoldOrRefundIDInPath defines model for HoldOrRefundIdInPath.
+type HoldOrRefundIDInPath = string
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
@@ -1929,11 +2222,17 @@ type CouponCreated = CouponReply
 // CouponExists defines model for CouponExists.
 type CouponExists = CouponReply
 
+// CouponRevoked defines model for CouponRevoked.
+type CouponRevoked = CouponReply
+
 // DocumentCreated defines model for DocumentCreated.
 type DocumentCreated = DocumentReply
 
 // DocumentWritten defines model for DocumentWritten.
 type DocumentWritten = DocumentReply
+
+// HoldChanged defines model for HoldChanged.
+type HoldChanged = HoldReply
 
 // HoldCreated defines model for HoldCreated.
 type HoldCreated = HoldReply
@@ -1950,6 +2249,9 @@ type LotCreated = LotReply
 // LotExists defines model for LotExists.
 type LotExists = LotReply
 
+// LotRevoked defines model for LotRevoked.
+type LotRevoked = LotReply
+
 // PacketCreated defines model for PacketCreated.
 type PacketCreated = PacketReply
 
@@ -1958,6 +2260,12 @@ type PacketExists = PacketReply
 
 // QuotaChanged defines model for QuotaChanged.
 type QuotaChanged = QuotaReply
+
+// RefundCreated defines model for RefundCreated.
+type RefundCreated = RefundReply
+
+// RefundExists defines model for RefundExists.
+type RefundExists = RefundReply
 
 // ShareGrabbed defines model for ShareGrabbed.
 type ShareGrabbed = GrabReply
@@ -2002,6 +2310,18 @@ type ListFailoversParams struct {
 
 	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
 	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ReportHoldsParams defines parameters for ReportHolds.
+type ReportHoldsParams struct {
+	// Pinned Only pinned holds.
+	Pinned bool `form:"pinned,omitempty" json:"pinned,omitempty,omitzero"`
+
+	// Overdue Only overdue holds.
+	Overdue bool `form:"overdue,omitempty" json:"overdue,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // LocateParams defines parameters for Locate.
@@ -2238,6 +2558,9 @@ type ResumeCampaignJSONRequestBody = CampaignChange
 // UnfreezeCampaignJSONRequestBody defines body for UnfreezeCampaign for application/json ContentType.
 type UnfreezeCampaignJSONRequestBody = CampaignChange
 
+// RevokeCouponJSONRequestBody defines body for RevokeCoupon for application/json ContentType.
+type RevokeCouponJSONRequestBody = RevokeRequest
+
 // CreateHoldJSONRequestBody defines body for CreateHold for application/json ContentType.
 type CreateHoldJSONRequestBody = HoldRequest
 
@@ -2251,19 +2574,46 @@ type ConfirmOrderJSONRequestBody = OrderRequest
 type CancelHoldJSONRequestBody = OwnerRequest
 
 // ConfirmHoldJSONRequestBody defines body for ConfirmHold for application/json ContentType.
-type ConfirmHoldJSONRequestBody = OwnerRequest
+type ConfirmHoldJSONRequestBody = ConfirmRequest
+
+// ExtendHoldJSONRequestBody defines body for ExtendHold for application/json ContentType.
+type ExtendHoldJSONRequestBody = LaterRequest
+
+// PinHoldJSONRequestBody defines body for PinHold for application/json ContentType.
+type PinHoldJSONRequestBody = LaterRequest
+
+// CreateRefundJSONRequestBody defines body for CreateRefund for application/json ContentType.
+type CreateRefundJSONRequestBody = RefundRequest
+
+// PreviewRefundJSONRequestBody defines body for PreviewRefund for application/json ContentType.
+type PreviewRefundJSONRequestBody = RefundRequest
+
+// ReplaceHoldJSONRequestBody defines body for ReplaceHold for application/json ContentType.
+type ReplaceHoldJSONRequestBody = HoldRequest
 
 // MintIdsJSONRequestBody defines body for MintIds for application/json ContentType.
 type MintIdsJSONRequestBody = MintRequest
 
+// RevokeLotJSONRequestBody defines body for RevokeLot for application/json ContentType.
+type RevokeLotJSONRequestBody = RevokeRequest
+
+// FreezeOwnerJSONRequestBody defines body for FreezeOwner for application/json ContentType.
+type FreezeOwnerJSONRequestBody = ReasonRequest
+
 // CreditLotJSONRequestBody defines body for CreditLot for application/json ContentType.
 type CreditLotJSONRequestBody = CreditRequest
+
+// UnfreezeOwnerJSONRequestBody defines body for UnfreezeOwner for application/json ContentType.
+type UnfreezeOwnerJSONRequestBody = ReasonRequest
 
 // CreatePacketJSONRequestBody defines body for CreatePacket for application/json ContentType.
 type CreatePacketJSONRequestBody = PacketRequest
 
 // GrabShareJSONRequestBody defines body for GrabShare for application/json ContentType.
 type GrabShareJSONRequestBody = OwnerRequest
+
+// PreviewHoldJSONRequestBody defines body for PreviewHold for application/json ContentType.
+type PreviewHoldJSONRequestBody = HoldRequest
 
 // SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
 type SetQuotaJSONRequestBody = QuotaRequest
@@ -2309,6 +2659,9 @@ type ServerInterface interface {
 	// ListFailovers Show what failovers have done
 	// (GET /v1/admin/failovers)
 	ListFailovers(c *gin.Context, params ListFailoversParams)
+	// ReportHolds Report live holds that somebody should look at
+	// (GET /v1/admin/holds)
+	ReportHolds(c *gin.Context, params ReportHoldsParams)
 	// ListKeys List the API keys
 	// (GET /v1/admin/keys)
 	ListKeys(c *gin.Context)
@@ -2399,6 +2752,9 @@ type ServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(c *gin.Context, couponID CouponID)
+	// RevokeCoupon Take a coupon away for ever
+	// (POST /v1/coupons/{coupon_id}/revoke)
+	RevokeCoupon(c *gin.Context, couponID CouponID)
 	// ListEvents List what was decided, of all owners
 	// (GET /v1/events)
 	ListEvents(c *gin.Context, params ListEventsParams)
@@ -2429,12 +2785,33 @@ type ServerInterface interface {
 	// ConfirmHold Confirm a hold
 	// (POST /v1/holds/{hold_id}/confirm)
 	ConfirmHold(c *gin.Context, holdID HoldIDInPath)
+	// ExtendHold Give a hold a later expiry
+	// (POST /v1/holds/{hold_id}/extend)
+	ExtendHold(c *gin.Context, holdID HoldIDInPath)
+	// PinHold Keep a hold while the outcome of its payment is unknown
+	// (POST /v1/holds/{hold_id}/pin)
+	PinHold(c *gin.Context, holdID HoldIDInPath)
+	// ListRefunds List the refunds of a hold
+	// (GET /v1/holds/{hold_id}/refunds)
+	ListRefunds(c *gin.Context, holdID HoldOrRefundIDInPath)
+	// CreateRefund Refund what was confirmed
+	// (POST /v1/holds/{hold_id}/refunds)
+	CreateRefund(c *gin.Context, holdID HoldOrRefundIDInPath)
+	// PreviewRefund See what a refund would return
+	// (POST /v1/holds/{hold_id}/refunds/preview)
+	PreviewRefund(c *gin.Context, holdID HoldOrRefundIDInPath)
+	// ReplaceHold Swap the items of an order's hold
+	// (POST /v1/holds/{hold_id}/replace)
+	ReplaceHold(c *gin.Context, holdID HoldIDInPath)
 	// MintIds Mint ids for an owner in advance
 	// (POST /v1/ids)
 	MintIds(c *gin.Context)
 	// GetLot Read a lot
 	// (GET /v1/lots/{lot_id})
 	GetLot(c *gin.Context, lotID LotID)
+	// RevokeLot Take a lot away for ever
+	// (POST /v1/lots/{lot_id}/revoke)
+	RevokeLot(c *gin.Context, lotID LotID)
 	// GetOwner Sum up an owner
 	// (GET /v1/owners/{owner})
 	GetOwner(c *gin.Context, owner OwnerInPath)
@@ -2447,6 +2824,9 @@ type ServerInterface interface {
 	// VerifyEntries Check an owner's hash chain
 	// (GET /v1/owners/{owner}/entries/verify)
 	VerifyEntries(c *gin.Context, owner OwnerInPath)
+	// FreezeOwner Let an owner make no new holds
+	// (POST /v1/owners/{owner}/freeze)
+	FreezeOwner(c *gin.Context, owner OwnerInPath)
 	// ListLots List an owner's lots of money
 	// (GET /v1/owners/{owner}/lots)
 	ListLots(c *gin.Context, owner OwnerInPath, params ListLotsParams)
@@ -2462,6 +2842,9 @@ type ServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(c *gin.Context, owner OwnerInPath, key KeyInPath)
+	// UnfreezeOwner Let a frozen owner make holds again
+	// (POST /v1/owners/{owner}/unfreeze)
+	UnfreezeOwner(c *gin.Context, owner OwnerInPath)
 	// CreatePacket Put money into a packet for others to grab
 	// (POST /v1/packets)
 	CreatePacket(c *gin.Context)
@@ -2474,6 +2857,9 @@ type ServerInterface interface {
 	// ListShares Show who has grabbed what
 	// (GET /v1/packets/{packet_id}/shares)
 	ListShares(c *gin.Context, packetID PacketIDInPath)
+	// PreviewHold See what a hold would take
+	// (POST /v1/preview)
+	PreviewHold(c *gin.Context)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(c *gin.Context, quotaID QuotaIDInPath)
@@ -2483,6 +2869,9 @@ type ServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(c *gin.Context, quotaID QuotaIDInPath)
+	// GetRefund Read a refund
+	// (GET /v1/refunds/{refund_id})
+	GetRefund(c *gin.Context, refundID RefundID)
 	// ListDocuments Read many documents of a kind, or list them all
 	// (GET /v1/state/{kind})
 	ListDocuments(c *gin.Context, kind KindInPath, params ListDocumentsParams)
@@ -2744,6 +3133,49 @@ func (siw *ServerInterfaceWrapper) ListFailovers(c *gin.Context) {
 	}
 
 	siw.Handler.ListFailovers(c, params)
+}
+
+// ReportHolds operation middleware
+func (siw *ServerInterfaceWrapper) ReportHolds(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReportHoldsParams
+
+	// ------------- Optional query parameter "pinned" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pinned", c.Request.URL.Query(), &params.Pinned, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter pinned: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReportHolds(c, params)
 }
 
 // ListKeys operation middleware
@@ -3440,6 +3872,31 @@ func (siw *ServerInterfaceWrapper) GetCoupon(c *gin.Context) {
 	siw.Handler.GetCoupon(c, couponID)
 }
 
+// RevokeCoupon operation middleware
+func (siw *ServerInterfaceWrapper) RevokeCoupon(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "coupon_id" -------------
+	var couponID CouponID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "coupon_id", c.Param("coupon_id"), &couponID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter coupon_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RevokeCoupon(c, couponID)
+}
+
 // ListEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListEvents(c *gin.Context) {
 
@@ -3723,6 +4180,156 @@ func (siw *ServerInterfaceWrapper) ConfirmHold(c *gin.Context) {
 	siw.Handler.ConfirmHold(c, holdID)
 }
 
+// ExtendHold operation middleware
+func (siw *ServerInterfaceWrapper) ExtendHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ExtendHold(c, holdID)
+}
+
+// PinHold operation middleware
+func (siw *ServerInterfaceWrapper) PinHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PinHold(c, holdID)
+}
+
+// ListRefunds operation middleware
+func (siw *ServerInterfaceWrapper) ListRefunds(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldOrRefundIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListRefunds(c, holdID)
+}
+
+// CreateRefund operation middleware
+func (siw *ServerInterfaceWrapper) CreateRefund(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldOrRefundIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateRefund(c, holdID)
+}
+
+// PreviewRefund operation middleware
+func (siw *ServerInterfaceWrapper) PreviewRefund(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldOrRefundIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PreviewRefund(c, holdID)
+}
+
+// ReplaceHold operation middleware
+func (siw *ServerInterfaceWrapper) ReplaceHold(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", c.Param("hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter hold_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReplaceHold(c, holdID)
+}
+
 // MintIds operation middleware
 func (siw *ServerInterfaceWrapper) MintIds(c *gin.Context) {
 
@@ -3759,6 +4366,31 @@ func (siw *ServerInterfaceWrapper) GetLot(c *gin.Context) {
 	}
 
 	siw.Handler.GetLot(c, lotID)
+}
+
+// RevokeLot operation middleware
+func (siw *ServerInterfaceWrapper) RevokeLot(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "lot_id" -------------
+	var lotID LotID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "lot_id", c.Param("lot_id"), &lotID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter lot_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RevokeLot(c, lotID)
 }
 
 // GetOwner operation middleware
@@ -3937,6 +4569,31 @@ func (siw *ServerInterfaceWrapper) VerifyEntries(c *gin.Context) {
 	}
 
 	siw.Handler.VerifyEntries(c, owner)
+}
+
+// FreezeOwner operation middleware
+func (siw *ServerInterfaceWrapper) FreezeOwner(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.FreezeOwner(c, owner)
 }
 
 // ListLots operation middleware
@@ -4128,6 +4785,31 @@ func (siw *ServerInterfaceWrapper) SealOperation(c *gin.Context) {
 	siw.Handler.SealOperation(c, owner, key)
 }
 
+// UnfreezeOwner operation middleware
+func (siw *ServerInterfaceWrapper) UnfreezeOwner(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UnfreezeOwner(c, owner)
+}
+
 // CreatePacket operation middleware
 func (siw *ServerInterfaceWrapper) CreatePacket(c *gin.Context) {
 
@@ -4216,6 +4898,19 @@ func (siw *ServerInterfaceWrapper) ListShares(c *gin.Context) {
 	siw.Handler.ListShares(c, packetID)
 }
 
+// PreviewHold operation middleware
+func (siw *ServerInterfaceWrapper) PreviewHold(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PreviewHold(c)
+}
+
 // GetQuota operation middleware
 func (siw *ServerInterfaceWrapper) GetQuota(c *gin.Context) {
 
@@ -4289,6 +4984,31 @@ func (siw *ServerInterfaceWrapper) AdjustQuota(c *gin.Context) {
 	}
 
 	siw.Handler.AdjustQuota(c, quotaID)
+}
+
+// GetRefund operation middleware
+func (siw *ServerInterfaceWrapper) GetRefund(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "refund_id" -------------
+	var refundID RefundID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "refund_id", c.Param("refund_id"), &refundID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter refund_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetRefund(c, refundID)
 }
 
 // ListDocuments operation middleware
@@ -4884,6 +5604,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.PUT(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.PutBlock)
 	router.GET(options.BaseURL+"/v1/admin/blocks/audit", wrapper.ListBlockAudit)
 	router.GET(options.BaseURL+"/v1/admin/failovers", wrapper.ListFailovers)
+	router.GET(options.BaseURL+"/v1/admin/holds", wrapper.ReportHolds)
 	router.GET(options.BaseURL+"/v1/admin/keys", wrapper.ListKeys)
 	router.POST(options.BaseURL+"/v1/admin/keys", wrapper.CreateKey)
 	router.DELETE(options.BaseURL+"/v1/admin/keys/:key_id", wrapper.DeleteKey)
@@ -4914,6 +5635,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/resume", wrapper.ResumeCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/unfreeze", wrapper.UnfreezeCampaign)
 	router.GET(options.BaseURL+"/v1/coupons/:coupon_id", wrapper.GetCoupon)
+	router.POST(options.BaseURL+"/v1/coupons/:coupon_id/revoke", wrapper.RevokeCoupon)
 	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents)
 	router.GET(options.BaseURL+"/v1/events/stream", wrapper.StreamEvents)
 	router.GET(options.BaseURL+"/v1/exports/entries", wrapper.ExportEntries)
@@ -4922,26 +5644,37 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/holds/:hold_id", wrapper.GetHold)
 	router.POST(options.BaseURL+"/v1/holds/:hold_id/cancel", wrapper.CancelHold)
 	router.POST(options.BaseURL+"/v1/holds/:hold_id/confirm", wrapper.ConfirmHold)
+	router.POST(options.BaseURL+"/v1/holds/:hold_id/extend", wrapper.ExtendHold)
+	router.POST(options.BaseURL+"/v1/holds/:hold_id/pin", wrapper.PinHold)
+	router.GET(options.BaseURL+"/v1/holds/:hold_id/refunds", wrapper.ListRefunds)
+	router.POST(options.BaseURL+"/v1/holds/:hold_id/refunds", wrapper.CreateRefund)
+	router.POST(options.BaseURL+"/v1/holds/:hold_id/refunds/preview", wrapper.PreviewRefund)
+	router.POST(options.BaseURL+"/v1/holds/:hold_id/replace", wrapper.ReplaceHold)
 	router.POST(options.BaseURL+"/v1/holds/cancel", wrapper.CancelOrder)
 	router.POST(options.BaseURL+"/v1/holds/confirm", wrapper.ConfirmOrder)
 	router.POST(options.BaseURL+"/v1/ids", wrapper.MintIds)
 	router.GET(options.BaseURL+"/v1/lots/:lot_id", wrapper.GetLot)
+	router.POST(options.BaseURL+"/v1/lots/:lot_id/revoke", wrapper.RevokeLot)
 	router.GET(options.BaseURL+"/v1/owners/:owner", wrapper.GetOwner)
 	router.GET(options.BaseURL+"/v1/owners/:owner/coupons", wrapper.ListCoupons)
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries", wrapper.ListEntries)
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries/verify", wrapper.VerifyEntries)
+	router.POST(options.BaseURL+"/v1/owners/:owner/freeze", wrapper.FreezeOwner)
 	router.GET(options.BaseURL+"/v1/owners/:owner/lots", wrapper.ListLots)
 	router.POST(options.BaseURL+"/v1/owners/:owner/lots", wrapper.CreditLot)
 	router.GET(options.BaseURL+"/v1/owners/:owner/money", wrapper.GetMoney)
 	router.GET(options.BaseURL+"/v1/owners/:owner/operations/:key", wrapper.GetOperation)
 	router.POST(options.BaseURL+"/v1/owners/:owner/operations/:key/seal", wrapper.SealOperation)
+	router.POST(options.BaseURL+"/v1/owners/:owner/unfreeze", wrapper.UnfreezeOwner)
 	router.POST(options.BaseURL+"/v1/packets", wrapper.CreatePacket)
 	router.GET(options.BaseURL+"/v1/packets/:packet_id", wrapper.GetPacket)
 	router.POST(options.BaseURL+"/v1/packets/:packet_id/grabs", wrapper.GrabShare)
 	router.GET(options.BaseURL+"/v1/packets/:packet_id/shares", wrapper.ListShares)
+	router.POST(options.BaseURL+"/v1/preview", wrapper.PreviewHold)
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
+	router.GET(options.BaseURL+"/v1/refunds/:refund_id", wrapper.GetRefund)
 	router.GET(options.BaseURL+"/v1/state/:kind", wrapper.ListDocuments)
 	router.DELETE(options.BaseURL+"/v1/state/:kind/:id", wrapper.DeleteDocument)
 	router.GET(options.BaseURL+"/v1/state/:kind/:id", wrapper.GetDocument)
@@ -5007,6 +5740,16 @@ type CouponExistsJSONResponse struct {
 	Headers CouponExistsResponseHeaders
 }
 
+type CouponRevokedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CouponRevokedJSONResponse struct {
+	Body CouponReply
+
+	Headers CouponRevokedResponseHeaders
+}
+
 type DocumentCreatedResponseHeaders struct {
 	ConsistencyToken    string
 	ETag                string
@@ -5029,6 +5772,16 @@ type DocumentWrittenJSONResponse struct {
 	Body DocumentReply
 
 	Headers DocumentWrittenResponseHeaders
+}
+
+type HoldChangedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type HoldChangedJSONResponse struct {
+	Body HoldReply
+
+	Headers HoldChangedResponseHeaders
 }
 
 type HoldCreatedResponseHeaders struct {
@@ -5081,6 +5834,16 @@ type LotExistsJSONResponse struct {
 	Headers LotExistsResponseHeaders
 }
 
+type LotRevokedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type LotRevokedJSONResponse struct {
+	Body LotReply
+
+	Headers LotRevokedResponseHeaders
+}
+
 type PacketCreatedResponseHeaders struct {
 	IdempotencyReplayed string
 	XRequestID          string
@@ -5109,6 +5872,26 @@ type QuotaChangedJSONResponse struct {
 	Body QuotaReply
 
 	Headers QuotaChangedResponseHeaders
+}
+
+type RefundCreatedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type RefundCreatedJSONResponse struct {
+	Body RefundReply
+
+	Headers RefundCreatedResponseHeaders
+}
+
+type RefundExistsResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type RefundExistsJSONResponse struct {
+	Body RefundReply
+
+	Headers RefundExistsResponseHeaders
 }
 
 type ShareGrabbedResponseHeaders struct {
@@ -5294,6 +6077,36 @@ type ListFailovers200JSONResponse struct {
 }
 
 func (response ListFailovers200JSONResponse) VisitListFailoversResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReportHoldsRequestObject struct {
+	Params ReportHoldsParams
+}
+
+type ReportHoldsResponseObject interface {
+	VisitReportHoldsResponse(w http.ResponseWriter) error
+}
+
+type ReportHolds200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ReportHolds200JSONResponse struct {
+	Body    HoldList
+	Headers ReportHolds200ResponseHeaders
+}
+
+func (response ReportHolds200JSONResponse) VisitReportHoldsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6219,6 +7032,31 @@ func (response GetCoupon200JSONResponse) VisitGetCouponResponse(w http.ResponseW
 	return err
 }
 
+type RevokeCouponRequestObject struct {
+	CouponID CouponID `json:"coupon_id"`
+	Body     *RevokeCouponJSONRequestBody
+}
+
+type RevokeCouponResponseObject interface {
+	VisitRevokeCouponResponse(w http.ResponseWriter) error
+}
+
+type RevokeCoupon200JSONResponse struct{ CouponRevokedJSONResponse }
+
+func (response RevokeCoupon200JSONResponse) VisitRevokeCouponResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListEventsRequestObject struct {
 	Params ListEventsParams
 }
@@ -6583,6 +7421,193 @@ func (response ConfirmHold200JSONResponse) VisitConfirmHoldResponse(w http.Respo
 	return err
 }
 
+type ExtendHoldRequestObject struct {
+	HoldID HoldIDInPath `json:"hold_id"`
+	Body   *ExtendHoldJSONRequestBody
+}
+
+type ExtendHoldResponseObject interface {
+	VisitExtendHoldResponse(w http.ResponseWriter) error
+}
+
+type ExtendHold200JSONResponse struct{ HoldChangedJSONResponse }
+
+func (response ExtendHold200JSONResponse) VisitExtendHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PinHoldRequestObject struct {
+	HoldID HoldIDInPath `json:"hold_id"`
+	Body   *PinHoldJSONRequestBody
+}
+
+type PinHoldResponseObject interface {
+	VisitPinHoldResponse(w http.ResponseWriter) error
+}
+
+type PinHold200JSONResponse struct{ HoldChangedJSONResponse }
+
+func (response PinHold200JSONResponse) VisitPinHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRefundsRequestObject struct {
+	HoldID HoldOrRefundIDInPath `json:"hold_id"`
+}
+
+type ListRefundsResponseObject interface {
+	VisitListRefundsResponse(w http.ResponseWriter) error
+}
+
+type ListRefunds200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListRefunds200JSONResponse struct {
+	Body    RefundList
+	Headers ListRefunds200ResponseHeaders
+}
+
+func (response ListRefunds200JSONResponse) VisitListRefundsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRefundRequestObject struct {
+	HoldID HoldOrRefundIDInPath `json:"hold_id"`
+	Body   *CreateRefundJSONRequestBody
+}
+
+type CreateRefundResponseObject interface {
+	VisitCreateRefundResponse(w http.ResponseWriter) error
+}
+
+type CreateRefund200JSONResponse struct{ RefundExistsJSONResponse }
+
+func (response CreateRefund200JSONResponse) VisitCreateRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRefund201JSONResponse struct{ RefundCreatedJSONResponse }
+
+func (response CreateRefund201JSONResponse) VisitCreateRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewRefundRequestObject struct {
+	HoldID HoldOrRefundIDInPath `json:"hold_id"`
+	Body   *PreviewRefundJSONRequestBody
+}
+
+type PreviewRefundResponseObject interface {
+	VisitPreviewRefundResponse(w http.ResponseWriter) error
+}
+
+type PreviewRefund200JSONResponse struct{ RefundExistsJSONResponse }
+
+func (response PreviewRefund200JSONResponse) VisitPreviewRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplaceHoldRequestObject struct {
+	HoldID HoldIDInPath `json:"hold_id"`
+	Body   *ReplaceHoldJSONRequestBody
+}
+
+type ReplaceHoldResponseObject interface {
+	VisitReplaceHoldResponse(w http.ResponseWriter) error
+}
+
+type ReplaceHold200JSONResponse struct{ HoldExistsJSONResponse }
+
+func (response ReplaceHold200JSONResponse) VisitReplaceHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplaceHold201JSONResponse struct{ HoldCreatedJSONResponse }
+
+func (response ReplaceHold201JSONResponse) VisitReplaceHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type MintIdsRequestObject struct {
 	Body *MintIdsJSONRequestBody
 }
@@ -6637,6 +7662,31 @@ func (response GetLot200JSONResponse) VisitGetLotResponse(w http.ResponseWriter)
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeLotRequestObject struct {
+	LotID LotID `json:"lot_id"`
+	Body  *RevokeLotJSONRequestBody
+}
+
+type RevokeLotResponseObject interface {
+	VisitRevokeLotResponse(w http.ResponseWriter) error
+}
+
+type RevokeLot200JSONResponse struct{ LotRevokedJSONResponse }
+
+func (response RevokeLot200JSONResponse) VisitRevokeLotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -6759,6 +7809,39 @@ func (response VerifyEntries200JSONResponse) VisitVerifyEntriesResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FreezeOwnerRequestObject struct {
+	Owner OwnerInPath `json:"owner"`
+	Body  *FreezeOwnerJSONRequestBody
+}
+
+type FreezeOwnerResponseObject interface {
+	VisitFreezeOwnerResponse(w http.ResponseWriter) error
+}
+
+type FreezeOwner200ResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+type FreezeOwner200JSONResponse struct {
+	Body    FreezeReply
+	Headers FreezeOwner200ResponseHeaders
+}
+
+func (response FreezeOwner200JSONResponse) VisitFreezeOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -6930,6 +8013,39 @@ func (response SealOperation200JSONResponse) VisitSealOperationResponse(w http.R
 	return err
 }
 
+type UnfreezeOwnerRequestObject struct {
+	Owner OwnerInPath `json:"owner"`
+	Body  *UnfreezeOwnerJSONRequestBody
+}
+
+type UnfreezeOwnerResponseObject interface {
+	VisitUnfreezeOwnerResponse(w http.ResponseWriter) error
+}
+
+type UnfreezeOwner200ResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+type UnfreezeOwner200JSONResponse struct {
+	Body    FreezeReply
+	Headers UnfreezeOwner200ResponseHeaders
+}
+
+func (response UnfreezeOwner200JSONResponse) VisitUnfreezeOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreatePacketRequestObject struct {
 	Body *CreatePacketJSONRequestBody
 }
@@ -7071,6 +8187,30 @@ func (response ListShares200JSONResponse) VisitListSharesResponse(w http.Respons
 	return err
 }
 
+type PreviewHoldRequestObject struct {
+	Body *PreviewHoldJSONRequestBody
+}
+
+type PreviewHoldResponseObject interface {
+	VisitPreviewHoldResponse(w http.ResponseWriter) error
+}
+
+type PreviewHold200JSONResponse struct{ HoldChangedJSONResponse }
+
+func (response PreviewHold200JSONResponse) VisitPreviewHoldResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetQuotaRequestObject struct {
 	QuotaID QuotaIDInPath `json:"quota_id"`
 }
@@ -7145,6 +8285,36 @@ func (response AdjustQuota200JSONResponse) VisitAdjustQuotaResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRefundRequestObject struct {
+	RefundID RefundID `json:"refund_id"`
+}
+
+type GetRefundResponseObject interface {
+	VisitGetRefundResponse(w http.ResponseWriter) error
+}
+
+type GetRefund200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetRefund200JSONResponse struct {
+	Body    Refund
+	Headers GetRefund200ResponseHeaders
+}
+
+func (response GetRefund200JSONResponse) VisitGetRefundResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -7611,6 +8781,9 @@ type StrictServerInterface interface {
 	// ListFailovers Show what failovers have done
 	// (GET /v1/admin/failovers)
 	ListFailovers(ctx context.Context, request ListFailoversRequestObject) (ListFailoversResponseObject, error)
+	// ReportHolds Report live holds that somebody should look at
+	// (GET /v1/admin/holds)
+	ReportHolds(ctx context.Context, request ReportHoldsRequestObject) (ReportHoldsResponseObject, error)
 	// ListKeys List the API keys
 	// (GET /v1/admin/keys)
 	ListKeys(ctx context.Context, request ListKeysRequestObject) (ListKeysResponseObject, error)
@@ -7701,6 +8874,9 @@ type StrictServerInterface interface {
 	// GetCoupon Read a coupon
 	// (GET /v1/coupons/{coupon_id})
 	GetCoupon(ctx context.Context, request GetCouponRequestObject) (GetCouponResponseObject, error)
+	// RevokeCoupon Take a coupon away for ever
+	// (POST /v1/coupons/{coupon_id}/revoke)
+	RevokeCoupon(ctx context.Context, request RevokeCouponRequestObject) (RevokeCouponResponseObject, error)
 	// ListEvents List what was decided, of all owners
 	// (GET /v1/events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
@@ -7731,12 +8907,33 @@ type StrictServerInterface interface {
 	// ConfirmHold Confirm a hold
 	// (POST /v1/holds/{hold_id}/confirm)
 	ConfirmHold(ctx context.Context, request ConfirmHoldRequestObject) (ConfirmHoldResponseObject, error)
+	// ExtendHold Give a hold a later expiry
+	// (POST /v1/holds/{hold_id}/extend)
+	ExtendHold(ctx context.Context, request ExtendHoldRequestObject) (ExtendHoldResponseObject, error)
+	// PinHold Keep a hold while the outcome of its payment is unknown
+	// (POST /v1/holds/{hold_id}/pin)
+	PinHold(ctx context.Context, request PinHoldRequestObject) (PinHoldResponseObject, error)
+	// ListRefunds List the refunds of a hold
+	// (GET /v1/holds/{hold_id}/refunds)
+	ListRefunds(ctx context.Context, request ListRefundsRequestObject) (ListRefundsResponseObject, error)
+	// CreateRefund Refund what was confirmed
+	// (POST /v1/holds/{hold_id}/refunds)
+	CreateRefund(ctx context.Context, request CreateRefundRequestObject) (CreateRefundResponseObject, error)
+	// PreviewRefund See what a refund would return
+	// (POST /v1/holds/{hold_id}/refunds/preview)
+	PreviewRefund(ctx context.Context, request PreviewRefundRequestObject) (PreviewRefundResponseObject, error)
+	// ReplaceHold Swap the items of an order's hold
+	// (POST /v1/holds/{hold_id}/replace)
+	ReplaceHold(ctx context.Context, request ReplaceHoldRequestObject) (ReplaceHoldResponseObject, error)
 	// MintIds Mint ids for an owner in advance
 	// (POST /v1/ids)
 	MintIds(ctx context.Context, request MintIdsRequestObject) (MintIdsResponseObject, error)
 	// GetLot Read a lot
 	// (GET /v1/lots/{lot_id})
 	GetLot(ctx context.Context, request GetLotRequestObject) (GetLotResponseObject, error)
+	// RevokeLot Take a lot away for ever
+	// (POST /v1/lots/{lot_id}/revoke)
+	RevokeLot(ctx context.Context, request RevokeLotRequestObject) (RevokeLotResponseObject, error)
 	// GetOwner Sum up an owner
 	// (GET /v1/owners/{owner})
 	GetOwner(ctx context.Context, request GetOwnerRequestObject) (GetOwnerResponseObject, error)
@@ -7749,6 +8946,9 @@ type StrictServerInterface interface {
 	// VerifyEntries Check an owner's hash chain
 	// (GET /v1/owners/{owner}/entries/verify)
 	VerifyEntries(ctx context.Context, request VerifyEntriesRequestObject) (VerifyEntriesResponseObject, error)
+	// FreezeOwner Let an owner make no new holds
+	// (POST /v1/owners/{owner}/freeze)
+	FreezeOwner(ctx context.Context, request FreezeOwnerRequestObject) (FreezeOwnerResponseObject, error)
 	// ListLots List an owner's lots of money
 	// (GET /v1/owners/{owner}/lots)
 	ListLots(ctx context.Context, request ListLotsRequestObject) (ListLotsResponseObject, error)
@@ -7764,6 +8964,9 @@ type StrictServerInterface interface {
 	// SealOperation Burn a key for ever
 	// (POST /v1/owners/{owner}/operations/{key}/seal)
 	SealOperation(ctx context.Context, request SealOperationRequestObject) (SealOperationResponseObject, error)
+	// UnfreezeOwner Let a frozen owner make holds again
+	// (POST /v1/owners/{owner}/unfreeze)
+	UnfreezeOwner(ctx context.Context, request UnfreezeOwnerRequestObject) (UnfreezeOwnerResponseObject, error)
 	// CreatePacket Put money into a packet for others to grab
 	// (POST /v1/packets)
 	CreatePacket(ctx context.Context, request CreatePacketRequestObject) (CreatePacketResponseObject, error)
@@ -7776,6 +8979,9 @@ type StrictServerInterface interface {
 	// ListShares Show who has grabbed what
 	// (GET /v1/packets/{packet_id}/shares)
 	ListShares(ctx context.Context, request ListSharesRequestObject) (ListSharesResponseObject, error)
+	// PreviewHold See what a hold would take
+	// (POST /v1/preview)
+	PreviewHold(ctx context.Context, request PreviewHoldRequestObject) (PreviewHoldResponseObject, error)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(ctx context.Context, request GetQuotaRequestObject) (GetQuotaResponseObject, error)
@@ -7785,6 +8991,9 @@ type StrictServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(ctx context.Context, request AdjustQuotaRequestObject) (AdjustQuotaResponseObject, error)
+	// GetRefund Read a refund
+	// (GET /v1/refunds/{refund_id})
+	GetRefund(ctx context.Context, request GetRefundRequestObject) (GetRefundResponseObject, error)
 	// ListDocuments Read many documents of a kind, or list them all
 	// (GET /v1/state/{kind})
 	ListDocuments(ctx context.Context, request ListDocumentsRequestObject) (ListDocumentsResponseObject, error)
@@ -7934,6 +9143,20 @@ func (sh *strictHandler) ListFailovers(ctx *gin.Context, params ListFailoversPar
 		return
 	}
 	if err := response.VisitListFailoversResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ReportHolds reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ReportHolds(ctx *gin.Context, params ReportHoldsParams) {
+	var request ReportHoldsRequestObject
+	request.Params = params
+	response, err := sh.ssi.ReportHolds(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitReportHoldsResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -8461,6 +9684,26 @@ func (sh *strictHandler) GetCoupon(ctx *gin.Context, couponID CouponID) {
 	}
 }
 
+// RevokeCoupon reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RevokeCoupon(ctx *gin.Context, couponID CouponID) {
+	var request RevokeCouponRequestObject
+	request.CouponID = couponID
+	var body RevokeCouponJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RevokeCoupon(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRevokeCouponResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ListEvents reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ListEvents(ctx *gin.Context, params ListEventsParams) {
 	var request ListEventsRequestObject
@@ -8628,6 +9871,120 @@ func (sh *strictHandler) ConfirmHold(ctx *gin.Context, holdID HoldIDInPath) {
 	}
 }
 
+// ExtendHold reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ExtendHold(ctx *gin.Context, holdID HoldIDInPath) {
+	var request ExtendHoldRequestObject
+	request.HoldID = holdID
+	var body ExtendHoldJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ExtendHold(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitExtendHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PinHold reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PinHold(ctx *gin.Context, holdID HoldIDInPath) {
+	var request PinHoldRequestObject
+	request.HoldID = holdID
+	var body PinHoldJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PinHold(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPinHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListRefunds reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListRefunds(ctx *gin.Context, holdID HoldOrRefundIDInPath) {
+	var request ListRefundsRequestObject
+	request.HoldID = holdID
+	response, err := sh.ssi.ListRefunds(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListRefundsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// CreateRefund reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) CreateRefund(ctx *gin.Context, holdID HoldOrRefundIDInPath) {
+	var request CreateRefundRequestObject
+	request.HoldID = holdID
+	var body CreateRefundJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.CreateRefund(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitCreateRefundResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// PreviewRefund reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PreviewRefund(ctx *gin.Context, holdID HoldOrRefundIDInPath) {
+	var request PreviewRefundRequestObject
+	request.HoldID = holdID
+	var body PreviewRefundJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PreviewRefund(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPreviewRefundResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ReplaceHold reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ReplaceHold(ctx *gin.Context, holdID HoldIDInPath) {
+	var request ReplaceHoldRequestObject
+	request.HoldID = holdID
+	var body ReplaceHoldJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ReplaceHold(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitReplaceHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // MintIds reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) MintIds(ctx *gin.Context) {
 	var request MintIdsRequestObject
@@ -8657,6 +10014,26 @@ func (sh *strictHandler) GetLot(ctx *gin.Context, lotID LotID) {
 		return
 	}
 	if err := response.VisitGetLotResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// RevokeLot reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RevokeLot(ctx *gin.Context, lotID LotID) {
+	var request RevokeLotRequestObject
+	request.LotID = lotID
+	var body RevokeLotJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RevokeLot(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRevokeLotResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -8715,6 +10092,26 @@ func (sh *strictHandler) VerifyEntries(ctx *gin.Context, owner OwnerInPath) {
 		return
 	}
 	if err := response.VisitVerifyEntriesResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// FreezeOwner reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) FreezeOwner(ctx *gin.Context, owner OwnerInPath) {
+	var request FreezeOwnerRequestObject
+	request.Owner = owner
+	var body FreezeOwnerJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.FreezeOwner(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitFreezeOwnerResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -8799,6 +10196,26 @@ func (sh *strictHandler) SealOperation(ctx *gin.Context, owner OwnerInPath, key 
 	}
 }
 
+// UnfreezeOwner reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) UnfreezeOwner(ctx *gin.Context, owner OwnerInPath) {
+	var request UnfreezeOwnerRequestObject
+	request.Owner = owner
+	var body UnfreezeOwnerJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.UnfreezeOwner(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitUnfreezeOwnerResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // CreatePacket reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) CreatePacket(ctx *gin.Context) {
 	var request CreatePacketRequestObject
@@ -8866,6 +10283,25 @@ func (sh *strictHandler) ListShares(ctx *gin.Context, packetID PacketIDInPath) {
 	}
 }
 
+// PreviewHold reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) PreviewHold(ctx *gin.Context) {
+	var request PreviewHoldRequestObject
+	var body PreviewHoldJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.PreviewHold(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitPreviewHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // GetQuota reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) GetQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
 	var request GetQuotaRequestObject
@@ -8916,6 +10352,20 @@ func (sh *strictHandler) AdjustQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
 		return
 	}
 	if err := response.VisitAdjustQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// GetRefund reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetRefund(ctx *gin.Context, refundID RefundID) {
+	var request GetRefundRequestObject
+	request.RefundID = refundID
+	response, err := sh.ssi.GetRefund(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetRefundResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

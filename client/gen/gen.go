@@ -379,6 +379,27 @@ type ClaimRequest struct {
 	Owner OwnerName `json:"owner"`
 }
 
+// ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
+// everything.
+type ConfirmRequest struct {
+	// AllowLate Confirm it also if it has expired, as long as all of it is still free.
+	AllowLate bool `json:"allow_late,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money `json:"amount,omitempty,omitzero"`
+
+	// Final Give the rest back.
+	Final bool          `json:"final,omitempty,omitzero"`
+	Items []PartRequest `json:"items,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
 // Coupon A right to a discount, used whole.
 type Coupon struct {
 	// CampaignID A campaign, by a name of the caller's own.
@@ -398,15 +419,25 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef Reference `json:"issue_ref"`
-	IssuedAt time.Time `json:"issued_at"`
+	IssueRef    Reference `json:"issue_ref"`
+	IssuedAt    time.Time `json:"issued_at"`
+	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
-	Owner     OwnerName   `json:"owner"`
-	State     CouponState `json:"state"`
-	ValidFrom time.Time   `json:"valid_from"`
+	Owner    OwnerName `json:"owner"`
+	Priority int       `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// StackGroup The caller's own name for something.
+	//
+	// Example: order-1001
+	StackGroup Reference   `json:"stack_group,omitempty,omitzero"`
+	State      CouponState `json:"state"`
+	ValidFrom  time.Time   `json:"valid_from"`
 }
 
 // CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
@@ -447,6 +478,9 @@ type CreditRequest struct {
 	//
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
+
+	// RefundGraceMs Money that is refunded after `expires_at` lives for so long. Without it, it comes back as expired.
+	RefundGraceMs int64 `json:"refund_grace_ms,omitempty,omitzero"`
 
 	// Source The caller's own name for something.
 	//
@@ -629,8 +663,11 @@ type Entry struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
-	// Reason Why, for the history. No control characters.
-	Reason ChangeReason `json:"reason,omitempty,omitzero"`
+	// Reason Why somebody has done it.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+	RefundID RefundID `json:"refund_id,omitempty,omitzero"`
 
 	// Seq 1, 2, 3 … per owner, without gaps.
 	Seq int64 `json:"seq"`
@@ -751,6 +788,38 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 }
 
+// FreezeReply defines model for FreezeReply.
+type FreezeReply struct {
+	Frozen bool `json:"frozen"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// GoneAsset defines model for GoneAsset.
+type GoneAsset struct {
+	// Asked What the hold had of it; of a coupon 1.
+	Asked int64 `json:"asked"`
+
+	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
+	CouponID CouponID `json:"coupon_id,omitempty,omitzero"`
+
+	// Have What is free.
+	Have  int64 `json:"have"`
+	LotID LotID `json:"lot_id,omitempty,omitzero"`
+
+	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
+	//
+	// Example: stock:mug-blue:berlin
+	QuotaID QuotaID     `json:"quota_id,omitempty,omitzero"`
+	State   CouponState `json:"state,omitempty,omitzero"`
+}
+
 // GrabReply defines model for GrabReply.
 type GrabReply struct {
 	Share Share `json:"share"`
@@ -774,7 +843,10 @@ type Hold struct {
 	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
 	HoldID HoldID     `json:"hold_id"`
 	Items  []HoldItem `json:"items"`
-	Lines  []Line     `json:"lines,omitempty,omitzero"`
+
+	// Late Made and confirmed at once in the place of a hold that had expired.
+	Late  bool   `json:"late,omitempty,omitzero"`
+	Lines []Line `json:"lines,omitempty,omitzero"`
 
 	// OrderID The caller's own name for something.
 	//
@@ -786,13 +858,29 @@ type Hold struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
+	// Parts What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell.
+	Parts []Part `json:"parts,omitempty,omitzero"`
+
 	// Payable An amount in minor units of a currency.
 	//
 	// Example: {"amount":1999,"currency":"CNY"}
 	Payable Money `json:"payable,omitempty,omitzero"`
 
+	// PinnedAt The payment was sent, and its outcome was unknown; the hold lives until `expires_at`.
+	PinnedAt      time.Time   `json:"pinned_at,omitempty,omitzero"`
+	RefundedLines []Reference `json:"refunded_lines,omitempty,omitzero"`
+
+	// Rest What became of what was not confirmed, if the hold was confirmed in part.
+	Rest string `json:"rest,omitempty,omitzero"`
+
 	// State HELD ends as exactly one of the others.
 	State HoldState `json:"state"`
+
+	// SupersededBy Example: hold_01hf7yat00g40b3c0020a007ws
+	SupersededBy HoldID `json:"superseded_by,omitempty,omitzero"`
+
+	// Supersedes Example: hold_01hf7yat00g40b3c0020a007ws
+	Supersedes HoldID `json:"supersedes,omitempty,omitzero"`
 
 	// Tombstone A cancel came before its hold, which will never be made.
 	Tombstone bool `json:"tombstone,omitempty,omitzero"`
@@ -919,6 +1007,11 @@ type HoldRequest struct {
 	// without; if there are lines, it takes no more than they leave to pay.
 	Lines []LineRequest `json:"lines,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// OrderID The caller's own name for something.
 	//
 	// Example: order-1001
@@ -989,10 +1082,22 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// ValidFrom From when it may be used; without it, from now on.
 	ValidFrom time.Time `json:"valid_from,omitempty,omitzero"`
@@ -1032,6 +1137,17 @@ type KindRequest struct {
 
 	// Schema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
 	Schema JSONSchema `json:"schema,omitempty,omitzero"`
+}
+
+// LaterRequest defines model for LaterRequest.
+type LaterRequest struct {
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// TTLMs From now. For a pin at most 604800000, which is 7 days.
+	TTLMs int64 `json:"ttl_ms"`
 }
 
 // Line An order line with what it costs after all discounts, in the currency of `amount`.
@@ -1129,6 +1245,9 @@ type Lot struct {
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
 
+	// RefundGraceMs How long money lives that is refunded after `expires_at`.
+	RefundGraceMs int64 `json:"refund_grace_ms,omitempty,omitzero"`
+
 	// Revoked Minor units, e.g. cents or fen.
 	Revoked Amount `json:"revoked"`
 
@@ -1173,6 +1292,16 @@ type LotList struct {
 
 	// NextCursor Names the next page; absent on the last one.
 	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// LotPart defines model for LotPart.
+type LotPart struct {
+	// Confirmed Minor units, e.g. cents or fen.
+	Confirmed Amount `json:"confirmed"`
+	LotID     LotID  `json:"lot_id"`
+
+	// Refunded Minor units, e.g. cents or fen.
+	Refunded Amount `json:"refunded"`
 }
 
 // LotReply defines model for LotReply.
@@ -1311,7 +1440,10 @@ type OrderRequest struct {
 type Owner struct {
 	Balances         []Balance `json:"balances"`
 	CouponsAvailable int64     `json:"coupons_available"`
-	LiveHolds        int64     `json:"live_holds"`
+
+	// Frozen The owner makes no new holds.
+	Frozen    bool  `json:"frozen,omitempty,omitzero"`
+	LiveHolds int64 `json:"live_holds"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -1412,6 +1544,29 @@ type PacketRequest struct {
 	Shares int `json:"shares"`
 }
 
+// Part What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+type Part struct {
+	// Confirmed Minor units, e.g. cents or fen.
+	Confirmed Amount    `json:"confirmed"`
+	Lots      []LotPart `json:"lots,omitempty,omitzero"`
+
+	// Refunded Minor units, e.g. cents or fen.
+	Refunded Amount `json:"refunded"`
+}
+
+// PartRequest An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+// stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
+type PartRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount   Money `json:"amount,omitempty,omitzero"`
+	Item     int   `json:"item"`
+	Quantity int64 `json:"quantity,omitempty,omitzero"`
+}
+
 // PrimaryAnnouncement defines model for PrimaryAnnouncement.
 type PrimaryAnnouncement struct {
 	// Address host:port
@@ -1435,7 +1590,10 @@ type Problem struct {
 	// Detail What happened this time.
 	Detail string       `json:"detail,omitempty,omitzero"`
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
-	Grain  Grain        `json:"grain,omitempty,omitzero"`
+
+	// Gone late-unfulfillable, what of the expired hold is not free any more.
+	Gone  []GoneAsset `json:"gone,omitempty,omitzero"`
+	Grain Grain       `json:"grain,omitempty,omitzero"`
 
 	// Have What there is.
 	Have *int64 `json:"have,omitempty"`
@@ -1614,10 +1772,142 @@ type RebuildRequest struct {
 // Example: order-1001
 type Reference = string
 
+// Refund What was given back. Amounts of lines are in the currency of `amount`.
+type Refund struct {
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money `json:"amount"`
+
+	// BelowMinSpend Coupons that stay used though the lines that are left cost less than the coupon needs.
+	BelowMinSpend []CouponID       `json:"below_min_spend"`
+	Coupons       []RefundedCoupon `json:"coupons"`
+
+	// HoldID Example: hold_01hf7yat00g40b3c0020a007ws
+	HoldID HoldID `json:"hold_id"`
+
+	// Left An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Left  Money        `json:"left"`
+	Lines []RefundLine `json:"lines"`
+
+	// Lots Where the money went; it came from there.
+	Lots []LotShare `json:"lots"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason,omitempty,omitzero"`
+
+	// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+	RefundID RefundID `json:"refund_id"`
+
+	// RefundRef The caller's own name for something.
+	//
+	// Example: order-1001
+	RefundRef  Reference `json:"refund_ref"`
+	RefundedAt time.Time `json:"refunded_at"`
+
+	// Whole Nothing of the order is left.
+	Whole bool `json:"whole"`
+}
+
+// RefundID Example: refund_01hf7yat00g40b3c0020a007ws
+type RefundID = string
+
+// RefundLine An order line that was given back: its price, what coupons gave for it, what went back to lots for it, and the rest, which was paid
+// by other means and which the caller gives back himself.
+type RefundLine struct {
+	// Amount Minor units, e.g. cents or fen.
+	Amount Amount `json:"amount"`
+
+	// Discount Minor units, e.g. cents or fen.
+	Discount Amount `json:"discount"`
+
+	// LineID The caller's own name for something.
+	//
+	// Example: order-1001
+	LineID Reference `json:"line_id"`
+
+	// Money Minor units, e.g. cents or fen.
+	Money Amount `json:"money"`
+
+	// Payable Minor units, e.g. cents or fen.
+	Payable Amount `json:"payable"`
+}
+
+// RefundList defines model for RefundList.
+type RefundList struct {
+	Refunds []Refund `json:"refunds"`
+}
+
+// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+type RefundPolicy = string
+
+// RefundReply defines model for RefundReply.
+type RefundReply struct {
+	// AlreadyExists Another key has made this refund before.
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+
+	// Refund What was given back. Amounts of lines are in the currency of `amount`.
+	Refund Refund `json:"refund"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// RefundRequest What to give back, by exactly one of `all`, `amount`, `items` and `lines`.
+type RefundRequest struct {
+	// All Everything that is left.
+	All bool `json:"all,omitempty,omitzero"`
+
+	// Amount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	Amount Money         `json:"amount,omitempty,omitzero"`
+	Items  []PartRequest `json:"items,omitempty,omitzero"`
+	Lines  []Reference   `json:"lines,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+
+	// Reason For people.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// RefundRef The caller's own name for something.
+	//
+	// Example: order-1001
+	RefundRef Reference `json:"refund_ref"`
+}
+
+// RefundedCoupon defines model for RefundedCoupon.
+type RefundedCoupon struct {
+	// CouponID Example: coupon_01hf7yat00g40b3c0020a0045r
+	CouponID CouponID    `json:"coupon_id"`
+	State    CouponState `json:"state"`
+}
+
 // ReplayRequest defines model for ReplayRequest.
 type ReplayRequest struct {
 	// After The position to go on from; without it, where it is.
 	After string `json:"after,omitempty,omitzero"`
+}
+
+// RevokeRequest defines model for RevokeRequest.
+type RevokeRequest struct {
+	// IncludeHeld Cancel the live holds that have some of it.
+	IncludeHeld bool `json:"include_held,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason"`
 }
 
 // RowError defines model for RowError.
@@ -1864,11 +2154,17 @@ type DeadlineMs = int
 // DocumentIDInPath Example: sku-1
 type DocumentIDInPath = DocumentID
 
+// DryRun defines model for DryRun.
+type DryRun = bool
+
 // EventsAfter defines model for EventsAfter.
 type EventsAfter = string
 
 // HoldIDInPath Example: hold_01hf7yat00g40b3c0020a007ws
 type HoldIDInPath = HoldID
+
+// HoldOrRefundIDInPath defines model for HoldOrRefundIdInPath.
+type HoldOrRefundIDInPath = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -1935,6 +2231,9 @@ type CouponCreated = CouponReply
 // CouponExists defines model for CouponExists.
 type CouponExists = CouponReply
 
+// CouponRevoked defines model for CouponRevoked.
+type CouponRevoked = CouponReply
+
 // DocumentCreated defines model for DocumentCreated.
 type DocumentCreated = DocumentReply
 
@@ -1943,6 +2242,9 @@ type DocumentWritten = DocumentReply
 
 // Failed A problem document (RFC 9457).
 type Failed = Problem
+
+// HoldChanged defines model for HoldChanged.
+type HoldChanged = HoldReply
 
 // HoldCreated defines model for HoldCreated.
 type HoldCreated = HoldReply
@@ -1959,6 +2261,9 @@ type LotCreated = LotReply
 // LotExists defines model for LotExists.
 type LotExists = LotReply
 
+// LotRevoked defines model for LotRevoked.
+type LotRevoked = LotReply
+
 // PacketCreated defines model for PacketCreated.
 type PacketCreated = PacketReply
 
@@ -1967,6 +2272,12 @@ type PacketExists = PacketReply
 
 // QuotaChanged defines model for QuotaChanged.
 type QuotaChanged = QuotaReply
+
+// RefundCreated defines model for RefundCreated.
+type RefundCreated = RefundReply
+
+// RefundExists defines model for RefundExists.
+type RefundExists = RefundReply
 
 // Refused A problem document (RFC 9457).
 type Refused = Problem
@@ -2014,6 +2325,22 @@ type ListFailoversParams struct {
 
 	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
 	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ReportHoldsParams defines parameters for ReportHolds.
+type ReportHoldsParams struct {
+	// Pinned Only pinned holds.
+	Pinned *bool `form:"pinned,omitempty" json:"pinned,omitempty"`
+
+	// Overdue Only overdue holds.
+	Overdue *bool `form:"overdue,omitempty" json:"overdue,omitempty"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
 // LocateParams defines parameters for Locate.
@@ -2107,6 +2434,10 @@ type ImportCouponsParams struct {
 
 // IssueCouponParams defines parameters for IssueCoupon.
 type IssueCouponParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2147,6 +2478,20 @@ type UnfreezeCampaignParams struct {
 
 // GetCouponParams defines parameters for GetCoupon.
 type GetCouponParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// RevokeCouponParams defines parameters for RevokeCoupon.
+type RevokeCouponParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
@@ -2206,6 +2551,10 @@ type ListHoldsParams struct {
 
 // CreateHoldParams defines parameters for CreateHold.
 type CreateHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2216,6 +2565,10 @@ type CreateHoldParams struct {
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2226,6 +2579,10 @@ type CancelOrderParams struct {
 
 // ConfirmOrderParams defines parameters for ConfirmOrder.
 type ConfirmOrderParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2243,6 +2600,10 @@ type GetHoldParams struct {
 
 // CancelHoldParams defines parameters for CancelHold.
 type CancelHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2253,6 +2614,80 @@ type CancelHoldParams struct {
 
 // ConfirmHoldParams defines parameters for ConfirmHold.
 type ConfirmHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ExtendHoldParams defines parameters for ExtendHold.
+type ExtendHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// PinHoldParams defines parameters for PinHold.
+type PinHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ListRefundsParams defines parameters for ListRefunds.
+type ListRefundsParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// CreateRefundParams defines parameters for CreateRefund.
+type CreateRefundParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// PreviewRefundParams defines parameters for PreviewRefund.
+type PreviewRefundParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ReplaceHoldParams defines parameters for ReplaceHold.
+type ReplaceHoldParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2270,6 +2705,20 @@ type MintIdsParams struct {
 
 // GetLotParams defines parameters for GetLot.
 type GetLotParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// RevokeLotParams defines parameters for RevokeLot.
+type RevokeLotParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
@@ -2330,6 +2779,20 @@ type VerifyEntriesParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// FreezeOwnerParams defines parameters for FreezeOwner.
+type FreezeOwnerParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // ListLotsParams defines parameters for ListLots.
 type ListLotsParams struct {
 	// State LIVE: only the lots that still have something available or held. ENDED: only the others. A page may then have
@@ -2352,6 +2815,10 @@ type ListLotsParams struct {
 
 // CreditLotParams defines parameters for CreditLot.
 type CreditLotParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2379,6 +2846,20 @@ type GetOperationParams struct {
 
 // SealOperationParams defines parameters for SealOperation.
 type SealOperationParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// UnfreezeOwnerParams defines parameters for UnfreezeOwner.
+type UnfreezeOwnerParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
@@ -2418,6 +2899,13 @@ type ListSharesParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// PreviewHoldParams defines parameters for PreviewHold.
+type PreviewHoldParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetQuotaParams defines parameters for GetQuota.
 type GetQuotaParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
@@ -2440,6 +2928,13 @@ type AdjustQuotaParams struct {
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// GetRefundParams defines parameters for GetRefund.
+type GetRefundParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
 	// one that is being written ends with 504 `outcome-unknown`.
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
@@ -2612,6 +3107,9 @@ type ResumeCampaignJSONRequestBody = CampaignChange
 // UnfreezeCampaignJSONRequestBody defines body for UnfreezeCampaign for application/json ContentType.
 type UnfreezeCampaignJSONRequestBody = CampaignChange
 
+// RevokeCouponJSONRequestBody defines body for RevokeCoupon for application/json ContentType.
+type RevokeCouponJSONRequestBody = RevokeRequest
+
 // CreateHoldJSONRequestBody defines body for CreateHold for application/json ContentType.
 type CreateHoldJSONRequestBody = HoldRequest
 
@@ -2625,19 +3123,46 @@ type ConfirmOrderJSONRequestBody = OrderRequest
 type CancelHoldJSONRequestBody = OwnerRequest
 
 // ConfirmHoldJSONRequestBody defines body for ConfirmHold for application/json ContentType.
-type ConfirmHoldJSONRequestBody = OwnerRequest
+type ConfirmHoldJSONRequestBody = ConfirmRequest
+
+// ExtendHoldJSONRequestBody defines body for ExtendHold for application/json ContentType.
+type ExtendHoldJSONRequestBody = LaterRequest
+
+// PinHoldJSONRequestBody defines body for PinHold for application/json ContentType.
+type PinHoldJSONRequestBody = LaterRequest
+
+// CreateRefundJSONRequestBody defines body for CreateRefund for application/json ContentType.
+type CreateRefundJSONRequestBody = RefundRequest
+
+// PreviewRefundJSONRequestBody defines body for PreviewRefund for application/json ContentType.
+type PreviewRefundJSONRequestBody = RefundRequest
+
+// ReplaceHoldJSONRequestBody defines body for ReplaceHold for application/json ContentType.
+type ReplaceHoldJSONRequestBody = HoldRequest
 
 // MintIdsJSONRequestBody defines body for MintIds for application/json ContentType.
 type MintIdsJSONRequestBody = MintRequest
 
+// RevokeLotJSONRequestBody defines body for RevokeLot for application/json ContentType.
+type RevokeLotJSONRequestBody = RevokeRequest
+
+// FreezeOwnerJSONRequestBody defines body for FreezeOwner for application/json ContentType.
+type FreezeOwnerJSONRequestBody = ReasonRequest
+
 // CreditLotJSONRequestBody defines body for CreditLot for application/json ContentType.
 type CreditLotJSONRequestBody = CreditRequest
+
+// UnfreezeOwnerJSONRequestBody defines body for UnfreezeOwner for application/json ContentType.
+type UnfreezeOwnerJSONRequestBody = ReasonRequest
 
 // CreatePacketJSONRequestBody defines body for CreatePacket for application/json ContentType.
 type CreatePacketJSONRequestBody = PacketRequest
 
 // GrabShareJSONRequestBody defines body for GrabShare for application/json ContentType.
 type GrabShareJSONRequestBody = OwnerRequest
+
+// PreviewHoldJSONRequestBody defines body for PreviewHold for application/json ContentType.
+type PreviewHoldJSONRequestBody = HoldRequest
 
 // SetQuotaJSONRequestBody defines body for SetQuota for application/json ContentType.
 type SetQuotaJSONRequestBody = QuotaRequest
@@ -2796,6 +3321,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
 	ListFailovers(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReportHolds Report live holds that somebody should look at
+	//
+	// Lists live holds of all shards, at most `limit` of each shard, those that expire first: with `pinned=true` those whose payment was
+	// sent and whose outcome is unknown; with `overdue=true` those that have expired and that nothing has settled yet, of which there
+	// are none while the sweeper runs. One of them must be true.
+	//
+	// Corresponds with GET /v1/admin/holds (the `ReportHolds` operationId).
+	ReportHolds(ctx context.Context, params *ReportHoldsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListKeys List the API keys
 	//
@@ -3322,6 +3856,26 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/coupons/{coupon_id} (the `GetCoupon` operationId).
 	GetCoupon(ctx context.Context, couponID CouponID, params *GetCouponParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RevokeCouponWithBody Take a coupon away for ever
+	//
+	// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+	// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+	RevokeCouponWithBody(ctx context.Context, couponID CouponID, params *RevokeCouponParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeCoupon Take a coupon away for ever
+	//
+	// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+	// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+	RevokeCoupon(ctx context.Context, couponID CouponID, params *RevokeCouponParams, body RevokeCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListEvents List what was decided, of all owners
 	//
 	// Lists events in the order of their sequences. An event is an entry of an owner's history with a place in the order of its
@@ -3375,6 +3929,9 @@ type ClientInterface interface {
 	//
 	// 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
 	//
+	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -3394,6 +3951,9 @@ type ClientInterface interface {
 	// refuses it with 409 `already-cancelled`.
 	//
 	// 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
+	//
+	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -3471,7 +4031,16 @@ type ClientInterface interface {
 
 	// ConfirmHoldWithBody Confirm a hold
 	//
-	// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+	// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+	// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+	// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+	// CONFIRMED, and `rest` says what became of the rest.
+	//
+	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+	// is not free any more, and nothing is taken.
+	//
+	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 	// 409 `hold-expired`, even if nothing has swept the hold yet.
 	//
@@ -3482,7 +4051,16 @@ type ClientInterface interface {
 
 	// ConfirmHold Confirm a hold
 	//
-	// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+	// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+	// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+	// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+	// CONFIRMED, and `rest` says what became of the rest.
+	//
+	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+	// is not free any more, and nothing is taken.
+	//
+	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 	// 409 `hold-expired`, even if nothing has swept the hold yet.
 	//
@@ -3490,6 +4068,125 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/holds/{hold_id}/confirm (the `ConfirmHold` operationId).
 	ConfirmHold(ctx context.Context, holdID HoldIDInPath, params *ConfirmHoldParams, body ConfirmHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExtendHoldWithBody Give a hold a later expiry
+	//
+	// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+	// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+	ExtendHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExtendHold Give a hold a later expiry
+	//
+	// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+	// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+	ExtendHold(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, body ExtendHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PinHoldWithBody Keep a hold while the outcome of its payment is unknown
+	//
+	// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+	// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+	PinHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PinHold Keep a hold while the outcome of its payment is unknown
+	//
+	// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+	// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+	PinHold(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, body PinHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRefunds List the refunds of a hold
+	//
+	// Lists the refunds of a hold, oldest first, at most 200.
+	//
+	// Corresponds with GET /v1/holds/{hold_id}/refunds (the `ListRefunds` operationId).
+	ListRefunds(ctx context.Context, holdID HoldOrRefundIDInPath, params *ListRefundsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRefundWithBody Refund what was confirmed
+	//
+	// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+	// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+	// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+	// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+	//
+	// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+	// with the existing refund, `already_exists: true` and 200.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+	CreateRefundWithBody(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRefund Refund what was confirmed
+	//
+	// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+	// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+	// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+	// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+	//
+	// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+	// with the existing refund, `already_exists: true` and 200.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+	CreateRefund(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, body CreateRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewRefundWithBody See what a refund would return
+	//
+	// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+	// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+	PreviewRefundWithBody(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewRefund See what a refund would return
+	//
+	// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+	// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+	PreviewRefund(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, body PreviewRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceHoldWithBody Swap the items of an order's hold
+	//
+	// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+	// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+	// is CANCELLED and names its successor in `superseded_by`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+	ReplaceHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceHold Swap the items of an order's hold
+	//
+	// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+	// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+	// is CANCELLED and names its successor in `superseded_by`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+	ReplaceHold(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, body ReplaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// MintIdsWithBody Mint ids for an owner in advance
 	//
@@ -3519,6 +4216,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/lots/{lot_id} (the `GetLot` operationId).
 	GetLot(ctx context.Context, lotID LotID, params *GetLotParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeLotWithBody Take a lot away for ever
+	//
+	// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+	// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+	RevokeLotWithBody(ctx context.Context, lotID LotID, params *RevokeLotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeLot Take a lot away for ever
+	//
+	// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+	// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+	RevokeLot(ctx context.Context, lotID LotID, params *RevokeLotParams, body RevokeLotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetOwner Sum up an owner
 	//
@@ -3550,6 +4267,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/owners/{owner}/entries/verify (the `VerifyEntries` operationId).
 	VerifyEntries(ctx context.Context, owner OwnerInPath, params *VerifyEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FreezeOwnerWithBody Let an owner make no new holds
+	//
+	// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+	// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+	FreezeOwnerWithBody(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FreezeOwner Let an owner make no new holds
+	//
+	// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+	// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+	FreezeOwner(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, body FreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLots List an owner's lots of money
 	//
@@ -3603,6 +4340,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperation(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnfreezeOwnerWithBody Let a frozen owner make holds again
+	//
+	// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+	UnfreezeOwnerWithBody(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnfreezeOwner Let a frozen owner make holds again
+	//
+	// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+	UnfreezeOwner(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, body UnfreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreatePacketWithBody Put money into a packet for others to grab
 	//
@@ -3666,6 +4421,26 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
 	ListShares(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PreviewHoldWithBody See what a hold would take
+	//
+	// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+	// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+	PreviewHoldWithBody(ctx context.Context, params *PreviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewHold See what a hold would take
+	//
+	// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+	// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+	PreviewHold(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetQuota Read any quota
 	//
 	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -3712,6 +4487,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRefund Read a refund
+	//
+	// Returns the refund as it was made.
+	//
+	// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
+	GetRefund(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDocuments Read many documents of a kind, or list them all
 	//
@@ -4024,6 +4806,25 @@ func (c *Client) PutBlock(ctx context.Context, grain Grain, id BlockID, body Put
 // Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
 func (c *Client) ListFailovers(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListFailoversRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportHolds Report live holds that somebody should look at
+//
+// Lists live holds of all shards, at most `limit` of each shard, those that expire first: with `pinned=true` those whose payment was
+// sent and whose outcome is unknown; with `overdue=true` those that have expired and that nothing has settled yet, of which there
+// are none while the sweeper runs. One of them must be true.
+//
+// Corresponds with GET /v1/admin/holds (the `ReportHolds` operationId).
+func (c *Client) ReportHolds(ctx context.Context, params *ReportHoldsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportHoldsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5039,6 +5840,46 @@ func (c *Client) GetCoupon(ctx context.Context, couponID CouponID, params *GetCo
 	return c.Client.Do(req)
 }
 
+// RevokeCouponWithBody Take a coupon away for ever
+//
+// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+func (c *Client) RevokeCouponWithBody(ctx context.Context, couponID CouponID, params *RevokeCouponParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeCouponRequestWithBody(c.Server, couponID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeCoupon Take a coupon away for ever
+//
+// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+func (c *Client) RevokeCoupon(ctx context.Context, couponID CouponID, params *RevokeCouponParams, body RevokeCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeCouponRequest(c.Server, couponID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListEvents List what was decided, of all owners
 //
 // Lists events in the order of their sequences. An event is an entry of an owner's history with a place in the order of its
@@ -5132,6 +5973,9 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 //
 // 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
 //
+// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -5161,6 +6005,9 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 // refuses it with 409 `already-cancelled`.
 //
 // 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
+//
+// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -5318,7 +6165,16 @@ func (c *Client) CancelHold(ctx context.Context, holdID HoldIDInPath, params *Ca
 
 // ConfirmHoldWithBody Confirm a hold
 //
-// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+// CONFIRMED, and `rest` says what became of the rest.
+//
+// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+// is not free any more, and nothing is taken.
+//
+// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 // 409 `hold-expired`, even if nothing has swept the hold yet.
 //
@@ -5339,7 +6195,16 @@ func (c *Client) ConfirmHoldWithBody(ctx context.Context, holdID HoldIDInPath, p
 
 // ConfirmHold Confirm a hold
 //
-// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+// CONFIRMED, and `rest` says what became of the rest.
+//
+// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+// is not free any more, and nothing is taken.
+//
+// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 // 409 `hold-expired`, even if nothing has swept the hold yet.
 //
@@ -5348,6 +6213,235 @@ func (c *Client) ConfirmHoldWithBody(ctx context.Context, holdID HoldIDInPath, p
 // Corresponds with POST /v1/holds/{hold_id}/confirm (the `ConfirmHold` operationId).
 func (c *Client) ConfirmHold(ctx context.Context, holdID HoldIDInPath, params *ConfirmHoldParams, body ConfirmHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewConfirmHoldRequest(c.Server, holdID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExtendHoldWithBody Give a hold a later expiry
+//
+// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+func (c *Client) ExtendHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExtendHoldRequestWithBody(c.Server, holdID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExtendHold Give a hold a later expiry
+//
+// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+func (c *Client) ExtendHold(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, body ExtendHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExtendHoldRequest(c.Server, holdID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PinHoldWithBody Keep a hold while the outcome of its payment is unknown
+//
+// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+func (c *Client) PinHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPinHoldRequestWithBody(c.Server, holdID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PinHold Keep a hold while the outcome of its payment is unknown
+//
+// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+func (c *Client) PinHold(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, body PinHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPinHoldRequest(c.Server, holdID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRefunds List the refunds of a hold
+//
+// Lists the refunds of a hold, oldest first, at most 200.
+//
+// Corresponds with GET /v1/holds/{hold_id}/refunds (the `ListRefunds` operationId).
+func (c *Client) ListRefunds(ctx context.Context, holdID HoldOrRefundIDInPath, params *ListRefundsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRefundsRequest(c.Server, holdID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRefundWithBody Refund what was confirmed
+//
+// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+//
+// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+// with the existing refund, `already_exists: true` and 200.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+func (c *Client) CreateRefundWithBody(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRefundRequestWithBody(c.Server, holdID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRefund Refund what was confirmed
+//
+// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+//
+// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+// with the existing refund, `already_exists: true` and 200.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+func (c *Client) CreateRefund(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, body CreateRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRefundRequest(c.Server, holdID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewRefundWithBody See what a refund would return
+//
+// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+func (c *Client) PreviewRefundWithBody(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewRefundRequestWithBody(c.Server, holdID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewRefund See what a refund would return
+//
+// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+func (c *Client) PreviewRefund(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, body PreviewRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewRefundRequest(c.Server, holdID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceHoldWithBody Swap the items of an order's hold
+//
+// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+// is CANCELLED and names its successor in `superseded_by`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+func (c *Client) ReplaceHoldWithBody(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceHoldRequestWithBody(c.Server, holdID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceHold Swap the items of an order's hold
+//
+// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+// is CANCELLED and names its successor in `superseded_by`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+func (c *Client) ReplaceHold(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, body ReplaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceHoldRequest(c.Server, holdID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5407,6 +6501,46 @@ func (c *Client) MintIds(ctx context.Context, params *MintIdsParams, body MintId
 // Corresponds with GET /v1/lots/{lot_id} (the `GetLot` operationId).
 func (c *Client) GetLot(ctx context.Context, lotID LotID, params *GetLotParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLotRequest(c.Server, lotID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeLotWithBody Take a lot away for ever
+//
+// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+func (c *Client) RevokeLotWithBody(ctx context.Context, lotID LotID, params *RevokeLotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeLotRequestWithBody(c.Server, lotID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeLot Take a lot away for ever
+//
+// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+func (c *Client) RevokeLot(ctx context.Context, lotID LotID, params *RevokeLotParams, body RevokeLotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeLotRequest(c.Server, lotID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5478,6 +6612,46 @@ func (c *Client) ListEntries(ctx context.Context, owner OwnerInPath, params *Lis
 // Corresponds with GET /v1/owners/{owner}/entries/verify (the `VerifyEntries` operationId).
 func (c *Client) VerifyEntries(ctx context.Context, owner OwnerInPath, params *VerifyEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewVerifyEntriesRequest(c.Server, owner, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FreezeOwnerWithBody Let an owner make no new holds
+//
+// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+func (c *Client) FreezeOwnerWithBody(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFreezeOwnerRequestWithBody(c.Server, owner, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FreezeOwner Let an owner make no new holds
+//
+// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+func (c *Client) FreezeOwner(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, body FreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFreezeOwnerRequest(c.Server, owner, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5591,6 +6765,44 @@ func (c *Client) GetOperation(ctx context.Context, owner OwnerInPath, key KeyInP
 // Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 func (c *Client) SealOperation(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSealOperationRequest(c.Server, owner, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnfreezeOwnerWithBody Let a frozen owner make holds again
+//
+// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+func (c *Client) UnfreezeOwnerWithBody(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnfreezeOwnerRequestWithBody(c.Server, owner, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnfreezeOwner Let a frozen owner make holds again
+//
+// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+func (c *Client) UnfreezeOwner(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, body UnfreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnfreezeOwnerRequest(c.Server, owner, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5723,6 +6935,46 @@ func (c *Client) ListShares(ctx context.Context, packetID PacketIDInPath, params
 	return c.Client.Do(req)
 }
 
+// PreviewHoldWithBody See what a hold would take
+//
+// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+func (c *Client) PreviewHoldWithBody(ctx context.Context, params *PreviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewHoldRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewHold See what a hold would take
+//
+// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+func (c *Client) PreviewHold(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewHoldRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetQuota Read any quota
 //
 // Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -5810,6 +7062,23 @@ func (c *Client) AdjustQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath,
 // Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 func (c *Client) AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdjustQuotaRequest(c.Server, quotaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRefund Read a refund
+//
+// Returns the refund as it was made.
+//
+// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
+func (c *Client) GetRefund(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRefundRequest(c.Server, refundID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6562,6 +7831,99 @@ func NewListFailoversRequest(server string, params *ListFailoversParams) (*http.
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReportHoldsRequest constructs an http.Request for the ReportHolds method
+func NewReportHoldsRequest(server string, params *ReportHoldsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/holds")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Pinned != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pinned", *params.Pinned, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Overdue != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "overdue", *params.Overdue, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -7845,6 +9207,33 @@ func NewIssueCouponRequestWithBody(server string, campaignID CampaignIDInPath, p
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -8134,6 +9523,104 @@ func NewGetCouponRequest(server string, couponID CouponID, params *GetCouponPara
 			}
 
 			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeCouponRequest calls the generic RevokeCoupon builder with application/json body
+func NewRevokeCouponRequest(server string, couponID CouponID, params *RevokeCouponParams, body RevokeCouponJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeCouponRequestWithBody(server, couponID, params, "application/json", bodyReader)
+}
+
+// NewRevokeCouponRequestWithBody constructs an http.Request for the RevokeCoupon method, with any body, and a specified content type
+func NewRevokeCouponRequestWithBody(server string, couponID CouponID, params *RevokeCouponParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "coupon_id", couponID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/coupons/%s/revoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
 		}
 
 	}
@@ -8482,6 +9969,33 @@ func NewCreateHoldRequestWithBody(server string, params *CreateHoldParams, conte
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -8546,6 +10060,33 @@ func NewCancelOrderRequestWithBody(server string, params *CancelOrderParams, con
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -8608,6 +10149,33 @@ func NewConfirmOrderRequestWithBody(server string, params *ConfirmOrderParams, c
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -8730,6 +10298,33 @@ func NewCancelHoldRequestWithBody(server string, holdID HoldIDInPath, params *Ca
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -8799,6 +10394,536 @@ func NewConfirmHoldRequestWithBody(server string, holdID HoldIDInPath, params *C
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExtendHoldRequest calls the generic ExtendHold builder with application/json body
+func NewExtendHoldRequest(server string, holdID HoldIDInPath, params *ExtendHoldParams, body ExtendHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewExtendHoldRequestWithBody(server, holdID, params, "application/json", bodyReader)
+}
+
+// NewExtendHoldRequestWithBody constructs an http.Request for the ExtendHold method, with any body, and a specified content type
+func NewExtendHoldRequestWithBody(server string, holdID HoldIDInPath, params *ExtendHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/extend", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPinHoldRequest calls the generic PinHold builder with application/json body
+func NewPinHoldRequest(server string, holdID HoldIDInPath, params *PinHoldParams, body PinHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPinHoldRequestWithBody(server, holdID, params, "application/json", bodyReader)
+}
+
+// NewPinHoldRequestWithBody constructs an http.Request for the PinHold method, with any body, and a specified content type
+func NewPinHoldRequestWithBody(server string, holdID HoldIDInPath, params *PinHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/pin", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListRefundsRequest constructs an http.Request for the ListRefunds method
+func NewListRefundsRequest(server string, holdID HoldOrRefundIDInPath, params *ListRefundsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/refunds", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateRefundRequest calls the generic CreateRefund builder with application/json body
+func NewCreateRefundRequest(server string, holdID HoldOrRefundIDInPath, params *CreateRefundParams, body CreateRefundJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRefundRequestWithBody(server, holdID, params, "application/json", bodyReader)
+}
+
+// NewCreateRefundRequestWithBody constructs an http.Request for the CreateRefund method, with any body, and a specified content type
+func NewCreateRefundRequestWithBody(server string, holdID HoldOrRefundIDInPath, params *CreateRefundParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/refunds", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPreviewRefundRequest calls the generic PreviewRefund builder with application/json body
+func NewPreviewRefundRequest(server string, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, body PreviewRefundJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPreviewRefundRequestWithBody(server, holdID, params, "application/json", bodyReader)
+}
+
+// NewPreviewRefundRequestWithBody constructs an http.Request for the PreviewRefund method, with any body, and a specified content type
+func NewPreviewRefundRequestWithBody(server string, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/refunds/preview", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReplaceHoldRequest calls the generic ReplaceHold builder with application/json body
+func NewReplaceHoldRequest(server string, holdID HoldIDInPath, params *ReplaceHoldParams, body ReplaceHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReplaceHoldRequestWithBody(server, holdID, params, "application/json", bodyReader)
+}
+
+// NewReplaceHoldRequestWithBody constructs an http.Request for the ReplaceHold method, with any body, and a specified content type
+func NewReplaceHoldRequestWithBody(server string, holdID HoldIDInPath, params *ReplaceHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/holds/%s/replace", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -8932,6 +11057,104 @@ func NewGetLotRequest(server string, lotID LotID, params *GetLotParams) (*http.R
 			}
 
 			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeLotRequest calls the generic RevokeLot builder with application/json body
+func NewRevokeLotRequest(server string, lotID LotID, params *RevokeLotParams, body RevokeLotJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeLotRequestWithBody(server, lotID, params, "application/json", bodyReader)
+}
+
+// NewRevokeLotRequestWithBody constructs an http.Request for the RevokeLot method, with any body, and a specified content type
+func NewRevokeLotRequestWithBody(server string, lotID LotID, params *RevokeLotParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "lot_id", lotID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/lots/%s/revoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
 		}
 
 	}
@@ -9273,6 +11496,104 @@ func NewVerifyEntriesRequest(server string, owner OwnerInPath, params *VerifyEnt
 	return req, nil
 }
 
+// NewFreezeOwnerRequest calls the generic FreezeOwner builder with application/json body
+func NewFreezeOwnerRequest(server string, owner OwnerInPath, params *FreezeOwnerParams, body FreezeOwnerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewFreezeOwnerRequestWithBody(server, owner, params, "application/json", bodyReader)
+}
+
+// NewFreezeOwnerRequestWithBody constructs an http.Request for the FreezeOwner method, with any body, and a specified content type
+func NewFreezeOwnerRequestWithBody(server string, owner OwnerInPath, params *FreezeOwnerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "owner", owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/owners/%s/freeze", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListLotsRequest constructs an http.Request for the ListLots method
 func NewListLotsRequest(server string, owner OwnerInPath, params *ListLotsParams) (*http.Request, error) {
 	var err error
@@ -9420,6 +11741,33 @@ func NewCreditLotRequestWithBody(server string, owner OwnerInPath, params *Credi
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -9633,6 +11981,104 @@ func NewSealOperationRequest(server string, owner OwnerInPath, key KeyInPath, pa
 			}
 
 			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUnfreezeOwnerRequest calls the generic UnfreezeOwner builder with application/json body
+func NewUnfreezeOwnerRequest(server string, owner OwnerInPath, params *UnfreezeOwnerParams, body UnfreezeOwnerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUnfreezeOwnerRequestWithBody(server, owner, params, "application/json", bodyReader)
+}
+
+// NewUnfreezeOwnerRequestWithBody constructs an http.Request for the UnfreezeOwner method, with any body, and a specified content type
+func NewUnfreezeOwnerRequestWithBody(server string, owner OwnerInPath, params *UnfreezeOwnerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "owner", owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/owners/%s/unfreeze", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
 		}
 
 	}
@@ -9873,6 +12319,61 @@ func NewListSharesRequest(server string, packetID PacketIDInPath, params *ListSh
 	return req, nil
 }
 
+// NewPreviewHoldRequest calls the generic PreviewHold builder with application/json body
+func NewPreviewHoldRequest(server string, params *PreviewHoldParams, body PreviewHoldJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPreviewHoldRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPreviewHoldRequestWithBody constructs an http.Request for the PreviewHold method, with any body, and a specified content type
+func NewPreviewHoldRequestWithBody(server string, params *PreviewHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/preview")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetQuotaRequest constructs an http.Request for the GetQuota method
 func NewGetQuotaRequest(server string, quotaID QuotaIDInPath, params *GetQuotaParams) (*http.Request, error) {
 	var err error
@@ -10057,6 +12558,55 @@ func NewAdjustQuotaRequestWithBody(server string, quotaID QuotaIDInPath, params 
 			}
 
 			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetRefundRequest constructs an http.Request for the GetRefund method
+func NewGetRefundRequest(server string, refundID RefundID, params *GetRefundParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "refund_id", refundID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/refunds/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
 		}
 
 	}
@@ -11051,6 +13601,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/failovers (the `ListFailovers` operationId).
 	ListFailoversWithResponse(ctx context.Context, params *ListFailoversParams, reqEditors ...RequestEditorFn) (*ListFailoversResponse, error)
 
+	// ReportHoldsWithResponse Report live holds that somebody should look at
+	//
+	// Lists live holds of all shards, at most `limit` of each shard, those that expire first: with `pinned=true` those whose payment was
+	// sent and whose outcome is unknown; with `overdue=true` those that have expired and that nothing has settled yet, of which there
+	// are none while the sweeper runs. One of them must be true.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/holds (the `ReportHolds` operationId).
+	ReportHoldsWithResponse(ctx context.Context, params *ReportHoldsParams, reqEditors ...RequestEditorFn) (*ReportHoldsResponse, error)
+
 	// ListKeysWithResponse List the API keys
 	//
 	// Lists all API keys. Secrets are not stored and cannot be shown.
@@ -11598,6 +14159,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/coupons/{coupon_id} (the `GetCoupon` operationId).
 	GetCouponWithResponse(ctx context.Context, couponID CouponID, params *GetCouponParams, reqEditors ...RequestEditorFn) (*GetCouponResponse, error)
 
+	// RevokeCouponWithBodyWithResponse Take a coupon away for ever
+	//
+	// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+	// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+	RevokeCouponWithBodyWithResponse(ctx context.Context, couponID CouponID, params *RevokeCouponParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeCouponResponse, error)
+
+	// RevokeCouponWithResponse Take a coupon away for ever
+	//
+	// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+	// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+	RevokeCouponWithResponse(ctx context.Context, couponID CouponID, params *RevokeCouponParams, body RevokeCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeCouponResponse, error)
+
 	// ListEventsWithResponse List what was decided, of all owners
 	//
 	// Lists events in the order of their sequences. An event is an entry of an owner's history with a place in the order of its
@@ -11659,6 +14240,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
 	//
+	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -11678,6 +14262,9 @@ type ClientWithResponsesInterface interface {
 	// refuses it with 409 `already-cancelled`.
 	//
 	// 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
+	//
+	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -11757,7 +14344,16 @@ type ClientWithResponsesInterface interface {
 
 	// ConfirmHoldWithBodyWithResponse Confirm a hold
 	//
-	// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+	// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+	// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+	// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+	// CONFIRMED, and `rest` says what became of the rest.
+	//
+	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+	// is not free any more, and nothing is taken.
+	//
+	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 	// 409 `hold-expired`, even if nothing has swept the hold yet.
 	//
@@ -11768,7 +14364,16 @@ type ClientWithResponsesInterface interface {
 
 	// ConfirmHoldWithResponse Confirm a hold
 	//
-	// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+	// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+	// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+	// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+	// CONFIRMED, and `rest` says what became of the rest.
+	//
+	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+	// is not free any more, and nothing is taken.
+	//
+	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 	// 409 `hold-expired`, even if nothing has swept the hold yet.
 	//
@@ -11776,6 +14381,127 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/holds/{hold_id}/confirm (the `ConfirmHold` operationId).
 	ConfirmHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *ConfirmHoldParams, body ConfirmHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfirmHoldResponse, error)
+
+	// ExtendHoldWithBodyWithResponse Give a hold a later expiry
+	//
+	// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+	// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+	ExtendHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExtendHoldResponse, error)
+
+	// ExtendHoldWithResponse Give a hold a later expiry
+	//
+	// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+	// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+	ExtendHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, body ExtendHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ExtendHoldResponse, error)
+
+	// PinHoldWithBodyWithResponse Keep a hold while the outcome of its payment is unknown
+	//
+	// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+	// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+	PinHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PinHoldResponse, error)
+
+	// PinHoldWithResponse Keep a hold while the outcome of its payment is unknown
+	//
+	// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+	// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+	PinHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, body PinHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PinHoldResponse, error)
+
+	// ListRefundsWithResponse List the refunds of a hold
+	//
+	// Lists the refunds of a hold, oldest first, at most 200.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/holds/{hold_id}/refunds (the `ListRefunds` operationId).
+	ListRefundsWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *ListRefundsParams, reqEditors ...RequestEditorFn) (*ListRefundsResponse, error)
+
+	// CreateRefundWithBodyWithResponse Refund what was confirmed
+	//
+	// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+	// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+	// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+	// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+	//
+	// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+	// with the existing refund, `already_exists: true` and 200.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+	CreateRefundWithBodyWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRefundResponse, error)
+
+	// CreateRefundWithResponse Refund what was confirmed
+	//
+	// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+	// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+	// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+	// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+	//
+	// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+	// with the existing refund, `already_exists: true` and 200.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+	CreateRefundWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, body CreateRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRefundResponse, error)
+
+	// PreviewRefundWithBodyWithResponse See what a refund would return
+	//
+	// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+	// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+	PreviewRefundWithBodyWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewRefundResponse, error)
+
+	// PreviewRefundWithResponse See what a refund would return
+	//
+	// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+	// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+	PreviewRefundWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, body PreviewRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewRefundResponse, error)
+
+	// ReplaceHoldWithBodyWithResponse Swap the items of an order's hold
+	//
+	// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+	// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+	// is CANCELLED and names its successor in `superseded_by`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+	ReplaceHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceHoldResponse, error)
+
+	// ReplaceHoldWithResponse Swap the items of an order's hold
+	//
+	// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+	// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+	// is CANCELLED and names its successor in `superseded_by`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+	ReplaceHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, body ReplaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceHoldResponse, error)
 
 	// MintIdsWithBodyWithResponse Mint ids for an owner in advance
 	//
@@ -11807,6 +14533,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/lots/{lot_id} (the `GetLot` operationId).
 	GetLotWithResponse(ctx context.Context, lotID LotID, params *GetLotParams, reqEditors ...RequestEditorFn) (*GetLotResponse, error)
+
+	// RevokeLotWithBodyWithResponse Take a lot away for ever
+	//
+	// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+	// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+	RevokeLotWithBodyWithResponse(ctx context.Context, lotID LotID, params *RevokeLotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeLotResponse, error)
+
+	// RevokeLotWithResponse Take a lot away for ever
+	//
+	// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+	// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+	RevokeLotWithResponse(ctx context.Context, lotID LotID, params *RevokeLotParams, body RevokeLotJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeLotResponse, error)
 
 	// GetOwnerWithResponse Sum up an owner
 	//
@@ -11846,6 +14592,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/owners/{owner}/entries/verify (the `VerifyEntries` operationId).
 	VerifyEntriesWithResponse(ctx context.Context, owner OwnerInPath, params *VerifyEntriesParams, reqEditors ...RequestEditorFn) (*VerifyEntriesResponse, error)
+
+	// FreezeOwnerWithBodyWithResponse Let an owner make no new holds
+	//
+	// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+	// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+	FreezeOwnerWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*FreezeOwnerResponse, error)
+
+	// FreezeOwnerWithResponse Let an owner make no new holds
+	//
+	// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+	// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+	FreezeOwnerWithResponse(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, body FreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*FreezeOwnerResponse, error)
 
 	// ListLotsWithResponse List an owner's lots of money
 	//
@@ -11907,6 +14673,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/owners/{owner}/operations/{key}/seal (the `SealOperation` operationId).
 	SealOperationWithResponse(ctx context.Context, owner OwnerInPath, key KeyInPath, params *SealOperationParams, reqEditors ...RequestEditorFn) (*SealOperationResponse, error)
+
+	// UnfreezeOwnerWithBodyWithResponse Let a frozen owner make holds again
+	//
+	// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+	UnfreezeOwnerWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UnfreezeOwnerResponse, error)
+
+	// UnfreezeOwnerWithResponse Let a frozen owner make holds again
+	//
+	// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+	UnfreezeOwnerWithResponse(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, body UnfreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*UnfreezeOwnerResponse, error)
 
 	// CreatePacketWithBodyWithResponse Put money into a packet for others to grab
 	//
@@ -11974,6 +14758,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/packets/{packet_id}/shares (the `ListShares` operationId).
 	ListSharesWithResponse(ctx context.Context, packetID PacketIDInPath, params *ListSharesParams, reqEditors ...RequestEditorFn) (*ListSharesResponse, error)
 
+	// PreviewHoldWithBodyWithResponse See what a hold would take
+	//
+	// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+	// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+	PreviewHoldWithBodyWithResponse(ctx context.Context, params *PreviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error)
+
+	// PreviewHoldWithResponse See what a hold would take
+	//
+	// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+	// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+	PreviewHoldWithResponse(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error)
+
 	// GetQuotaWithResponse Read any quota
 	//
 	// Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -12022,6 +14826,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error)
+
+	// GetRefundWithResponse Read a refund
+	//
+	// Returns the refund as it was made.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
+	GetRefundWithResponse(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*GetRefundResponse, error)
 
 	// ListDocumentsWithResponse Read many documents of a kind, or list them all
 	//
@@ -12695,6 +15508,86 @@ func (r ListFailoversResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListFailoversResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReportHoldsResponse200Headers the declared response headers of an HTTP 200 response for ReportHolds
+type ReportHoldsResponse200Headers struct {
+	XRequestID string
+}
+
+// ReportHoldsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ReportHolds
+type ReportHoldsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ReportHoldsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ReportHolds
+type ReportHoldsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ReportHoldsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReportHoldsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ReportHoldsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ReportHoldsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReportHoldsResponse) GetJSON200() *HoldList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ReportHoldsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ReportHoldsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ReportHoldsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReportHoldsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReportHoldsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReportHoldsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15154,6 +18047,87 @@ func (r GetCouponResponse) ContentType() string {
 	return ""
 }
 
+// RevokeCouponResponse200Headers the declared response headers of an HTTP 200 response for RevokeCoupon
+type RevokeCouponResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// RevokeCouponResponse4XXHeaders the declared response headers of an HTTP 4XX response for RevokeCoupon
+type RevokeCouponResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RevokeCouponResponse5XXHeaders the declared response headers of an HTTP 5XX response for RevokeCoupon
+type RevokeCouponResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RevokeCouponResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CouponRevoked
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeCouponResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RevokeCouponResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RevokeCouponResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeCouponResponse) GetJSON200() *CouponRevoked {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RevokeCouponResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RevokeCouponResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeCouponResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeCouponResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeCouponResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeCouponResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListEventsResponse200Headers the declared response headers of an HTTP 200 response for ListEvents
 type ListEventsResponse200Headers struct {
 	XRequestID string
@@ -15960,6 +18934,521 @@ func (r ConfirmHoldResponse) ContentType() string {
 	return ""
 }
 
+// ExtendHoldResponse200Headers the declared response headers of an HTTP 200 response for ExtendHold
+type ExtendHoldResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// ExtendHoldResponse4XXHeaders the declared response headers of an HTTP 4XX response for ExtendHold
+type ExtendHoldResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ExtendHoldResponse5XXHeaders the declared response headers of an HTTP 5XX response for ExtendHold
+type ExtendHoldResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ExtendHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExtendHoldResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ExtendHoldResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ExtendHoldResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExtendHoldResponse) GetJSON200() *HoldChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ExtendHoldResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ExtendHoldResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ExtendHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExtendHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExtendHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExtendHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PinHoldResponse200Headers the declared response headers of an HTTP 200 response for PinHold
+type PinHoldResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PinHoldResponse4XXHeaders the declared response headers of an HTTP 4XX response for PinHold
+type PinHoldResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PinHoldResponse5XXHeaders the declared response headers of an HTTP 5XX response for PinHold
+type PinHoldResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PinHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PinHoldResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PinHoldResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PinHoldResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PinHoldResponse) GetJSON200() *HoldChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PinHoldResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PinHoldResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PinHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PinHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PinHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PinHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListRefundsResponse200Headers the declared response headers of an HTTP 200 response for ListRefunds
+type ListRefundsResponse200Headers struct {
+	XRequestID string
+}
+
+// ListRefundsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListRefunds
+type ListRefundsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListRefundsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListRefunds
+type ListRefundsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListRefundsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RefundList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListRefundsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListRefundsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListRefundsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRefundsResponse) GetJSON200() *RefundList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListRefundsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListRefundsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRefundsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRefundsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRefundsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRefundsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateRefundResponse200Headers the declared response headers of an HTTP 200 response for CreateRefund
+type CreateRefundResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// CreateRefundResponse201Headers the declared response headers of an HTTP 201 response for CreateRefund
+type CreateRefundResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// CreateRefundResponse4XXHeaders the declared response headers of an HTTP 4XX response for CreateRefund
+type CreateRefundResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// CreateRefundResponse5XXHeaders the declared response headers of an HTTP 5XX response for CreateRefund
+type CreateRefundResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type CreateRefundResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RefundExists
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *RefundCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateRefundResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateRefundResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *CreateRefundResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *CreateRefundResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateRefundResponse) GetJSON200() *RefundExists {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateRefundResponse) GetJSON201() *RefundCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r CreateRefundResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r CreateRefundResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRefundResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRefundResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRefundResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRefundResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PreviewRefundResponse200Headers the declared response headers of an HTTP 200 response for PreviewRefund
+type PreviewRefundResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PreviewRefundResponse4XXHeaders the declared response headers of an HTTP 4XX response for PreviewRefund
+type PreviewRefundResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PreviewRefundResponse5XXHeaders the declared response headers of an HTTP 5XX response for PreviewRefund
+type PreviewRefundResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PreviewRefundResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RefundExists
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PreviewRefundResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PreviewRefundResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PreviewRefundResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreviewRefundResponse) GetJSON200() *RefundExists {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PreviewRefundResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PreviewRefundResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PreviewRefundResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreviewRefundResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreviewRefundResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreviewRefundResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReplaceHoldResponse200Headers the declared response headers of an HTTP 200 response for ReplaceHold
+type ReplaceHoldResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// ReplaceHoldResponse201Headers the declared response headers of an HTTP 201 response for ReplaceHold
+type ReplaceHoldResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// ReplaceHoldResponse4XXHeaders the declared response headers of an HTTP 4XX response for ReplaceHold
+type ReplaceHoldResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ReplaceHoldResponse5XXHeaders the declared response headers of an HTTP 5XX response for ReplaceHold
+type ReplaceHoldResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ReplaceHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldExists
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *HoldCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReplaceHoldResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *ReplaceHoldResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ReplaceHoldResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ReplaceHoldResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReplaceHoldResponse) GetJSON200() *HoldExists {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ReplaceHoldResponse) GetJSON201() *HoldCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ReplaceHoldResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ReplaceHoldResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ReplaceHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReplaceHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReplaceHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReplaceHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // MintIdsResponse200Headers the declared response headers of an HTTP 200 response for MintIds
 type MintIdsResponse200Headers struct {
 	XRequestID string
@@ -16114,6 +19603,87 @@ func (r GetLotResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetLotResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeLotResponse200Headers the declared response headers of an HTTP 200 response for RevokeLot
+type RevokeLotResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// RevokeLotResponse4XXHeaders the declared response headers of an HTTP 4XX response for RevokeLot
+type RevokeLotResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RevokeLotResponse5XXHeaders the declared response headers of an HTTP 5XX response for RevokeLot
+type RevokeLotResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RevokeLotResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LotRevoked
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeLotResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RevokeLotResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RevokeLotResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeLotResponse) GetJSON200() *LotRevoked {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RevokeLotResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RevokeLotResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeLotResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeLotResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeLotResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeLotResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16434,6 +20004,87 @@ func (r VerifyEntriesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r VerifyEntriesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// FreezeOwnerResponse200Headers the declared response headers of an HTTP 200 response for FreezeOwner
+type FreezeOwnerResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// FreezeOwnerResponse4XXHeaders the declared response headers of an HTTP 4XX response for FreezeOwner
+type FreezeOwnerResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// FreezeOwnerResponse5XXHeaders the declared response headers of an HTTP 5XX response for FreezeOwner
+type FreezeOwnerResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type FreezeOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FreezeReply
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *FreezeOwnerResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *FreezeOwnerResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *FreezeOwnerResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r FreezeOwnerResponse) GetJSON200() *FreezeReply {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r FreezeOwnerResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r FreezeOwnerResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r FreezeOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FreezeOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FreezeOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FreezeOwnerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16856,6 +20507,87 @@ func (r SealOperationResponse) ContentType() string {
 	return ""
 }
 
+// UnfreezeOwnerResponse200Headers the declared response headers of an HTTP 200 response for UnfreezeOwner
+type UnfreezeOwnerResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// UnfreezeOwnerResponse4XXHeaders the declared response headers of an HTTP 4XX response for UnfreezeOwner
+type UnfreezeOwnerResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// UnfreezeOwnerResponse5XXHeaders the declared response headers of an HTTP 5XX response for UnfreezeOwner
+type UnfreezeOwnerResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type UnfreezeOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FreezeReply
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UnfreezeOwnerResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *UnfreezeOwnerResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *UnfreezeOwnerResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UnfreezeOwnerResponse) GetJSON200() *FreezeReply {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r UnfreezeOwnerResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r UnfreezeOwnerResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r UnfreezeOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnfreezeOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnfreezeOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnfreezeOwnerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreatePacketResponse200Headers the declared response headers of an HTTP 200 response for CreatePacket
 type CreatePacketResponse200Headers struct {
 	IdempotencyReplayed string
@@ -17208,6 +20940,87 @@ func (r ListSharesResponse) ContentType() string {
 	return ""
 }
 
+// PreviewHoldResponse200Headers the declared response headers of an HTTP 200 response for PreviewHold
+type PreviewHoldResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// PreviewHoldResponse4XXHeaders the declared response headers of an HTTP 4XX response for PreviewHold
+type PreviewHoldResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// PreviewHoldResponse5XXHeaders the declared response headers of an HTTP 5XX response for PreviewHold
+type PreviewHoldResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type PreviewHoldResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HoldChanged
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PreviewHoldResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *PreviewHoldResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *PreviewHoldResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreviewHoldResponse) GetJSON200() *HoldChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r PreviewHoldResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r PreviewHoldResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r PreviewHoldResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreviewHoldResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreviewHoldResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreviewHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetQuotaResponse200Headers the declared response headers of an HTTP 200 response for GetQuota
 type GetQuotaResponse200Headers struct {
 	XRequestID string
@@ -17444,6 +21257,86 @@ func (r AdjustQuotaResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdjustQuotaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRefundResponse200Headers the declared response headers of an HTTP 200 response for GetRefund
+type GetRefundResponse200Headers struct {
+	XRequestID string
+}
+
+// GetRefundResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetRefund
+type GetRefundResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetRefundResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetRefund
+type GetRefundResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetRefundResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Refund
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRefundResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetRefundResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetRefundResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRefundResponse) GetJSON200() *Refund {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetRefundResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetRefundResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRefundResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRefundResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRefundResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRefundResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -18655,6 +22548,23 @@ func (c *ClientWithResponses) ListFailoversWithResponse(ctx context.Context, par
 	return ParseListFailoversResponse(rsp)
 }
 
+// ReportHoldsWithResponse Report live holds that somebody should look at
+//
+// Lists live holds of all shards, at most `limit` of each shard, those that expire first: with `pinned=true` those whose payment was
+// sent and whose outcome is unknown; with `overdue=true` those that have expired and that nothing has settled yet, of which there
+// are none while the sweeper runs. One of them must be true.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/holds (the `ReportHolds` operationId).
+func (c *ClientWithResponses) ReportHoldsWithResponse(ctx context.Context, params *ReportHoldsParams, reqEditors ...RequestEditorFn) (*ReportHoldsResponse, error) {
+	rsp, err := c.ReportHolds(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReportHoldsResponse(rsp)
+}
+
 // ListKeysWithResponse List the API keys
 //
 // Lists all API keys. Secrets are not stored and cannot be shown.
@@ -19490,6 +23400,38 @@ func (c *ClientWithResponses) GetCouponWithResponse(ctx context.Context, couponI
 	return ParseGetCouponResponse(rsp)
 }
 
+// RevokeCouponWithBodyWithResponse Take a coupon away for ever
+//
+// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+func (c *ClientWithResponses) RevokeCouponWithBodyWithResponse(ctx context.Context, couponID CouponID, params *RevokeCouponParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeCouponResponse, error) {
+	rsp, err := c.RevokeCouponWithBody(ctx, couponID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeCouponResponse(rsp)
+}
+
+// RevokeCouponWithResponse Take a coupon away for ever
+//
+// An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+// first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/coupons/{coupon_id}/revoke (the `RevokeCoupon` operationId).
+func (c *ClientWithResponses) RevokeCouponWithResponse(ctx context.Context, couponID CouponID, params *RevokeCouponParams, body RevokeCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeCouponResponse, error) {
+	rsp, err := c.RevokeCoupon(ctx, couponID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeCouponResponse(rsp)
+}
+
 // ListEventsWithResponse List what was decided, of all owners
 //
 // Lists events in the order of their sequences. An event is an entry of an owner's history with a place in the order of its
@@ -19575,6 +23517,9 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 //
 // 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
 //
+// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -19600,6 +23545,9 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 // refuses it with 409 `already-cancelled`.
 //
 // 409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
+//
+// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -19727,7 +23675,16 @@ func (c *ClientWithResponses) CancelHoldWithResponse(ctx context.Context, holdID
 
 // ConfirmHoldWithBodyWithResponse Confirm a hold
 //
-// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+// CONFIRMED, and `rest` says what became of the rest.
+//
+// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+// is not free any more, and nothing is taken.
+//
+// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 // 409 `hold-expired`, even if nothing has swept the hold yet.
 //
@@ -19744,7 +23701,16 @@ func (c *ClientWithResponses) ConfirmHoldWithBodyWithResponse(ctx context.Contex
 
 // ConfirmHoldWithResponse Confirm a hold
 //
-// Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+// With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+// there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+// back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+// CONFIRMED, and `rest` says what became of the rest.
+//
+// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+// is not free any more, and nothing is taken.
+//
+// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
 // 409 `hold-expired`, even if nothing has swept the hold yet.
 //
@@ -19757,6 +23723,193 @@ func (c *ClientWithResponses) ConfirmHoldWithResponse(ctx context.Context, holdI
 		return nil, err
 	}
 	return ParseConfirmHoldResponse(rsp)
+}
+
+// ExtendHoldWithBodyWithResponse Give a hold a later expiry
+//
+// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+func (c *ClientWithResponses) ExtendHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExtendHoldResponse, error) {
+	rsp, err := c.ExtendHoldWithBody(ctx, holdID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExtendHoldResponse(rsp)
+}
+
+// ExtendHoldWithResponse Give a hold a later expiry
+//
+// Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+// days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/extend (the `ExtendHold` operationId).
+func (c *ClientWithResponses) ExtendHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *ExtendHoldParams, body ExtendHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ExtendHoldResponse, error) {
+	rsp, err := c.ExtendHold(ctx, holdID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExtendHoldResponse(rsp)
+}
+
+// PinHoldWithBodyWithResponse Keep a hold while the outcome of its payment is unknown
+//
+// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+func (c *ClientWithResponses) PinHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PinHoldResponse, error) {
+	rsp, err := c.PinHoldWithBody(ctx, holdID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePinHoldResponse(rsp)
+}
+
+// PinHoldWithResponse Keep a hold while the outcome of its payment is unknown
+//
+// Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+// in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/pin (the `PinHold` operationId).
+func (c *ClientWithResponses) PinHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *PinHoldParams, body PinHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PinHoldResponse, error) {
+	rsp, err := c.PinHold(ctx, holdID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePinHoldResponse(rsp)
+}
+
+// ListRefundsWithResponse List the refunds of a hold
+//
+// Lists the refunds of a hold, oldest first, at most 200.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/holds/{hold_id}/refunds (the `ListRefunds` operationId).
+func (c *ClientWithResponses) ListRefundsWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *ListRefundsParams, reqEditors ...RequestEditorFn) (*ListRefundsResponse, error) {
+	rsp, err := c.ListRefunds(ctx, holdID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRefundsResponse(rsp)
+}
+
+// CreateRefundWithBodyWithResponse Refund what was confirmed
+//
+// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+//
+// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+// with the existing refund, `already_exists: true` and 200.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+func (c *ClientWithResponses) CreateRefundWithBodyWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRefundResponse, error) {
+	rsp, err := c.CreateRefundWithBody(ctx, holdID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRefundResponse(rsp)
+}
+
+// CreateRefundWithResponse Refund what was confirmed
+//
+// Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+// order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+// what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+// expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+//
+// The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+// with the existing refund, `already_exists: true` and 200.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds (the `CreateRefund` operationId).
+func (c *ClientWithResponses) CreateRefundWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *CreateRefundParams, body CreateRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRefundResponse, error) {
+	rsp, err := c.CreateRefund(ctx, holdID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRefundResponse(rsp)
+}
+
+// PreviewRefundWithBodyWithResponse See what a refund would return
+//
+// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+func (c *ClientWithResponses) PreviewRefundWithBodyWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewRefundResponse, error) {
+	rsp, err := c.PreviewRefundWithBody(ctx, holdID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewRefundResponse(rsp)
+}
+
+// PreviewRefundWithResponse See what a refund would return
+//
+// The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+// which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/refunds/preview (the `PreviewRefund` operationId).
+func (c *ClientWithResponses) PreviewRefundWithResponse(ctx context.Context, holdID HoldOrRefundIDInPath, params *PreviewRefundParams, body PreviewRefundJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewRefundResponse, error) {
+	rsp, err := c.PreviewRefund(ctx, holdID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewRefundResponse(rsp)
+}
+
+// ReplaceHoldWithBodyWithResponse Swap the items of an order's hold
+//
+// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+// is CANCELLED and names its successor in `superseded_by`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+func (c *ClientWithResponses) ReplaceHoldWithBodyWithResponse(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceHoldResponse, error) {
+	rsp, err := c.ReplaceHoldWithBody(ctx, holdID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceHoldResponse(rsp)
+}
+
+// ReplaceHoldWithResponse Swap the items of an order's hold
+//
+// Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+// `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+// is CANCELLED and names its successor in `superseded_by`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/holds/{hold_id}/replace (the `ReplaceHold` operationId).
+func (c *ClientWithResponses) ReplaceHoldWithResponse(ctx context.Context, holdID HoldIDInPath, params *ReplaceHoldParams, body ReplaceHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceHoldResponse, error) {
+	rsp, err := c.ReplaceHold(ctx, holdID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceHoldResponse(rsp)
 }
 
 // MintIdsWithBodyWithResponse Mint ids for an owner in advance
@@ -19806,6 +23959,38 @@ func (c *ClientWithResponses) GetLotWithResponse(ctx context.Context, lotID LotI
 		return nil, err
 	}
 	return ParseGetLotResponse(rsp)
+}
+
+// RevokeLotWithBodyWithResponse Take a lot away for ever
+//
+// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+func (c *ClientWithResponses) RevokeLotWithBodyWithResponse(ctx context.Context, lotID LotID, params *RevokeLotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeLotResponse, error) {
+	rsp, err := c.RevokeLotWithBody(ctx, lotID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeLotResponse(rsp)
+}
+
+// RevokeLotWithResponse Take a lot away for ever
+//
+// What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+// way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/lots/{lot_id}/revoke (the `RevokeLot` operationId).
+func (c *ClientWithResponses) RevokeLotWithResponse(ctx context.Context, lotID LotID, params *RevokeLotParams, body RevokeLotJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeLotResponse, error) {
+	rsp, err := c.RevokeLot(ctx, lotID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeLotResponse(rsp)
 }
 
 // GetOwnerWithResponse Sum up an owner
@@ -19869,6 +24054,38 @@ func (c *ClientWithResponses) VerifyEntriesWithResponse(ctx context.Context, own
 		return nil, err
 	}
 	return ParseVerifyEntriesResponse(rsp)
+}
+
+// FreezeOwnerWithBodyWithResponse Let an owner make no new holds
+//
+// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+func (c *ClientWithResponses) FreezeOwnerWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*FreezeOwnerResponse, error) {
+	rsp, err := c.FreezeOwnerWithBody(ctx, owner, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFreezeOwnerResponse(rsp)
+}
+
+// FreezeOwnerWithResponse Let an owner make no new holds
+//
+// From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+// and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/freeze (the `FreezeOwner` operationId).
+func (c *ClientWithResponses) FreezeOwnerWithResponse(ctx context.Context, owner OwnerInPath, params *FreezeOwnerParams, body FreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*FreezeOwnerResponse, error) {
+	rsp, err := c.FreezeOwner(ctx, owner, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFreezeOwnerResponse(rsp)
 }
 
 // ListLotsWithResponse List an owner's lots of money
@@ -19966,6 +24183,36 @@ func (c *ClientWithResponses) SealOperationWithResponse(ctx context.Context, own
 		return nil, err
 	}
 	return ParseSealOperationResponse(rsp)
+}
+
+// UnfreezeOwnerWithBodyWithResponse Let a frozen owner make holds again
+//
+// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+func (c *ClientWithResponses) UnfreezeOwnerWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UnfreezeOwnerResponse, error) {
+	rsp, err := c.UnfreezeOwnerWithBody(ctx, owner, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnfreezeOwnerResponse(rsp)
+}
+
+// UnfreezeOwnerWithResponse Let a frozen owner make holds again
+//
+// Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/unfreeze (the `UnfreezeOwner` operationId).
+func (c *ClientWithResponses) UnfreezeOwnerWithResponse(ctx context.Context, owner OwnerInPath, params *UnfreezeOwnerParams, body UnfreezeOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*UnfreezeOwnerResponse, error) {
+	rsp, err := c.UnfreezeOwner(ctx, owner, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnfreezeOwnerResponse(rsp)
 }
 
 // CreatePacketWithBodyWithResponse Put money into a packet for others to grab
@@ -20070,6 +24317,38 @@ func (c *ClientWithResponses) ListSharesWithResponse(ctx context.Context, packet
 	return ParseListSharesResponse(rsp)
 }
 
+// PreviewHoldWithBodyWithResponse See what a hold would take
+//
+// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+func (c *ClientWithResponses) PreviewHoldWithBodyWithResponse(ctx context.Context, params *PreviewHoldParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error) {
+	rsp, err := c.PreviewHoldWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewHoldResponse(rsp)
+}
+
+// PreviewHoldWithResponse See what a hold would take
+//
+// The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+// Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
+func (c *ClientWithResponses) PreviewHoldWithResponse(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error) {
+	rsp, err := c.PreviewHold(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewHoldResponse(rsp)
+}
+
 // GetQuotaWithResponse Read any quota
 //
 // Sums up the home and all slices, each as its shard has it when it is asked: while units are taken and moved, the sums are about right.
@@ -20147,6 +24426,21 @@ func (c *ClientWithResponses) AdjustQuotaWithResponse(ctx context.Context, quota
 		return nil, err
 	}
 	return ParseAdjustQuotaResponse(rsp)
+}
+
+// GetRefundWithResponse Read a refund
+//
+// Returns the refund as it was made.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/refunds/{refund_id} (the `GetRefund` operationId).
+func (c *ClientWithResponses) GetRefundWithResponse(ctx context.Context, refundID RefundID, params *GetRefundParams, reqEditors ...RequestEditorFn) (*GetRefundResponse, error) {
+	rsp, err := c.GetRefund(ctx, refundID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRefundResponse(rsp)
 }
 
 // ListDocumentsWithResponse Read many documents of a kind, or list them all
@@ -21042,6 +25336,107 @@ func ParseListFailoversResponse(rsp *http.Response) (*ListFailoversResponse, err
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers ListFailoversResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReportHoldsResponse parses an HTTP response from a ReportHoldsWithResponse call
+func ParseReportHoldsResponse(rsp *http.Response) (*ReportHoldsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReportHoldsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReportHoldsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ReportHoldsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ReportHoldsResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -24227,6 +28622,114 @@ func ParseGetCouponResponse(rsp *http.Response) (*GetCouponResponse, error) {
 	return response, nil
 }
 
+// ParseRevokeCouponResponse parses an HTTP response from a RevokeCouponWithResponse call
+func ParseRevokeCouponResponse(rsp *http.Response) (*RevokeCouponResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeCouponResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CouponRevoked
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeCouponResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RevokeCouponResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RevokeCouponResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListEventsResponse parses an HTTP response from a ListEventsWithResponse call
 func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -25282,6 +29785,695 @@ func ParseConfirmHoldResponse(rsp *http.Response) (*ConfirmHoldResponse, error) 
 	return response, nil
 }
 
+// ParseExtendHoldResponse parses an HTTP response from a ExtendHoldWithResponse call
+func ParseExtendHoldResponse(rsp *http.Response) (*ExtendHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExtendHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExtendHoldResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ExtendHoldResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ExtendHoldResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePinHoldResponse parses an HTTP response from a PinHoldWithResponse call
+func ParsePinHoldResponse(rsp *http.Response) (*PinHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PinHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PinHoldResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PinHoldResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PinHoldResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListRefundsResponse parses an HTTP response from a ListRefundsWithResponse call
+func ParseListRefundsResponse(rsp *http.Response) (*ListRefundsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRefundsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RefundList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListRefundsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListRefundsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListRefundsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateRefundResponse parses an HTTP response from a CreateRefundWithResponse call
+func ParseCreateRefundResponse(rsp *http.Response) (*CreateRefundResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRefundResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RefundExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest RefundCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateRefundResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers CreateRefundResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers CreateRefundResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers CreateRefundResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePreviewRefundResponse parses an HTTP response from a PreviewRefundWithResponse call
+func ParsePreviewRefundResponse(rsp *http.Response) (*PreviewRefundResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreviewRefundResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RefundExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PreviewRefundResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PreviewRefundResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PreviewRefundResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReplaceHoldResponse parses an HTTP response from a ReplaceHoldWithResponse call
+func ParseReplaceHoldResponse(rsp *http.Response) (*ReplaceHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReplaceHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest HoldCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReplaceHoldResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers ReplaceHoldResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ReplaceHoldResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ReplaceHoldResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseMintIdsResponse parses an HTTP response from a MintIdsWithResponse call
 func ParseMintIdsResponse(rsp *http.Response) (*MintIdsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -25457,6 +30649,114 @@ func ParseGetLotResponse(rsp *http.Response) (*GetLotResponse, error) {
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers GetLotResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeLotResponse parses an HTTP response from a RevokeLotWithResponse call
+func ParseRevokeLotResponse(rsp *http.Response) (*RevokeLotResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeLotResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LotRevoked
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeLotResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RevokeLotResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RevokeLotResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -25861,6 +31161,114 @@ func ParseVerifyEntriesResponse(rsp *http.Response) (*VerifyEntriesResponse, err
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers VerifyEntriesResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseFreezeOwnerResponse parses an HTTP response from a FreezeOwnerWithResponse call
+func ParseFreezeOwnerResponse(rsp *http.Response) (*FreezeOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FreezeOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FreezeReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers FreezeOwnerResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers FreezeOwnerResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers FreezeOwnerResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -26424,6 +31832,114 @@ func ParseSealOperationResponse(rsp *http.Response) (*SealOperationResponse, err
 	return response, nil
 }
 
+// ParseUnfreezeOwnerResponse parses an HTTP response from a UnfreezeOwnerWithResponse call
+func ParseUnfreezeOwnerResponse(rsp *http.Response) (*UnfreezeOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnfreezeOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FreezeReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UnfreezeOwnerResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers UnfreezeOwnerResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers UnfreezeOwnerResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreatePacketResponse parses an HTTP response from a CreatePacketWithResponse call
 func ParseCreatePacketResponse(rsp *http.Response) (*CreatePacketResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -26890,6 +32406,114 @@ func ParseListSharesResponse(rsp *http.Response) (*ListSharesResponse, error) {
 	return response, nil
 }
 
+// ParsePreviewHoldResponse parses an HTTP response from a PreviewHoldWithResponse call
+func ParsePreviewHoldResponse(rsp *http.Response) (*PreviewHoldResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreviewHoldResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HoldChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PreviewHoldResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers PreviewHoldResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers PreviewHoldResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetQuotaResponse parses an HTTP response from a GetQuotaWithResponse call
 func ParseGetQuotaResponse(rsp *http.Response) (*GetQuotaResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -27180,6 +32804,107 @@ func ParseAdjustQuotaResponse(rsp *http.Response) (*AdjustQuotaResponse, error) 
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers AdjustQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRefundResponse parses an HTTP response from a GetRefundWithResponse call
+func ParseGetRefundResponse(rsp *http.Response) (*GetRefundResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRefundResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Refund
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRefundResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetRefundResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetRefundResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

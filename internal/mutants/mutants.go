@@ -163,6 +163,31 @@ var mutants = []mutant{
 		name: "slices-are-locked", pkg: "./ledger", tests: "TestQuotas/mariadb/SoldOutExactly",
 		edits: in("ledger/quota_load.go", "p.SelectForUpdate(sliceLookup, b.scanSlice)", "p.Select(sliceLookup, b.scanSlice)"),
 	},
+	{
+		name: "units-of-a-part-are-not-pending", pkg: "./ledger", tests: "TestQuotas/sqlite/Parts",
+		edits: in("ledger/apply_confirm.go", "\th.quotas = rest.quotas\n", ""),
+	},
+	{
+		name: "units-of-longer-holds-are-held-longer", pkg: "./ledger", tests: "TestQuotas/sqlite/Extended",
+		edits: in("ledger/quota_write.go", "updated.row(), take).Int(take.amount).Int(h.expiresAt)",
+			"updated.row(), take).Int(take.amount).Int(h.createdAt)"),
+	},
+	{
+		name: "late-uses-free-units-only", pkg: "./ledger", tests: "TestQuotas/sqlite/Late",
+		edits: in("ledger/quota_hold.go", "\t\tif have < take.amount {", "\t\tif false {"),
+	},
+	{
+		name: "planning-in-a-place-moves-no-units", pkg: "./ledger", tests: "TestC31WalkOfUnits",
+		edits: in("ledger/apply_extend.go", "\ts.freeQuotas(t.quotas, -1)\n", ""),
+	},
+	{
+		name: "refunds-leave-units-used", pkg: "./ledger", tests: "TestQuotas/sqlite/Refunded",
+		edits: in("ledger/apply_refund.go", "c.portions(op.Items, op.Amount, c.refundableOf)", "c.portions(op.Items, op.Amount, c.spent)"),
+	},
+	{
+		name: "what-is-left-of-units-keeps-a-hold", pkg: "./ledger", tests: "TestQuotas/sqlite/Parts",
+		edits: in("ledger/progress.go", "len(t.coupons)+len(t.lots)+len(t.quotas) == 0", "len(t.coupons)+len(t.lots) == 0"),
+	},
 
 	// Who may ask.
 	{
@@ -485,6 +510,66 @@ var mutants = []mutant{
 	{
 		name: "held-money-is-given-back-whole", edits: in("ledger/apply_decide.go", "l.Held -= amount", "l.Held -= amount - 1"),
 		pkg: "./ledger", tests: "TestC31Walk",
+	},
+	{
+		name: "no-more-than-is-left", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_confirm.go", "amount.Amount > have {", "amount.Amount > have && false {"),
+	},
+	{
+		name: "no-more-of-an-item-than-is-left", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_confirm.go", "\tif asked > have {", "\tif asked > have && false {"),
+	},
+	{
+		name: "refunded-lines-are-remembered", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "\t\tcase given[at]:", "\t\tcase given[at] && false:"),
+	},
+	{
+		name: "refund-reference", pkg: "./ledger", tests: "TestScripts|TestGrownHolds/sqlite",
+		edits: in("ledger/apply_refund.go", "op.RefundRef}]; known != nil {", "op.RefundRef}]; known != nil && false {"),
+	},
+	{
+		name: "refund-to-the-last-lots-first", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/progress.go", "for i := len(part.Lots) - 1; i >= 0; i-- {", "for i := range part.Lots {"),
+	},
+	{
+		name: "refund-is-checked-before", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "\tif !h.refundable() {", "\tif !h.refundable() && false {"),
+	},
+	{
+		name: "late-takes-all-or-nothing", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_confirm.go", "if have < take.amount {", "if have < take.amount && false {"),
+	},
+	{
+		name: "late-happens-once", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_decide.go", "h.state == Expired && h.successor() == \"\":", "h.state == Expired:"),
+	},
+	{
+		name: "old-hold-stays-if-it-cannot-be-replaced", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_extend.go", "s.lots[take.id].LotCounters = lots[i]", "s.lots[take.id].Expired = lots[i].Expired"),
+	},
+	{
+		name: "part-confirmed-stays-confirmed", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
+		edits: in("ledger/apply_decide.go", "\t\tedge = EventRelease\n", ""),
+	},
+	{
+		name: "frozen-owner", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_hold.go", "\tif o.frozen {", "\tif o.frozen && false {"),
+	},
+	{
+		name: "extension-has-a-limit", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_extend.go", "\tif expiresAt > limit {", "\tif expiresAt > limit && false {"),
+	},
+	{
+		name: "extension-is-never-earlier", pkg: "./api", tests: "TestExtendAndPin",
+		edits: in("ledger/apply_extend.go", "h.expiresAt = max(h.expiresAt, expiresAt)", "h.expiresAt = expiresAt"),
+	},
+	{
+		name: "dry-run-writes-nothing", pkg: "./api", tests: "TestDryRun",
+		edits: in("shard/rehearse.go", "func (c *call) dry() bool { return c.op.Dry }", "func (c *call) dry() bool { return false }"),
+	},
+	{
+		name: "stacking", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/stacking.go", "> c.terms.MaxPerGroup {", "> c.terms.MaxPerGroup+1 {"),
 	},
 	{
 		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",

@@ -15,6 +15,9 @@ type Schemas = components["schemas"];
 export type HoldRequest = Schemas["HoldRequest"];
 export type HoldReply = Schemas["HoldReply"];
 export type Hold = Schemas["Hold"];
+export type ConfirmRequest = Schemas["ConfirmRequest"];
+export type RefundRequest = Schemas["RefundRequest"];
+export type RefundReply = Schemas["RefundReply"];
 export type OrderRequest = Schemas["OrderRequest"];
 export type IssueRequest = Schemas["IssueRequest"];
 export type CouponReply = Schemas["CouponReply"];
@@ -114,6 +117,27 @@ export class Client {
         body: { owner },
         signal,
       }),
+    );
+  }
+
+  /** Spends a part of what a hold has, or everything of one that has expired. */
+  confirmPart(key: string, holdId: string, body: ConfirmRequest): Promise<HoldReply> {
+    return this.write(body.owner, key, (header, signal) =>
+      this.raw.POST("/v1/holds/{hold_id}/confirm", { params: { header, path: { hold_id: holdId } }, body, signal }),
+    );
+  }
+
+  /** Makes a hold in the place of an older one of the same order, in one step. */
+  replace(key: string, holdId: string, body: HoldRequest): Promise<HoldReply> {
+    return this.write(body.owner, key, (header, signal) =>
+      this.raw.POST("/v1/holds/{hold_id}/replace", { params: { header, path: { hold_id: holdId } }, body, signal }),
+    );
+  }
+
+  /** Gives back what a hold has confirmed, once per refund_ref. */
+  refund(key: string, holdId: string, body: RefundRequest): Promise<RefundReply> {
+    return this.write(body.owner, key, (header, signal) =>
+      this.raw.POST("/v1/holds/{hold_id}/refunds", { params: { header, path: { hold_id: holdId } }, body, signal }),
     );
   }
 

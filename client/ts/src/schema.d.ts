@@ -51,6 +51,9 @@ export interface paths {
          *
          *     409 `held-by-other` is retryable: the asset is in another hold that ends at `retry_at` at the latest.
          *
+         *     Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
+         *     `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+         *
          *     Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
          *     brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
          *     says that a shard that may have some could not be asked, and is retryable.
@@ -140,7 +143,16 @@ export interface paths {
         put?: never;
         /**
          * Confirm a hold
-         * @description Spends everything that the hold has. Before `expires_at` this cannot fail for a business reason: not because a
+         * @description With `owner` alone it spends everything that the hold has, or has left. With `items` or an `amount` it spends a part, as often as
+         *     there is something left, each time under a new key; the hold stays HELD, until nothing is left or `final` gives the rest
+         *     back. A coupon is whole, and belongs to a part only if `items` names it. A hold of which a part was confirmed always ends
+         *     CONFIRMED, and `rest` says what became of the rest.
+         *
+         *     With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
+         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
+         *     is not free any more, and nothing is taken.
+         *
+         *     Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
          *     coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
          *     409 `hold-expired`, even if nothing has swept the hold yet.
          */
@@ -169,6 +181,227 @@ export interface paths {
          *     that id will be refused. Assets that ended while they were held come back as EXPIRED.
          */
         post: operations["cancelHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/holds/{hold_id}/extend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a hold a later expiry
+         * @description Lets the hold live for `ttl_ms` from now, if that is later than its `expires_at`; it is never made earlier. A hold lives at most 30
+         *     days, or it is refused with 409 `limit-reached`: `have` is what is left, in milliseconds.
+         */
+        post: operations["extendHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/holds/{hold_id}/pin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep a hold while the outcome of its payment is unknown
+         * @description Says that the payment was sent and nobody knows yet whether it was made. The hold does not expire for `ttl_ms` from now, and shows
+         *     in `GET /v1/admin/holds?pinned=true` until it is decided. Pinning again prolongs it, up to 7 days from the first pin.
+         */
+        post: operations["pinHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/holds/{hold_id}/replace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Swap the items of an order's hold
+         * @description Makes the hold in the body in the place of the one in the path, in one step. Both are of the same order; the new one is another
+         *     `attempt`. What the old hold has is free for the new one. If the new one cannot be made, the old one stays as it is; otherwise it
+         *     is CANCELLED and names its successor in `superseded_by`.
+         */
+        post: operations["replaceHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/holds/{hold_id}/refunds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+                hold_id: components["parameters"]["HoldOrRefundIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * List the refunds of a hold
+         * @description Lists the refunds of a hold, oldest first, at most 200.
+         */
+        get: operations["listRefunds"];
+        put?: never;
+        /**
+         * Refund what was confirmed
+         * @description Gives back what a hold has confirmed, in exactly one of four ways: `all` that is left, an `amount` of money, `items`, or whole
+         *     order `lines`, each with its share of the money. Refunds never sum up to more than was confirmed, and the last one returns exactly
+         *     what is left. Money goes back to the lots that it came from, those that end last first; what has ended meanwhile comes back as
+         *     expired, or lives for the lot's `refund_grace_ms`. Coupons come back by their `refund_policy`.
+         *
+         *     The refund is named by (`owner`, `refund_ref`), which is unique for ever: a second request for it under another key is answered
+         *     with the existing refund, `already_exists: true` and 200.
+         */
+        post: operations["createRefund"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/holds/{hold_id}/refunds/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+                hold_id: components["parameters"]["HoldOrRefundIdInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * See what a refund would return
+         * @description The same as a refund with `dry_run=true`, without a key: which lots, coupons and lines would come back, what would be left, and
+         *     which coupons would stay used though the rest of the order is too small for them. Nothing is written.
+         */
+        post: operations["previewRefund"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/refunds/{refund_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the refund. */
+                refund_id: components["schemas"]["RefundId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read a refund
+         * @description Returns the refund as it was made.
+         */
+        get: operations["getRefund"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * See what a hold would take
+         * @description The same as a hold with `dry_run=true`, without a key: the discounts, their split over lines, the lots, and what is left to pay.
+         *     Nothing is written, and nothing is promised: what a preview shows may be gone when the hold comes. It costs as much as a hold.
+         */
+        post: operations["previewHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/owners/{owner}/freeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let an owner make no new holds
+         * @description From now on the owner's holds are refused with 409 `frozen`, also replacements and late confirms. Live holds still confirm, cancel
+         *     and expire, and refunds are made. The owner's history has a FROZEN entry with the reason.
+         */
+        post: operations["freezeOwner"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/owners/{owner}/unfreeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a frozen owner make holds again
+         * @description Ends a freeze. The owner's history has an UNFROZEN entry with the reason.
+         */
+        post: operations["unfreezeOwner"];
         delete?: never;
         options?: never;
         head?: never;
@@ -441,6 +674,54 @@ export interface paths {
         get: operations["getLot"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/coupons/{coupon_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the coupon. */
+                coupon_id: components["schemas"]["CouponId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a coupon away for ever
+         * @description An available coupon becomes REVOKED. One that a hold has is refused with `held-by-other`, unless `include_held` cancels that hold
+         *     first: the one way in which a live hold is lost before its expiry. The history has both entries, with the reason.
+         */
+        post: operations["revokeCoupon"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/lots/{lot_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the lot. */
+                lot_id: components["schemas"]["LotId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a lot away for ever
+         * @description What the lot has available becomes revoked. With `include_held`, the live holds that have some of it are cancelled first: the one
+         *     way in which a live hold is lost before its expiry. What was spent stays spent. The history has all entries, with the reason.
+         */
+        post: operations["revokeLot"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1012,6 +1293,28 @@ export interface paths {
          * @description Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
          */
         post: operations["adjustQuota"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report live holds that somebody should look at
+         * @description Lists live holds of all shards, at most `limit` of each shard, those that expire first: with `pinned=true` those whose payment was
+         *     sent and whose outcome is unknown; with `overdue=true` those that have expired and that nothing has settled yet, of which there
+         *     are none while the sweeper runs. One of them must be true.
+         */
+        get: operations["reportHolds"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1658,6 +1961,8 @@ export interface components {
         HoldId: string;
         /** @example coupon_01hf7yat00g40b3c0020a0045r */
         CouponId: string;
+        /** @example refund_01hf7yat00g40b3c0020a007ws */
+        RefundId: string;
         LotId: string;
         /**
          * @description A currency of ISO 4217.
@@ -1788,6 +2093,7 @@ export interface components {
              */
             lines?: components["schemas"]["LineRequest"][];
             items: components["schemas"]["HoldItemRequest"][];
+            max_discount?: components["schemas"]["Money"];
         };
         LineRequest: {
             line_id: components["schemas"]["Reference"];
@@ -1815,6 +2121,56 @@ export interface components {
         OwnerRequest: {
             owner: components["schemas"]["OwnerName"];
         };
+        /**
+         * @description What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
+         *     everything.
+         */
+        ConfirmRequest: {
+            owner: components["schemas"]["OwnerName"];
+            items?: components["schemas"]["PartRequest"][];
+            amount?: components["schemas"]["Money"];
+            /** @description Give the rest back. */
+            final?: boolean;
+            /** @description Confirm it also if it has expired, as long as all of it is still free. */
+            allow_late?: boolean;
+        };
+        /**
+         * @description An item of the hold by its place in `items`, from 0, and how much of it: an `amount` of its money or budget, a `quantity` of its
+         *     stock, or `all` that is left of it. A coupon is whole, so it takes `all`.
+         */
+        PartRequest: {
+            item: number;
+            amount?: components["schemas"]["Money"];
+            /** Format: int64 */
+            quantity?: number;
+            all?: boolean;
+        };
+        LaterRequest: {
+            owner: components["schemas"]["OwnerName"];
+            /**
+             * Format: int64
+             * @description From now. For a pin at most 604800000, which is 7 days.
+             */
+            ttl_ms: number;
+        };
+        /** @description What to give back, by exactly one of `all`, `amount`, `items` and `lines`. */
+        RefundRequest: {
+            owner: components["schemas"]["OwnerName"];
+            refund_ref: components["schemas"]["Reference"];
+            /** @description Everything that is left. */
+            all?: boolean;
+            amount?: components["schemas"]["Money"];
+            items?: components["schemas"]["PartRequest"][];
+            lines?: components["schemas"]["Reference"][];
+            /** @description For people. */
+            reason?: string;
+        };
+        RevokeRequest: {
+            owner: components["schemas"]["OwnerName"];
+            /** @description Cancel the live holds that have some of it. */
+            include_held?: boolean;
+            reason: string;
+        };
         OrderRequest: {
             owner: components["schemas"]["OwnerName"];
             order_id: components["schemas"]["Reference"];
@@ -1829,6 +2185,11 @@ export interface components {
             amount: components["schemas"]["Money"];
             /** Format: date-time */
             expires_at: string;
+            /**
+             * Format: int64
+             * @description Money that is refunded after `expires_at` lives for so long. Without it, it comes back as expired.
+             */
+            refund_grace_ms?: number;
         };
         IssueRequest: {
             owner: components["schemas"]["OwnerName"];
@@ -1844,6 +2205,13 @@ export interface components {
              * @description From this instant on it cannot be held any more.
              */
             expires_at: string;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
         };
         /**
          * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
@@ -1901,7 +2269,13 @@ export interface components {
             hold_id?: components["schemas"]["HoldId"];
             /** Format: date-time */
             held_until?: string;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            stack_group?: components["schemas"]["Reference"];
+            max_per_group?: number;
+            priority?: number;
         };
+        /** @description When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never. */
+        RefundPolicy: string;
         Discount: {
             kind: string;
             currency: components["schemas"]["Currency"];
@@ -1929,6 +2303,11 @@ export interface components {
             expires_at: string;
             /** Format: date-time */
             issued_at: string;
+            /**
+             * Format: int64
+             * @description How long money lives that is refunded after `expires_at`.
+             */
+            refund_grace_ms?: number;
         };
         /** @description An owner's money in one currency. */
         Balance: {
@@ -1952,6 +2331,20 @@ export interface components {
             expires_at: string;
             /** Format: date-time */
             decided_at?: string;
+            /**
+             * Format: date-time
+             * @description The payment was sent, and its outcome was unknown; the hold lives until `expires_at`.
+             */
+            pinned_at?: string;
+            superseded_by?: components["schemas"]["HoldId"];
+            supersedes?: components["schemas"]["HoldId"];
+            /** @description Made and confirmed at once in the place of a hold that had expired. */
+            late?: boolean;
+            /** @description What became of what was not confirmed, if the hold was confirmed in part. */
+            rest?: string;
+            /** @description What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell. */
+            parts?: components["schemas"]["Part"][];
+            refunded_lines?: components["schemas"]["Reference"][];
             items: components["schemas"]["HoldItem"][];
             lines?: components["schemas"]["Line"][];
             discount?: components["schemas"]["Money"];
@@ -1975,6 +2368,52 @@ export interface components {
             location?: components["schemas"]["StockLocation"];
             /** Format: int64 */
             quantity?: number;
+        };
+        /** @description What has become of an item, in minor units of money, or in pieces; a coupon counts as 1. */
+        Part: {
+            confirmed: components["schemas"]["Amount"];
+            refunded: components["schemas"]["Amount"];
+            lots?: components["schemas"]["LotPart"][];
+        };
+        LotPart: {
+            lot_id: components["schemas"]["LotId"];
+            confirmed: components["schemas"]["Amount"];
+            refunded: components["schemas"]["Amount"];
+        };
+        /** @description What was given back. Amounts of lines are in the currency of `amount`. */
+        Refund: {
+            refund_id: components["schemas"]["RefundId"];
+            owner: components["schemas"]["OwnerName"];
+            refund_ref: components["schemas"]["Reference"];
+            hold_id: components["schemas"]["HoldId"];
+            /** Format: date-time */
+            refunded_at: string;
+            amount: components["schemas"]["Money"];
+            /** @description Where the money went; it came from there. */
+            lots: components["schemas"]["LotShare"][];
+            coupons: components["schemas"]["RefundedCoupon"][];
+            lines: components["schemas"]["RefundLine"][];
+            /** @description Nothing of the order is left. */
+            whole: boolean;
+            left: components["schemas"]["Money"];
+            /** @description Coupons that stay used though the lines that are left cost less than the coupon needs. */
+            below_min_spend: components["schemas"]["CouponId"][];
+            reason?: string;
+        };
+        RefundedCoupon: {
+            coupon_id: components["schemas"]["CouponId"];
+            state: components["schemas"]["CouponState"];
+        };
+        /**
+         * @description An order line that was given back: its price, what coupons gave for it, what went back to lots for it, and the rest, which was paid
+         *     by other means and which the caller gives back himself.
+         */
+        RefundLine: {
+            line_id: components["schemas"]["Reference"];
+            amount: components["schemas"]["Amount"];
+            discount: components["schemas"]["Amount"];
+            money: components["schemas"]["Amount"];
+            payable: components["schemas"]["Amount"];
         };
         LineShare: {
             line_id: components["schemas"]["Reference"];
@@ -2012,6 +2451,18 @@ export interface components {
             /** @description Another key has credited this lot before. */
             already_exists?: boolean;
         };
+        RefundReply: {
+            refund: components["schemas"]["Refund"];
+            balances: components["schemas"]["Balance"][];
+            version: components["schemas"]["OwnerVersion"];
+            /** @description Another key has made this refund before. */
+            already_exists?: boolean;
+        };
+        FreezeReply: {
+            owner: components["schemas"]["OwnerName"];
+            frozen: boolean;
+            version: components["schemas"]["OwnerVersion"];
+        };
         /**
          * Format: int64
          * @description The owner's version after the operation, one more with every write.
@@ -2019,6 +2470,9 @@ export interface components {
         OwnerVersion: number;
         HoldList: {
             holds: components["schemas"]["Hold"][];
+        };
+        RefundList: {
+            refunds: components["schemas"]["Refund"][];
         };
         CouponList: {
             coupons: components["schemas"]["Coupon"][];
@@ -2042,6 +2496,8 @@ export interface components {
             coupons_available: number;
             /** Format: int64 */
             live_holds: number;
+            /** @description The owner makes no new holds. */
+            frozen?: boolean;
         };
         Operation: {
             owner: components["schemas"]["OwnerName"];
@@ -2067,8 +2523,10 @@ export interface components {
             /** Format: date-time */
             at: string;
             hold_id?: components["schemas"]["HoldId"];
+            refund_id?: components["schemas"]["RefundId"];
+            /** @description Why somebody has done it. */
+            reason?: string;
             changes: components["schemas"]["EntryChange"][];
-            reason?: components["schemas"]["ChangeReason"];
             /** @description SHA-256 over the previous hash and this entry. */
             hash: string;
         };
@@ -2731,7 +3189,25 @@ export interface components {
             coupon_id?: string;
             grain?: components["schemas"]["Grain"];
             version?: components["schemas"]["DocumentVersion"];
+            /** @description late-unfulfillable, what of the expired hold is not free any more. */
+            gone?: components["schemas"]["GoneAsset"][];
             errors?: components["schemas"]["FieldError"][];
+        };
+        GoneAsset: {
+            coupon_id?: components["schemas"]["CouponId"];
+            state?: components["schemas"]["CouponState"];
+            lot_id?: components["schemas"]["LotId"];
+            quota_id?: components["schemas"]["QuotaId"];
+            /**
+             * Format: int64
+             * @description What the hold had of it; of a coupon 1.
+             */
+            asked: number;
+            /**
+             * Format: int64
+             * @description What is free.
+             */
+            have: number;
         };
         FieldError: {
             /** @description JSON pointer into the request's body, or the name of a header or parameter. */
@@ -2970,7 +3446,7 @@ export interface components {
                 "application/json": components["schemas"]["HoldReply"];
             };
         };
-        /** @description The hold in its final state. */
+        /** @description The hold, in its final state, or HELD if it was confirmed in part. */
         HoldDecided: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -2979,6 +3455,106 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["HoldReply"];
+            };
+        };
+        /** @description The hold. */
+        HoldChanged: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["HoldReply"];
+            };
+        };
+        /** @description The refund. A replay of the same key is answered with 201 too. */
+        RefundCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "refund": {
+                 *         "refund_id": "refund_01hf7yat00g40b3c0020a007ws",
+                 *         "owner": "user-1",
+                 *         "refund_ref": "return-17",
+                 *         "hold_id": "hold_01hf7yat00g40b3c0020a007ws",
+                 *         "refunded_at": "2026-11-22T10:00:00.000000Z",
+                 *         "amount": {
+                 *           "amount": 187,
+                 *           "currency": "CNY"
+                 *         },
+                 *         "lots": [
+                 *           {
+                 *             "lot_id": "lot_01hf7yat00g40b3c0020a0045r",
+                 *             "amount": 187
+                 *           }
+                 *         ],
+                 *         "coupons": [],
+                 *         "lines": [
+                 *           {
+                 *             "line_id": "line-2",
+                 *             "amount": 2999,
+                 *             "discount": 300,
+                 *             "money": 187,
+                 *             "payable": 2512
+                 *           }
+                 *         ],
+                 *         "whole": false,
+                 *         "left": {
+                 *           "amount": 313,
+                 *           "currency": "CNY"
+                 *         },
+                 *         "below_min_spend": []
+                 *       },
+                 *       "balances": [
+                 *         {
+                 *           "currency": "CNY",
+                 *           "available": 1687,
+                 *           "held": 0
+                 *         }
+                 *       ],
+                 *       "version": 14
+                 *     }
+                 */
+                "application/json": components["schemas"]["RefundReply"];
+            };
+        };
+        /** @description The refund was made before, under another key, with `already_exists`; or it would be made. */
+        RefundExists: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["RefundReply"];
+            };
+        };
+        /** @description The coupon. */
+        CouponRevoked: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CouponReply"];
+            };
+        };
+        /** @description The lot. */
+        LotRevoked: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["LotReply"];
             };
         };
         /** @description The coupon. A replay of the same key is answered with 201 too. */
@@ -3189,6 +3765,13 @@ export interface components {
          */
         IdempotencyKey: string;
         /**
+         * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+         *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+         */
+        DryRun: boolean;
+        /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+        HoldOrRefundIdInPath: string;
+        /**
          * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
          *     one that is being written ends with 504 `outcome-unknown`.
          */
@@ -3338,7 +3921,13 @@ export interface operations {
     };
     createHold: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -3368,7 +3957,13 @@ export interface operations {
     };
     confirmOrder: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -3404,7 +3999,13 @@ export interface operations {
     };
     cancelOrder: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -3472,7 +4073,51 @@ export interface operations {
     };
     confirmHold: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfirmRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["HoldDecided"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    cancelHold: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -3507,9 +4152,15 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
-    cancelHold: {
+    extendHold: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -3532,14 +4183,398 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "owner": "user-1"
+                 *       "owner": "user-1",
+                 *       "ttl_ms": 600000
                  *     }
                  */
-                "application/json": components["schemas"]["OwnerRequest"];
+                "application/json": components["schemas"]["LaterRequest"];
             };
         };
         responses: {
-            200: components["responses"]["HoldDecided"];
+            200: components["responses"]["HoldChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    pinHold: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "ttl_ms": 86400000
+                 *     }
+                 */
+                "application/json": components["schemas"]["LaterRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["HoldChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    replaceHold: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. */
+                hold_id: components["parameters"]["HoldIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "order_id": "order-1001",
+                 *       "attempt": 2,
+                 *       "items": [
+                 *         {
+                 *           "kind": "money",
+                 *           "amount": {
+                 *             "amount": 400,
+                 *             "currency": "CNY"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["HoldExists"];
+            201: components["responses"]["HoldCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listRefunds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+                hold_id: components["parameters"]["HoldOrRefundIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The refunds. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefundList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    createRefund: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+                hold_id: components["parameters"]["HoldOrRefundIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RefundRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["RefundExists"];
+            201: components["responses"]["RefundCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    previewRefund: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the hold. The id of a refund is refused as `refund-of-refund`. */
+                hold_id: components["parameters"]["HoldOrRefundIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "refund_ref": "return-17",
+                 *       "lines": [
+                 *         "line-2"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["RefundRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["RefundExists"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getRefund: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the refund. */
+                refund_id: components["schemas"]["RefundId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The refund. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refund"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    previewHold: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "order_id": "cart-77",
+                 *       "items": [
+                 *         {
+                 *           "kind": "money",
+                 *           "amount": {
+                 *             "amount": 400,
+                 *             "currency": "CNY"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["HoldChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    freezeOwner: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "case 4711"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Whether the owner is frozen now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FreezeReply"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    unfreezeOwner: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "case 4711"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Whether the owner is frozen now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FreezeReply"];
+                };
+            };
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };
@@ -3760,7 +4795,13 @@ export interface operations {
     };
     creditLot: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -4005,6 +5046,94 @@ export interface operations {
                     "application/json": components["schemas"]["Lot"];
                 };
             };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    revokeCoupon: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the coupon. */
+                coupon_id: components["schemas"]["CouponId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "reason": "issued by mistake"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RevokeRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CouponRevoked"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    revokeLot: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the lot. */
+                lot_id: components["schemas"]["LotId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "reason": "issued by mistake"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RevokeRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["LotRevoked"];
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };
@@ -4361,7 +5490,13 @@ export interface operations {
     };
     issueCoupon: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
             header: {
                 /**
                  * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
@@ -5150,6 +6285,42 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    reportHolds: {
+        parameters: {
+            query?: {
+                /** @description Only pinned holds. */
+                pinned?: boolean;
+                /** @description Only overdue holds. */
+                overdue?: boolean;
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The holds. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldList"];
+                };
+            };
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };

@@ -78,6 +78,33 @@ test("a checkout", { skip }, async () => {
   assert.deepEqual(kinds, ["ISSUED", "CREDITED", "CONFIRMED"]);
 });
 
+test("two parcels, another basket, and a line that comes back", { skip }, async () => {
+  const client = new Client({ baseUrl: baseUrl!, token: token! });
+  const owner = `ts-${newKey()}`;
+  await client.creditLot(newKey(), owner, { issue_ref: "gift", source: "typescript", amount: cny(2000), expires_at: tomorrow });
+  const basket = (attempt: number, amount: number) => ({
+    owner,
+    order_id: "order-1",
+    attempt,
+    lines: [
+      { line_id: "shoe", amount: cny(800) },
+      { line_id: "sock", amount: cny(200) },
+    ],
+    items: [{ kind: "money", amount: cny(amount) }],
+  });
+  const first = await client.hold(newKey(), basket(1, 2000 - 1001));
+  const { hold } = await client.replace(newKey(), first.hold.hold_id, basket(2, 1000));
+  assert.equal(hold.supersedes, first.hold.hold_id);
+  const part = await client.confirmPart(newKey(), hold.hold_id, { owner, amount: cny(600) });
+  assert.equal(part.hold.state, "HELD");
+  const last = await client.confirmPart(newKey(), hold.hold_id, { owner, items: [{ item: 0, amount: cny(300) }], final: true });
+  assert.equal(last.hold.rest, "RELEASED");
+  const back = { owner, refund_ref: "return-1", lines: ["sock"] };
+  const { refund } = await client.refund(newKey(), hold.hold_id, back);
+  assert.equal(refund.amount.amount, 180);
+  assert.equal((await client.refund(newKey(), hold.hold_id, back)).already_exists, true);
+});
+
 test("refusals", { skip }, async () => {
   const client = new Client({ baseUrl: baseUrl!, token: token! });
   const owner = `ts-${newKey()}`;
