@@ -25,6 +25,7 @@ import (
 func TestBatchesChangeNothing(t *testing.T) {
 	for seed := range 4 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			w := &walk{desk: newDesk(t), dice: rand.New(rand.NewPCG(uint64(seed), 0)), frozen: map[string]bool{}}
 			steps := drawSteps(w)
 			want := make([]shard.Reply, len(steps))
@@ -75,6 +76,7 @@ func drawSteps(w *walk) []step {
 func TestBatchesOfUnits(t *testing.T) {
 	for seed := range 6 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			w := walkOfUnits(newDesk(t), uint64(seed))
 			steps := drawSteps(w)
 			want := make([]shard.Reply, len(steps))
