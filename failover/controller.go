@@ -173,14 +173,21 @@ func (c *Controller) order(number int) (o Order) {
 	return o
 }
 
-// hosts are what the agents of a shard's nodes say.
+// hosts are what the agents of a shard's nodes say. The copy of the register is read first: it tells of its changes while it is locked, and
+// whoever is told locks mu.
 func (c *Controller) hosts(r *Record) map[string]Host {
-	now, found := c.cfg.Now(), map[string]Host{}
+	now, entries := c.cfg.Now(), map[string]register.Entry{}
+	for node := range r.Nodes {
+		if entry, ok := c.mirrors[hostsPrefix].Get(hostKey(node)); ok {
+			entries[node] = entry
+		}
+	}
+	found := map[string]Host{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for node := range r.Nodes {
 		last := c.reports[node]
-		if entry, ok := c.mirrors[hostsPrefix].Get(hostKey(node)); ok {
+		if entry, ok := entries[node]; ok {
 			if last.at = now; entry.Rev != last.rev {
 				last.rev, last.host = entry.Rev, Host{}
 				_ = json.Unmarshal(entry.Value, &last.host) // what cannot be read says nothing
