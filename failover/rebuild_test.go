@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/statesvc/statesvc/shard"
 )
 
 // ruinedShard serves with b in sync; c is out and says that it has diverged, long enough ago. All agents give copies.
@@ -73,8 +75,8 @@ func TestWhoIsRebuilt(t *testing.T) {
 			see(s, "a", func(x *Seen) { x.AnsweredAt = time.Time{} })
 		}, ""},
 		{"another one is being rebuilt", func(s *State) {
-			s.Record.Rebuilds = map[string]Rebuild{"b": {ID: "x", BeganAt: s.Now}}
-			delete(s.Record.InSync, "b")
+			s.Record.Nodes["d"], s.Hosts["d"] = shard.Node{Address: "d"}, Host{Backup: "d"}
+			s.Record.Rebuilds = map[string]Rebuild{"d": {ID: "x", Donor: "b", BeganAt: s.Now}}
 		}, ""},
 		{"rests", func(s *State) { before(s, Rebuild{ID: "x", EndedAt: s.Now.Add(-15 * time.Second), Attempts: 2}) }, ""},
 		{"has rested", func(s *State) { before(s, Rebuild{ID: "x", EndedAt: s.Now.Add(-21 * time.Second), Attempts: 2}) }, "b"},

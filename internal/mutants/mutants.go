@@ -830,7 +830,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "possible-ackers-are-not-rebuilt", pkg: "./failover", tests: "TestWhoIsRebuilt",
-		edits: in("failover/rebuild.go", "node != s.Record.Primary && !possible && ", "node != s.Record.Primary && "),
+		edits: in("failover/rebuild.go", "node != s.Record.Primary && !possible && ", "node != s.Record.Primary && (possible || !possible) && "),
 	},
 	{
 		name: "one-rebuild-at-a-time", pkg: "./failover", tests: "TestWhoIsRebuilt",
@@ -850,7 +850,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a-waiting-primary-is-no-donor", pkg: "./failover", tests: "TestWhoIsRebuilt",
-		edits: in("failover/rebuild.go", "; ready && s.answers(primary", "; s.answers(primary"),
+		edits: in("failover/rebuild.go", "; ready && s.answers(primary", "; (ready || !ready) && s.answers(primary"),
 	},
 	{
 		name: "a-failover-ends-rebuilds", pkg: "./failover", tests: "TestRebuildEnds",
