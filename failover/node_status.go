@@ -41,18 +41,16 @@ type Status struct {
 }
 
 // stalled says that the appliers have stopped though nothing is wrong with what they apply: they have waited for a lock again and again,
-// or somebody has stopped them. Those of a node that has just been started are not stalled: there is nothing for them yet.
+// memory or disk were short, or somebody has stopped them. Those of a node that has just been started are not stalled: there is nothing
+// for them yet.
 func (s *Status) stalled() bool {
-	waited := slices.Contains(lockErrors, s.SQLErrno)
+	waited := slices.Contains(passing, s.SQLErrno)
 	stopped := s.SQLErrno == 0 && (s.receives() || s.Received.Compare(s.Executed) > 0)
 	return !s.SQLRunning && (waited || stopped)
 }
 
 // receives says that there is a receiver, be it connected or not: the relay log is in use then.
 func (s *Status) receives() bool { return s.IORunning != "" && s.IORunning != ioStopped }
-
-// lockErrors are the server's numbers for a lock that was waited for in vain, and for a deadlock.
-var lockErrors = []int{1205, 1213}
 
 // cannotApply says that the appliers have stopped for good: at an error that would be there again, or with a receiver that has stopped
 // as well, as then nobody may start them; see applyAgain.

@@ -116,7 +116,7 @@ func (n *simNode) status() Status {
 		st.Received = n.lasts()
 	}
 	if n.stalled {
-		st.SQLErrno = lockErrors[0]
+		st.SQLErrno = passing[0]
 	}
 	switch {
 	case n.diverged:

@@ -27,24 +27,30 @@ func TestBatchesChangeNothing(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := &walk{desk: newDesk(t), dice: rand.New(rand.NewPCG(uint64(seed), 0)), frozen: map[string]bool{}}
-			steps := drawSteps(w)
-			want := make([]shard.Reply, len(steps))
-			for i, s := range steps {
-				w.at = s.at
-				want[i] = w.do(s.owner, s.body)
-			}
-			tables := w.tables()
-			for _, size := range []int{1, 40, unbroken} {
-				db := newLiteDB(t, size == unbroken)
-				for i, got := range db.run(steps, size, want) {
-					if got.Verdict != want[i].Verdict || !bytes.Equal(got.Body, want[i].Body) || fmt.Sprint(got.Err) != fmt.Sprint(want[i].Err) {
-						t.Fatalf("batches of %d, step %d, %T %+v:\n got %v %s %v\nwant %v %s %v", size, i, steps[i].body, steps[i].body,
-							got.Verdict, got.Body, got.Err, want[i].Verdict, want[i].Body, want[i].Err)
-					}
-				}
-				db.compare(tables)
-			}
+			compareBatches(t, w)
 		})
+	}
+}
+
+// compareBatches draws a workload from w and runs it in every way.
+func compareBatches(t *testing.T, w *walk) {
+	t.Helper()
+	steps := drawSteps(w)
+	want := make([]shard.Reply, len(steps))
+	for i, s := range steps {
+		w.at = s.at
+		want[i] = w.do(s.owner, s.body)
+	}
+	tables := w.tables()
+	for _, size := range []int{1, 40, unbroken} {
+		db := newLiteDB(t, size == unbroken)
+		for i, got := range db.run(steps, size, want) {
+			if got.Verdict != want[i].Verdict || !bytes.Equal(got.Body, want[i].Body) || fmt.Sprint(got.Err) != fmt.Sprint(want[i].Err) {
+				t.Fatalf("batches of %d, step %d, %T %+v:\n got %v %s %v\nwant %v %s %v", size, i, steps[i].body, steps[i].body,
+					got.Verdict, got.Body, got.Err, want[i].Verdict, want[i].Body, want[i].Err)
+			}
+		}
+		db.compare(tables)
 	}
 }
 
@@ -78,23 +84,7 @@ func TestBatchesOfUnits(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := walkOfUnits(newDesk(t), uint64(seed))
-			steps := drawSteps(w)
-			want := make([]shard.Reply, len(steps))
-			for i, s := range steps {
-				w.at = s.at
-				want[i] = w.do(s.owner, s.body)
-			}
-			tables := w.tables()
-			for _, size := range []int{1, 40, unbroken} {
-				db := newLiteDB(t, size == unbroken)
-				for i, got := range db.run(steps, size, want) {
-					if got.Verdict != want[i].Verdict || !bytes.Equal(got.Body, want[i].Body) || fmt.Sprint(got.Err) != fmt.Sprint(want[i].Err) {
-						t.Fatalf("batches of %d, step %d, %T %+v:\n got %v %s %v\nwant %v %s %v", size, i, steps[i].body, steps[i].body,
-							got.Verdict, got.Body, got.Err, want[i].Verdict, want[i].Body, want[i].Err)
-					}
-				}
-				db.compare(tables)
-			}
+			compareBatches(t, w)
 		})
 	}
 }
