@@ -194,7 +194,11 @@ func (n *Node) mayFollow(ctx context.Context, conn *sql.Conn) error {
 	if err != nil {
 		return err
 	}
-	return stopReceiving(ctx, conn)
+	receivers, err := sessions(ctx, conn, receiversSQL)
+	if err != nil {
+		return err
+	}
+	return stopReceiving(ctx, conn, receivers)
 }
 
 // settled returns ErrWaiting unless nobody waits for an acknowledgement and nobody can begin to.
