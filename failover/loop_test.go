@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
 )
 
 func testLoop(now time.Time) *loop {
@@ -131,4 +132,44 @@ func TestDecisionEndsTheOldRun(t *testing.T) {
 		t.Errorf("run %q, busy %v, old context %v, new %v", l.run.ID, l.busy, old.Err(), l.runCtx.Err())
 	}
 	l.endRun()
+}
+
+// A copy of the register tells of a change while it is locked, and whoever is told locks the controller. So nothing may ask the copy while
+// it has the controller locked: agents' reports and changes would wait for each other for ever.
+func TestReportsAreReadWhileTheRegisterChanges(t *testing.T) {
+	reg, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
+	must(t, err)
+	defer reg.Close()
+	c := NewController(ControllerConfig{Now: time.Now})
+	told, goOn, asked := make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	c.mirrors[hostsPrefix], err = register.OpenMirror(t.Context(), reg, register.MirrorOptions{
+		Prefix: hostsPrefix, Now: time.Now, Changed: func([]register.Event) {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+			<-goOn
+			c.wake()
+		},
+	})
+	must(t, err)
+	_, err = register.Put(t.Context(), reg, hostKey("n1"), []byte(`{"start_id":"n1:1:1"}`))
+	must(t, err)
+	<-told
+	found := map[string]Host{}
+	go func() {
+		defer close(asked)
+		found = c.hosts(&Record{Record: shard.Record{Nodes: map[string]shard.Node{"n1": {}}}})
+	}()
+	time.Sleep(50 * time.Millisecond) // it waits for the copy by now
+	close(goOn)
+	select {
+	case <-asked:
+		c.mirrors[hostsPrefix].Close()
+	case <-time.After(30 * time.Second):
+		t.Fatal("the controller and its copy of the register wait for each other")
+	}
+	if found["n1"].StartID != "n1:1:1" {
+		t.Errorf("found %+v", found)
+	}
 }

@@ -6,21 +6,41 @@ import (
 	"fmt"
 )
 
-// tables are those of the ledger; every node of a shard must have the same rows in them.
-var tables = []string{
-	"operations", "owners", "coupons", "lots", "holds", "decided_holds", "orders", "entries", "bucket_owner", "fence",
-}
+// tablesSQL names the tables that every node of a shard must have the same rows in: all but the clock, which is written all the time.
+const tablesSQL = `SELECT table_name FROM information_schema.tables
+  WHERE table_schema=DATABASE() AND table_type='BASE TABLE' AND table_name<>'clock'`
 
-// Checksums are of the ledger's tables as a database has them. Two nodes with the same ones have the same rows.
+// Checksums are of the tables of the schema as a database has them. Two nodes with the same ones have the same rows.
 func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
+	tables, err := names(ctx, db)
+	if err != nil {
+		return nil, fmt.Errorf("list the tables: %w", err)
+	}
 	sums := map[string]string{}
 	for _, table := range tables {
 		var name string
 		var sum sql.NullString
-		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
+		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE `"+table+"`").Scan(&name, &sum); err != nil {
 			return nil, fmt.Errorf("checksum of %s: %w", table, err)
 		}
 		sums[table] = sum.String
 	}
 	return sums, nil
+}
+
+func names(ctx context.Context, db *sql.DB) ([]string, error) {
+	rows, err := db.QueryContext(ctx, tablesSQL)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		all = append(all, name)
+	}
+	return all, rows.Err()
 }
