@@ -101,13 +101,22 @@ func (s *State) electable(node string, position GTID) bool {
 	return heard && member && fenced.StartID == startID && ready && fenced.position().Compare(position) >= 0 && s.lost(node, startID) == ""
 }
 
-// readier breaks ties: who has less left to apply, and before others the candidate of the failover that is taken over, which may be
-// open already. What counts is the binary log, for a candidate's own commits do not show in what it has applied.
+// readier breaks ties: whose clock is right, then who has less left to apply, and before others the candidate of the failover that is
+// taken over, which may be open already. What counts is the binary log, for a candidate's own commits do not show in what it has applied.
 func (s *State) readier(a, b string) bool {
+	if s.skewed(a) != s.skewed(b) {
+		return s.skewed(b)
+	}
 	if order := s.Run.Fenced[a].Executed.Compare(s.Run.Fenced[b].Executed); order != 0 {
 		return order > 0
 	}
 	return a == s.Record.Primary
+}
+
+// skewed says that a node's clock differs from the controller's by so much that validity and expiry would jump. No promise depends on it:
+// a shard's time never goes back. If the controller's own clock is the wrong one, all nodes are skewed and none is worse.
+func (s *State) skewed(node string) bool {
+	return s.fresh(node) && s.Seen[node].ClockOffset.Abs() > skewMax
 }
 
 // above refuses a candidate below the floor: somebody was chosen before who had more, and may have acknowledged it.

@@ -19,6 +19,7 @@ const (
 	bootPatience   = 3 * time.Second        // since the decision, for the old primary to answer when it was told to start
 	lagMax         = 500                    // transactions that a joining node may have left to apply when it is admitted
 	dropAfter      = time.Second            // a member that is not heard for so long may not acknowledge any more
+	skewMax        = 500 * time.Millisecond // a node whose clock is further off is chosen last
 )
 
 // Next returns what may be done now. It is pure: the same state gives the same actions. Actions that are under way are

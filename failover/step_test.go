@@ -184,6 +184,18 @@ func TestElect(t *testing.T) {
 	}{
 		{"who has received most, applied or not", nil, "b", ""},
 		{"the same, less to apply", func(s *State) { fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 1, 12} }) }, "c", ""},
+		{"the same, and the clock of the better one is wrong", func(s *State) {
+			fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 1, 12} })
+			see(s, "c", func(seen *Seen) { seen.ClockOffset = -2 * skewMax })
+		}, "b", ""},
+		{"all clocks are as wrong", func(s *State) {
+			fenced(s, "c", func(f *Fenced) { f.Received = GTID{1, 1, 12} })
+			see(s, "b", func(seen *Seen) { seen.ClockOffset = 2 * skewMax })
+			see(s, "c", func(seen *Seen) { seen.ClockOffset = 2 * skewMax })
+		}, "c", ""},
+		{"the clock of who has more is wrong", func(s *State) {
+			see(s, "b", func(seen *Seen) { seen.ClockOffset = 2 * skewMax })
+		}, "b", ""},
 		{"one is not heard", func(s *State) { delete(s.Run.Fenced, "c") }, "", "not heard"},
 		{"one was restarted", func(s *State) { fenced(s, "c", func(f *Fenced) { f.StartID = "c#2" }) }, "", "not heard"},
 		{"one still receives", func(s *State) { fenced(s, "c", func(f *Fenced) { f.IOStopped = false }) }, "", "not heard"},

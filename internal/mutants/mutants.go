@@ -719,6 +719,10 @@ var mutants = []mutant{
 		edits: in("failover/elect.go", "\treturn f.Received\n", "\treturn f.Applied\n"),
 	},
 	{
+		name: "wrong-clocks-are-chosen-last", pkg: "./failover", tests: "TestElect$",
+		edits: in("failover/elect.go", "if s.skewed(a) != s.skewed(b) {", "if false {"),
+	},
+	{
 		name: "floor", pkg: "./failover", tests: "TestElect$",
 		edits: in("failover/elect.go", "if e.position.Compare(s.Record.Floor) < 0 {", "if false {"),
 	},
