@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 
 	"github.com/statesvc/statesvc/bench"
 	"github.com/statesvc/statesvc/internal/cluster"
+	"github.com/statesvc/statesvc/register"
 )
 
 func (p *program) benchCalm() *cobra.Command {
@@ -42,22 +41,11 @@ func (p *program) benchCalm() *cobra.Command {
 }
 
 func (p *program) calm(ctx context.Context, home string, writers int, duration time.Duration) (r bench.CalmResult, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return r, err
-	}
-	state, err := cluster.Up(ctx, cluster.Options{
-		Folder: home, Shards: clusterShards, Instances: clusterServers, Program: program, Env: p.env, Controllers: true,
-		Say: p.clusterSay(time.Now()),
+	o := cluster.Options{Folder: home, Shards: clusterShards, Instances: clusterServers}
+	err = p.onOwnCluster(ctx, o, false, func(state *cluster.State, reg register.Register) error {
+		target := bench.DrillTarget{Instances: state.URLs(), Token: state.APIKey, Register: reg}
+		r, err = bench.Calm(ctx, p.out, target, writers, duration)
+		return err
 	})
-	defer func() { err = errors.Join(err, cluster.Down(home, err == nil, p.clusterSay(time.Now()))) }()
-	if err != nil {
-		return r, err
-	}
-	reg, err := state.OpenRegister(ctx, drillRegisterPatience)
-	if err != nil {
-		return r, err
-	}
-	defer reg.Close() //nolint:errcheck // nothing is lost
-	return bench.Calm(ctx, p.out, bench.DrillTarget{Instances: state.URLs(), Token: state.APIKey, Register: reg}, writers, duration)
+	return r, err
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +26,7 @@ const (
 	breakSwitchover = "switchover"
 )
 
-const drillRegisterPatience = 10 * time.Second
+var breaks = []string{breakKill, breakHang, breakHangAgent, breakCut, breakSwitchover}
 
 func (p *program) benchDrill() *cobra.Command {
 	var o bench.DrillOptions
@@ -44,6 +42,9 @@ func (p *program) benchDrill() *cobra.Command {
 			"counts. Afterwards every operation and every row of all nodes is compared with what clients were told. The raw history is kept.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(breaks, how) {
+				return fmt.Errorf("--break %q: use one of %s", how, strings.Join(breaks, ", "))
+			}
 			return p.drill(cmd.Context(), folder, how, keep, shards, instances, o)
 		},
 	}
@@ -80,42 +81,26 @@ func (p *program) drill(ctx context.Context, folder, how string, keep bool, shar
 // drillCluster makes a cluster, and removes it if nothing was found that has to be looked into.
 func (p *program) drillCluster(ctx context.Context, home, how string, keep bool, shards, instances int, o bench.DrillOptions,
 ) (r bench.DrillResult, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return r, err
-	}
-	state, err := cluster.Up(ctx, cluster.Options{
-		Folder: home, Shards: shards, Instances: instances, Program: program, Env: p.env, Controllers: true, Relays: how == breakCut,
-		Say: p.clusterSay(time.Now()),
+	options := cluster.Options{Folder: home, Shards: shards, Instances: instances, Relays: how == breakCut}
+	err = p.onOwnCluster(ctx, options, keep, func(state *cluster.State, reg register.Register) error {
+		r, err = bench.Drill(ctx, p.out, bench.DrillTarget{
+			Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breakerOf(how, state, reg),
+			DSN: state.DSN, OperatorDSN: state.OperatorDSN,
+		}, o)
+		if err == nil && r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
+			err = errors.New("what clients were told is not what the nodes have")
+		}
+		return err
 	})
-	defer func() { err = errors.Join(err, cluster.Down(home, err == nil && !keep, p.clusterSay(time.Now()))) }()
-	if err != nil {
-		return r, err
-	}
-	reg, err := state.OpenRegister(ctx, drillRegisterPatience)
-	if err != nil {
-		return r, err
-	}
-	defer reg.Close() //nolint:errcheck // nothing is lost
-	breaker, err := breakers(how, state, reg)
-	if err != nil {
-		return r, err
-	}
-	r, err = bench.Drill(ctx, p.out, bench.DrillTarget{
-		Instances: state.URLs(), Token: state.APIKey, Register: reg, Break: breaker, DSN: state.DSN, OperatorDSN: state.OperatorDSN,
-	}, o)
-	if err == nil && r.Lost+r.Duplicated+r.Contradicts+r.Dirty > 0 {
-		err = errors.New("what clients were told is not what the nodes have")
-	}
 	return r, err
 }
 
 // breaker breaks a primary, and returns what repairs it.
 type breaker = func(ctx context.Context, number int, node string) (repair func() error, err error)
 
-// breakers returns what breaks a primary.
-func breakers(how string, state *cluster.State, reg register.Register) (breaker, error) {
-	all := map[string]breaker{
+// breakerOf returns what breaks a primary in one of the breaks.
+func breakerOf(how string, state *cluster.State, reg register.Register) breaker {
+	return map[string]breaker{
 		breakKill: func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Kill(node) },
 		breakHang: func(_ context.Context, _ int, node string) (func() error, error) { return nil, state.Pause(node) },
 		breakHangAgent: func(_ context.Context, _ int, node string) (func() error, error) {
@@ -131,9 +116,5 @@ func breakers(how string, state *cluster.State, reg register.Register) (breaker,
 				Kind: failover.OrderSwitchover, Reason: "drill", By: "drill", At: time.Now().UTC(),
 			})
 		},
-	}
-	if b := all[how]; b != nil {
-		return b, nil
-	}
-	return nil, fmt.Errorf("--break %q: use one of %s", how, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+	}[how]
 }

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/statesvc/statesvc/bench"
 	"github.com/statesvc/statesvc/internal/cluster"
 	"github.com/statesvc/statesvc/internal/instance"
+	"github.com/statesvc/statesvc/register"
 )
 
 func (p *program) benchMachinery() *cobra.Command {
@@ -41,30 +40,26 @@ func (p *program) benchMachinery() *cobra.Command {
 }
 
 func (p *program) machinery(ctx context.Context, folder string, o bench.MachineryOptions) (ratio float64, err error) {
-	home := filepath.Join(folder, "cluster")
 	program, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("find this program: %w", err)
 	}
-	state, err := cluster.Up(ctx, cluster.Options{
-		Folder: home, Shards: clusterShards, Instances: clusterServers, Program: program, Env: p.env, Controllers: true,
-		Say: p.clusterSay(time.Now()),
+	options := cluster.Options{Folder: filepath.Join(folder, "cluster"), Shards: clusterShards, Instances: clusterServers}
+	err = p.onOwnCluster(ctx, options, false, func(state *cluster.State, _ register.Register) error {
+		t := bench.MachineryTarget{
+			Program: program, Folder: filepath.Join(folder, "plain"), Processes: state.PIDs(),
+			With:  bench.DrillTarget{Instances: state.URLs(), Token: state.APIKey},
+			Sleep: func(context.Context) error { return state.SleepMachinery() },
+			Wake:  func(ctx context.Context) error { return state.WakeMachinery(ctx) },
+		}
+		defer os.RemoveAll(t.Folder) //nolint:errcheck // logs that are left tell more than an error would
+		for number := 1; number <= state.Shards; number++ {
+			node := fmt.Sprintf("s%dn1", number)
+			t.Shards = append(t.Shards, instance.Shard{Name: fmt.Sprintf("s%d", number), DSN: state.MigrateDSN(node)})
+			t.App = append(t.App, instance.Shard{Name: fmt.Sprintf("s%d", number), DSN: state.DSN(node)})
+		}
+		ratio, err = bench.Machinery(ctx, p.out, t, o)
+		return err
 	})
-	defer func() { err = errors.Join(err, cluster.Down(home, err == nil, p.clusterSay(time.Now()))) }()
-	if err != nil {
-		return 0, err
-	}
-	t := bench.MachineryTarget{
-		Program: program, Folder: filepath.Join(folder, "plain"), Processes: state.PIDs(),
-		With:  bench.DrillTarget{Instances: state.URLs(), Token: state.APIKey},
-		Sleep: func(context.Context) error { return state.SleepMachinery() },
-		Wake:  func(ctx context.Context) error { return state.WakeMachinery(ctx) },
-	}
-	defer os.RemoveAll(t.Folder) //nolint:errcheck // logs that are left tell more than an error would
-	for number := 1; number <= state.Shards; number++ {
-		node := fmt.Sprintf("s%dn1", number)
-		t.Shards = append(t.Shards, instance.Shard{Name: fmt.Sprintf("s%d", number), DSN: state.MigrateDSN(node)})
-		t.App = append(t.App, instance.Shard{Name: fmt.Sprintf("s%d", number), DSN: state.DSN(node)})
-	}
-	return bench.Machinery(ctx, p.out, t, o)
+	return ratio, err
 }
