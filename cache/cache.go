@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,7 +172,15 @@ func (c *Cache) HearsRedis() bool {
 	return c.remote != nil && c.remote.clock.last.Load().stampAt(c.cfg.Now()) > 0
 }
 
-func redisKey(k state.Key) string { return "s:" + k.String() }
+const redisPrefix = "s:"
+
+func redisKey(k state.Key) string { return redisPrefix + k.String() }
+
+// keyOf is the inverse of redisKey.
+func keyOf(name string) (k state.Key, ok bool) {
+	k.Kind, k.ID, ok = strings.Cut(strings.TrimPrefix(name, redisPrefix), "/")
+	return k, ok
+}
 
 // timeToLive differs from document to document. salt makes it differ for the same document too.
 func timeToLive(d *state.Document, salt string) time.Duration {

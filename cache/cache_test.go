@@ -173,8 +173,8 @@ func TestWithoutRedis(t *testing.T) {
 	n.comes(k, "", "statesvc; fwd=miss", bounded)
 	n.put(k, v1, absent)
 	n.comes(k, v1, fromL1, bounded)
-	if _, err := n.Moment(t.Context()); err == nil {
-		t.Error("there is a clock of Redis")
+	if _, err := n.Follower(1).Position(t.Context()); err == nil {
+		t.Error("there is something to follow")
 	}
 }
 

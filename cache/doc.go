@@ -37,10 +37,13 @@
 //
 // # The feed
 //
-// Package feed reads the changes of a shard and hands them to [Cache.Apply], in their order; a crash between a commit and its put is so
-// mended. Once everything that was acknowledged before an instant is applied, it says so ([Cache.Vouch]): then Redis has, for that shard,
-// nothing older than that instant, and entries need no stamps. Without a feed entries are believed by their stamps alone, so that each is
-// read from the primary about every second and a half while it is asked for.
+// Package feed reads the changes of a shard and hands them to a [Follower], in their order, whoever has made them; a crash between a commit
+// and its put is so mended, and so is what somebody has written by SQL. Once everything is told that was acknowledged before an instant,
+// the follower leaves a beat: then Redis has, for that shard, nothing older than that instant, and entries need no stamps. Without a feed
+// entries are believed by their stamps alone, so that each is read from the primary about every second and a half while it is asked for.
+//
+// The beat is also the follower's position. It lies among the entries, is written after them over the same connection, and so is lost,
+// restored and failed over with them.
 //
 // # The coordination role
 //

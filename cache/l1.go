@@ -66,7 +66,7 @@ func (l *l1) outdated(k state.Key, v state.Version, e *entry) {
 	l.move(k)
 	l.entries.ComputeIfPresent(k, func(old *entry) (*entry, otter.ComputeOp) {
 		switch {
-		case old.seen.Compare(v) >= 0:
+		case old.seen.Compare(v) >= 0 && old.seen.Number >= v.Number: // a larger number in an earlier era was written by hand
 			return old, otter.CancelOp
 		case e == nil:
 			return nil, otter.InvalidateOp

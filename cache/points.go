@@ -6,6 +6,8 @@ const (
 	AfterPrimary  = "after-primary"  // its answer has come
 	BeforeFill    = "before-fill"    // a reader is about to store what he has read
 	AfterCommit   = "after-commit"   // a write is durable, no copy knows of it
+	BeforeApply   = "before-apply"   // a follower has been handed a release, and has told nobody
+	BeforeBeat    = "before-beat"    // … has told everybody, and not said so
 )
 
 // Points is called at each instant with its name. It may block. Production has none.

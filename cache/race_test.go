@@ -57,14 +57,18 @@ func TestRace03WriterDies(t *testing.T) {
 	}
 	committed := time.Now()
 	r.commit(a, v2, exists)
-	mended := r.commit(b, v2, exists)
 	reader.shows(a, v1, bounded) // as the mode allows
-	reader.apply(change(b, v2, mended.Version))
-	reader.shows(b, v2, bounded)
-	remote.shows(b, v2, bounded)
 	time.Sleep(time.Until(committed.Add(cache.Bound)))
 	reader.shows(a, v2, bounded)
 	remote.shows(a, v2, bounded)
+	r.follow(remote)
+	r.trusts(remote, b)
+	r.commit(b, v2, exists)
+	eventually(t, "the feed mends both copies", func() bool {
+		here, err1 := reader.Read(t.Context(), b, eventual)
+		there, err2 := remote.Read(t.Context(), b, eventual)
+		return err1 == nil && err2 == nil && string(here.Document.Body) == v2 && string(there.Document.Body) == v2
+	})
 }
 
 // Race 4: a read between a commit and its put. A token sees the write; so does everybody if the kind announces its writes.
@@ -198,7 +202,9 @@ func TestRace11RedisComesBack(t *testing.T) {
 	r.commit(k, v1, absent)
 	before := r.start(noL1)
 	before.comes(k, v1, filled, bounded)
-	before.vouch(1)
+	stop := r.follow(before)
+	r.trusts(before, k)
+	stop()
 	r.commit(k, v2, exists)
 	r.redis.Restart(t)
 	r.start(noL1).comes(k, v2, renewed, bounded)
@@ -209,16 +215,11 @@ func TestRace12FeedStops(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	k := key("a")
-	first := r.commit(k, v1, absent)
+	r.commit(k, v1, absent)
 	n := r.start(noL1)
-	n.comes(k, v1, filled, bounded)
-	n.apply(change(k, v1, first.Version))
-	n.vouch(1)
-	eventually(t, "an entry without a stamp is believed", func() bool {
-		r.must(r.client.HSet(t.Context(), redisKey(k), "s", 0).Err())
-		result, err := n.Read(t.Context(), k, bounded)
-		return err == nil && plain(result.Status) == fromRedis
-	})
+	stop := r.follow(n)
+	r.trusts(n, k)
+	stop()
 	committed := time.Now()
 	r.commit(k, v2, exists)
 	time.Sleep(time.Until(committed.Add(cache.Bound)))
@@ -233,10 +234,9 @@ func TestRace13NewEra(t *testing.T) {
 	r.commit(k, v1, absent)
 	n, other := r.start(), r.start(noL1)
 	n.comes(k, v1, filled, bounded)
+	r.follow(other) // by a feed that does not hear of it
+	r.trusts(other, k)
 	r.failOver(2)
-	for _, node := range []*node{n, other} {
-		node.vouch(1) // by a feed that has not heard
-	}
 	n.comes(k, v1, renewed, bounded)
 	n.comes(k, v1, fromL1, bounded)
 	other.comes(k, v1, fromRedis, bounded)
@@ -268,13 +268,24 @@ func TestRace16FeedRepeats(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	k := key("a")
-	first := r.commit(k, v1, absent)
-	n := r.start()
+	n, other := r.start(), r.start(noL1)
+	stop := r.follow(n)
+	eventually(t, "Redis has a beat", func() bool { return r.client.Exists(t.Context(), "hb:1").Val() == 1 })
+	stop()
+	from := r.client.Get(t.Context(), "hb:1").Val()
+	n.put(k, v1, absent)
 	n.shows(k, v1, bounded)
+	other.shows(k, v1, bounded)
 	n.put(k, v2, exists)
-	n.apply(change(k, v1, first.Version))
-	n.shows(k, v2, bounded)
-	r.start(noL1).comes(k, v2, fromRedis, bounded)
+	r.must(r.client.Set(t.Context(), "hb:1", from, 0).Err())
+	between := stopAt(cache.BeforeBeat)
+	again := r.start(noL1, between.in)
+	between.while(t, func() { r.follow(again); <-between.release }, func() {
+		n.shows(k, v2, bounded)
+		other.comes(k, v2, fromRedis, bounded)
+	})
+	r.trusts(other, k)
+	other.shows(k, v2, bounded)
 }
 
 // Race 17: the clocks of two instances are an hour apart. Stamps are of Redis' clock, ages of the reader's own.
@@ -308,24 +319,6 @@ func TestRedisClockSetBack(t *testing.T) {
 	r.must(r.client.HSet(t.Context(), redisKey(k), "s", now+60_000).Err()) // as stamped before the clock was set back
 	r.commit(k, v2, exists)
 	n.comes(k, v2, renewed, bounded)
-}
-
-// apply hands a change to the cache as the feed does.
-func (n *node) apply(c cache.Change) {
-	n.t.Helper()
-	n.rig.must(n.Apply(n.t.Context(), []cache.Change{c}))
-}
-
-// vouch says, as the feed does, that everything is applied that the shard has acknowledged in an epoch.
-func (n *node) vouch(epoch uint64) {
-	n.t.Helper()
-	moment, err := n.Moment(n.t.Context())
-	n.rig.must(err)
-	n.rig.must(n.Vouch(n.t.Context(), 1, epoch, "0-1-1", moment))
-}
-
-func change(k state.Key, body string, v state.Version) cache.Change {
-	return cache.Change{Document: state.Document{Key: k, Version: v, Body: []byte(body), UpdatedAt: time.Now()}}
 }
 
 func (r *rig) must(err error) {

@@ -45,22 +45,31 @@ const inMemory = "in-memory"
 
 // greet learns on each new connection which server it leads to.
 func (r *remote) greet(ctx context.Context, conn *redis.Conn) error {
-	info, err := conn.Info(ctx, "server").Result()
-	if err != nil && strings.Contains(err.Error(), "is not supported") {
-		info, err = "run_id:"+inMemory, nil
-	}
+	run, err := runOf(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("ask Redis for its run_id: %w", err)
-	}
-	_, rest, _ := strings.Cut(info, "run_id:")
-	run, _, _ := strings.Cut(rest, "\r\n")
-	if run == "" {
-		return fmt.Errorf("%w: it does not say its run_id", errRemote)
+		return err
 	}
 	if old := r.run.Load(); old == nil || *old != run {
 		r.run.Store(&run)
 	}
 	return nil
+}
+
+// runOf asks a connection for the run_id of the server that it leads to.
+func runOf(ctx context.Context, conn *redis.Conn) (string, error) {
+	info, err := conn.Info(ctx, "server").Result()
+	if err != nil && strings.Contains(err.Error(), "is not supported") {
+		info, err = "run_id:"+inMemory, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask Redis for its run_id: %w", err)
+	}
+	_, rest, _ := strings.Cut(info, "run_id:")
+	run, _, _ := strings.Cut(rest, "\r\n")
+	if run == "" {
+		return "", fmt.Errorf("%w: it does not say its run_id", errRemote)
+	}
+	return run, nil
 }
 
 // running returns the run_id of the server in use; "" if none was reached yet.
@@ -71,12 +80,24 @@ func (r *remote) running() string {
 	return ""
 }
 
-// command is a script to run on a key, or, without one, a message to publish.
+// command is a script to run on a key, or, without one, a message to publish; or just what its words say.
 type command struct {
 	script *redis.Script
 	key    string
 	args   func(run string) []any // for the server with this run_id
-	reply  chan answered          // has room for the reply
+	words  []any
+	reply  chan answered // has room for the reply
+}
+
+// enter adds a command to a pipeline to the server with this run_id.
+func (c *command) enter(ctx context.Context, pipe redis.Pipeliner, run string) redis.Cmder {
+	switch {
+	case c.words != nil:
+		return pipe.Do(ctx, c.words...)
+	case c.script == nil:
+		return pipe.Do(ctx, append([]any{"publish", c.key}, c.args(run)...)...)
+	}
+	return c.script.EvalSha(ctx, pipe, []string{c.key}, c.args(run)...)
 }
 
 // answered is what became of a command.
@@ -176,7 +197,7 @@ func (r *remote) exchange(ctx context.Context, batch []*command) ([]answered, er
 		}
 	}
 	if err == nil && r.running() != run {
-		err = errors.New("the server was replaced")
+		err = errReplaced
 	}
 	return answers, err
 }
@@ -197,12 +218,7 @@ func (r *remote) pipeline(ctx context.Context, run string, batch []*command, tod
 	pipe := r.client.Pipeline()
 	sent := make([]redis.Cmder, len(todo))
 	for n, i := range todo {
-		c := batch[i]
-		if c.script == nil {
-			sent[n] = pipe.Do(ctx, append([]any{"publish", c.key}, c.args(run)...)...)
-			continue
-		}
-		sent[n] = c.script.EvalSha(ctx, pipe, []string{c.key}, c.args(run)...)
+		sent[n] = batch[i].enter(ctx, pipe, run)
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !isReply(err) {
 		return nil, err

@@ -122,7 +122,7 @@ func (r *rig) start(change ...func(*cache.Config)) *node {
 // eventually waits until something is true that nothing but time stands in the way of.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 {
 		if is() {
 			return
 		}

@@ -43,7 +43,8 @@ type Release struct {
 	// is not complete.
 	Position Position
 	// CompleteAt is an instant by the clock of this process: whatever anybody was acknowledged before it is in this release or an
-	// earlier one. It never falls while the tailer runs.
+	// earlier one. It never falls while the tailer runs, unless the consumer's Position is not where it was left: it is zero then, until
+	// it is known again.
 	CompleteAt time.Time
 }
 

@@ -31,6 +31,7 @@ type EmbeddedConfig struct {
 	Alarm    func(Alarm)
 	Now      func() time.Time
 	Log      *slog.Logger
+	Metrics  *Metrics // nil: none
 }
 
 // EmbeddedTailer is the feed of a shard in a SQLite file, which has no binary log and no failovers. Triggers write changed rows into the
@@ -43,6 +44,9 @@ type EmbeddedTailer struct {
 
 // NewEmbeddedTailer returns a tailer. Run does the work.
 func NewEmbeddedTailer(cfg EmbeddedConfig) *EmbeddedTailer {
+	if cfg.Metrics == nil {
+		cfg.Metrics = discardMetrics()
+	}
 	t := &EmbeddedTailer{cfg: cfg, tables: map[string]Table{}}
 	for _, one := range cfg.Tables {
 		t.tables[one.Name] = one
@@ -208,6 +212,7 @@ func (t *EmbeddedTailer) start(ctx context.Context, isNew bool) (seq uint64, err
 	default:
 		return seq, nil
 	}
+	t.cfg.Metrics.reset(gap)
 	if err := t.cfg.Consumer.Reset(ctx, gap); err != nil {
 		return 0, fmt.Errorf("start the consumer anew: %w", err)
 	}
@@ -222,6 +227,7 @@ func (t *EmbeddedTailer) alarm(a Alarm) {
 	a.Shard = t.cfg.Shard
 	t.cfg.Log.Error("the feed of a shard has met what must not happen", "shard", a.Shard, "kind", string(a.Kind), "table", a.Table,
 		"gtid", a.GTID.String(), "what", a.What)
+	t.cfg.Metrics.alarmed(a)
 	if t.cfg.Alarm != nil {
 		t.cfg.Alarm(a)
 	}
@@ -272,6 +278,7 @@ func (t *EmbeddedTailer) handOver(ctx context.Context, from uint64, list []Trans
 	if err := t.cfg.Consumer.Take(ctx, r); err != nil {
 		return 0, fmt.Errorf("hand over %d changes: %w", len(r.Transactions), err)
 	}
+	t.cfg.Metrics.released(r)
 	for _, one := range r.Transactions {
 		if c := one.Changes[0]; c.Unversioned {
 			t.alarm(Alarm{Kind: AlarmUnversioned, GTID: one.GTID, Table: c.Table, What: t.tables[c.Table].broken(c)})

@@ -48,7 +48,7 @@ func discardMetrics() *Metrics {
 func (m *Metrics) Observe(t *Tailer, now func() time.Time) (metric.Registration, error) {
 	return m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		status := t.Status()
-		of := metric.WithAttributes(shardAttr(status.Shard))
+		of := metric.WithAttributes(shardAttr(status.Shard), attribute.String("work", status.Work))
 		if lag, known := status.Lag(now()); known && status.Leading {
 			o.ObserveFloat64(m.lag, lag.Seconds(), of)
 			o.ObserveInt64(m.behind, int64(status.Behind), of)

@@ -54,6 +54,9 @@ func (r *reader) start(ctx context.Context, at *mysql.Config, gap Reason) error 
 		}
 		from = here
 	}
+	if from != r.Status().Position { // it has lost something, so what was complete for it is so no more
+		r.set(func(s *Status) { s.CompleteAt = time.Time{} })
+	}
 	if r.window, err = newWindow(r.cfg.windowBytes, from); err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package feed
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -34,6 +36,9 @@ type TailerConfig struct {
 	DSN      string // user:password@tcp(host:port)/schema of an account that may read the log; the address is the route's, if it has one
 	Tables   []Table
 	Consumer Consumer
+	Work     string // what the consumer is for, in logs and metrics
+	// Address says where a route leads; empty: to the address of the DSN. Nil: to the route's address.
+	Address  func(shard.Route) string
 	Name     string // of this tailer, unique among all of the cluster; its markers carry it
 	ServerID uint32 // unique among all tailers and nodes; from half the range on, nodes have none
 	// Lead says whether this tailer should work, and keeps the lease for it. Nil: always.
@@ -58,9 +63,20 @@ type Tailer struct {
 	status Status
 }
 
+// NewServerID chooses the server id of a tailer by chance, where nodes have none. Two tailers with one id would throw each other out.
+func NewServerID() uint32 {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return binary.BigEndian.Uint32(random[:]) | tailerRange
+}
+
+// tailerRange is a bit that server ids of tailers have, and those of nodes do not.
+const tailerRange = 1 << 31
+
 // Status is how a tailer is doing.
 type Status struct {
 	Shard      int
+	Work       string    // what it is for
 	Leading    bool      // it has the lease, or needs none
 	Epoch      uint64    // of the primary that it reads; 0: it reads none
 	Position   Position  // of the last release that the consumer has taken
@@ -96,7 +112,7 @@ func NewTailer(cfg TailerConfig) (*Tailer, error) {
 		cfg.Metrics = discardMetrics()
 	}
 	sum := sha256.Sum256([]byte(cfg.Name)) // a name may be longer than the column
-	t := &Tailer{cfg: cfg, account: account, source: "feed/" + hex.EncodeToString(sum[:8]), status: Status{Shard: cfg.Shard}}
+	t := &Tailer{cfg: cfg, account: account, source: "feed/" + hex.EncodeToString(sum[:8]), status: Status{Shard: cfg.Shard, Work: cfg.Work}}
 	t.assemble = func() *assembler { return newAssembler(account.DBName, cfg.Tables) }
 	return t, nil
 }
@@ -204,8 +220,12 @@ func (t *Tailer) connect(ctx context.Context, gap Reason) (reached bool, err err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	at := *t.account
-	if _, _, err := net.SplitHostPort(route.Address); err == nil { // records from before there was failover have none
-		at.Net, at.Addr = "tcp", route.Address
+	address := route.Address
+	if t.cfg.Address != nil {
+		address = t.cfg.Address(route)
+	}
+	if _, _, err := net.SplitHostPort(address); err == nil { // records from before there was failover have none
+		at.Net, at.Addr = "tcp", address
 	}
 	r := &reader{Tailer: t, route: route, assembler: t.assemble()}
 	if r.marker, err = openMarker(ctx, &at, t.source, route.Epoch, t.cfg.Now); err != nil {

@@ -5,6 +5,10 @@ local h = redis.call('HMGET', KEYS[1], 'e', 'n', 'fe', 'fn', 'v', 'w')
 local e, n = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function newer(oe, on) return not oe or e > tonumber(oe) or (e == tonumber(oe) and n > tonumber(on)) end
 local done = 'older'
+if h[1] and e < tonumber(h[1]) and n > tonumber(h[2]) then -- numbers never fall, so somebody has written the row by hand in its old era
+  redis.call('HDEL', KEYS[1], 'v', 'e', 'n', 'g', 'm', 's', 'u', 'fe', 'fn', 't', 'x')
+  return 'forgotten'
+end
 if newer(h[3], h[4]) then
   redis.call('HSET', KEYS[1], 'fe', e, 'fn', n)
   redis.call('HDEL', KEYS[1], 't', 'x')

@@ -245,7 +245,7 @@ func (c *config) validate() error {
 func (c *config) shards() []instance.Shard {
 	shards := make([]instance.Shard, len(c.Shards))
 	for i, s := range c.Shards {
-		shards[i] = instance.Shard{Name: s.Name, DSN: s.DSN, File: s.File}
+		shards[i] = instance.Shard{Name: s.Name, DSN: s.DSN, File: s.File, Feed: s.Feed}
 	}
 	return shards
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +17,8 @@ import (
 	"github.com/statesvc/statesvc/shard"
 )
 
-const (
-	routesEvery = 200 * time.Millisecond // between comparisons of the routes with the register
-	tailerRange = 1 << 31                // server ids of tailers have this bit, those of nodes do not
-)
+// routesEvery is how often the routes are compared with the register.
+const routesEvery = 200 * time.Millisecond
 
 // feedOptions say what is shown.
 type feedOptions struct {
@@ -87,13 +83,10 @@ func (p *program) showFeed(ctx context.Context, cfg config, o *feedOptions) erro
 			Shard: number, Epoch: 1, Tables: tables, Consumer: shown, Now: time.Now, Log: log,
 		})
 	}
-	id, err := tailerID()
-	if err != nil {
-		return err
-	}
 	tailer, err := feed.NewTailer(feed.TailerConfig{
-		Shard: number, Routes: routes, DSN: configured.Feed, Tables: tables, Consumer: shown, Name: "statesvc feed", ServerID: id,
-		Now: time.Now, Log: log,
+		Shard: number, Routes: routes, DSN: configured.Feed, Tables: tables, Consumer: shown, Name: "statesvc feed",
+		ServerID: feed.NewServerID(),
+		Now:      time.Now, Log: log,
 	})
 	if err != nil {
 		return err
@@ -136,13 +129,6 @@ func (c *config) feedOf(routes *shard.Routes, name string) (number int, configur
 		return 0, configured, fmt.Errorf("the configuration has no feed of shard %q: the DSN of an account that may read its binary log", name)
 	}
 	return number, configured, nil
-}
-
-// tailerID chooses a server id by chance: two tailers with one id throw each other out.
-func tailerID() (uint32, error) {
-	var random [4]byte
-	_, err := rand.Read(random[:])
-	return binary.BigEndian.Uint32(random[:]) | tailerRange, err
 }
 
 // printer is a consumer that shows what it gets, and forgets it.

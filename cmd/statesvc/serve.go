@@ -19,6 +19,7 @@ import (
 
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/feed"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/operators"
 	"github.com/statesvc/statesvc/internal/telemetry"
@@ -142,10 +143,14 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 	if err != nil {
 		return nil, err
 	}
+	feeds, err := feed.NewMetrics(s.telemetry.Metrics.Meter("statesvc/feed"))
+	if err != nil {
+		return nil, err
+	}
 	cfg := instance.Config{
 		Name: s.cfg.Instance, Register: reg.Register, Shards: s.cfg.shards(), Address: s.cfg.Listen,
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery, AuditRate: s.cfg.AuditRate,
-		Now: time.Now, Log: s.log, Metrics: metrics, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
+		Now: time.Now, Log: s.log, Metrics: metrics, FeedMetrics: feeds, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
 		Redis:      s.cfg.RedisCache,
 		FailPoints: failPoints(),
@@ -159,6 +164,7 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		cfg.LeadSweep = s.lead("sweep")
 		cfg.LeadAudit = s.lead("audit")
 		cfg.LeadEvents = s.lead("events")
+		cfg.LeadFeed = func(ctx context.Context, work string, number int) bool { return s.lead("feed-"+work)(ctx, number) }
 	}
 	return instance.Open(ctx, cfg)
 }

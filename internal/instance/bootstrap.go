@@ -33,6 +33,7 @@ type Shard struct {
 	Name string // also that of its only node, until it gets others
 	DSN  string // MariaDB: user:password@tcp(host:port)/schema
 	File string // SQLite
+	Feed string // MariaDB: a DSN of the account that may read the binary log; empty: the shard has no change feed
 }
 
 // Open connects to the shard. It does not wait for it.

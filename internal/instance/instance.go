@@ -20,6 +20,7 @@ import (
 	"github.com/statesvc/statesvc/blacklist"
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/events"
+	"github.com/statesvc/statesvc/feed"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/pending"
 	"github.com/statesvc/statesvc/register"
@@ -61,12 +62,15 @@ type Config struct {
 	LeadAudit func(ctx context.Context, shard int) bool
 	// LeadEvents is LeadSweep for the numbering of events.
 	LeadEvents func(ctx context.Context, shard int) bool
-	Now        func() time.Time
-	Log        *slog.Logger
-	Metrics    *shard.Metrics
-	Tracer     trace.Tracer // nil: no spans
-	Meter      metric.Meter // of what is measured when somebody asks; nil: nothing
-	FailPoints failpoint.Points
+	// LeadFeed is LeadSweep for the change feeds, each of which is for some work.
+	LeadFeed    func(ctx context.Context, work string, shard int) bool
+	Now         func() time.Time
+	Log         *slog.Logger
+	Metrics     *shard.Metrics
+	FeedMetrics *feed.Metrics // nil: none
+	Tracer      trace.Tracer  // nil: no spans
+	Meter       metric.Meter  // of what is measured when somebody asks; nil: nothing
+	FailPoints  failpoint.Points
 }
 
 // source is whose time the batches of this instance write down where shards can fail over. It is a checksum because a name may be
@@ -100,8 +104,9 @@ type Instance struct {
 	stop      context.CancelFunc
 	loops     *errgroup.Group
 	stopFeed  context.CancelFunc
-	feeding   *errgroup.Group // what needs the store to end well
-	announcer *announcer      // nil: there are no sessions
+	feeding   *errgroup.Group       // what needs the store to end well
+	shown     []metric.Registration // of feeds
+	announcer *announcer            // nil: there are no sessions
 
 	readiness readiness
 	gauges    *gauges // nil: nobody measures
@@ -150,8 +155,7 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		}
 	}
 	in.runLoops(ctx, lease)
-	in.runFeed(ctx)
-	return nil
+	return in.runFeed(ctx)
 }
 
 func (in *Instance) openRoutes(ctx context.Context) (err error) {
@@ -313,8 +317,8 @@ func (in *Instance) bucketOf(number int) (shard.Bucket, bool) {
 	return 0, false
 }
 
-// runFeed gives events their numbers and sends them to webhooks.
-func (in *Instance) runFeed(ctx context.Context) {
+// runFeed gives events their numbers and sends them to webhooks, and feeds who lives by the changes of shards.
+func (in *Instance) runFeed(ctx context.Context) error {
 	ctx, in.stopFeed = context.WithCancel(context.WithoutCancel(ctx))
 	in.feeding, ctx = errgroup.WithContext(ctx)
 	in.feeding.Go(func() error { return in.Feed.Run(ctx) })
@@ -322,6 +326,7 @@ func (in *Instance) runFeed(ctx context.Context) {
 		Feed: in.Feed, Register: in.Register, Instance: in.cfg.Name, Now: in.cfg.Now, Log: in.cfg.Log,
 	})
 	in.feeding.Go(func() error { return sender.Run(ctx) })
+	return in.runFeeds(ctx)
 }
 
 // primary is where a shard is written to now.
@@ -365,6 +370,9 @@ func (in *Instance) Close(ctx context.Context) error {
 	var errs []error
 	if in.gauges != nil {
 		errs = append(errs, in.gauges.registration.Unregister())
+	}
+	for _, shown := range in.shown {
+		errs = append(errs, shown.Unregister())
 	}
 	if in.stopFeed != nil {
 		in.stopFeed()

@@ -1136,13 +1136,13 @@ var mutants = []mutant{
 	{
 		name: "race-11-beats-are-of-one-server", pkg: "./cache", tests: "TestRace11",
 		edits: []edit{
-			{"cache/feed.go", "if h == nil || epoch == 0 || h.sample.run != run {", "if h == nil || epoch == 0 {"},
-			{"cache/feed.go", "!found || beat.run != run || beat.epoch != epoch", "!found || beat.epoch != epoch"},
+			{"cache/feed.go", "if h == nil || epoch == 0 || h.run != run {", "if h == nil || epoch == 0 {"},
+			{"cache/feed.go", "!found || v.run != run || v.epoch != epoch", "!found || v.epoch != epoch"},
 		},
 	},
 	{
 		name: "race-12-beats-grow-old", pkg: "./cache", tests: "TestRace12",
-		edits: in("cache/feed.go", "return at, now.Sub(at) <= trusted", "return at, true"),
+		edits: in("cache/feed.go", "return v.instant, now.Sub(v.instant) <= trusted", "return v.instant, true"),
 	},
 	{
 		name: "race-13-entries-are-of-the-era", pkg: "./cache", tests: "TestRace13",
@@ -1158,7 +1158,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "race-16-memory-keeps-the-newest", pkg: "./cache", tests: "TestL1KeepsTheNewest",
-		edits: in("cache/l1.go", "case old.seen.Compare(v) >= 0:", "case false:"),
+		edits: in("cache/l1.go", "case old.seen.Compare(v) >= 0 &&", "case false &&"),
 	},
 	{
 		name: "race-17-stamps-are-of-redis", pkg: "./cache", tests: "TestRace17",
