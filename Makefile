@@ -64,6 +64,10 @@ bench-committer: deps ## measure the committer on a real MariaDB (ARGS="--flag .
 bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 	go run ./cmd/statesvc bench http $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: deps ## measure reads of state data over HTTP (ARGS="--flag ...")
+	go run ./cmd/statesvc bench cache $(ARGS)
+
 .PHONY: bench-machinery
 bench-machinery: deps ## measure what etcd, controllers and leases cost when nothing fails (ARGS="--flag ...")
 	go run ./cmd/statesvc bench machinery $(ARGS)
