@@ -64,9 +64,17 @@ bench-committer: deps ## measure the committer on a real MariaDB (ARGS="--flag .
 bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 	go run ./cmd/statesvc bench http $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: deps ## measure reads of state data over HTTP (ARGS="--flag ...")
+	go run ./cmd/statesvc bench cache $(ARGS)
+
 .PHONY: bench-machinery
 bench-machinery: deps ## measure what etcd, controllers and leases cost when nothing fails (ARGS="--flag ...")
 	go run ./cmd/statesvc bench machinery $(ARGS)
+
+.PHONY: cache-faults
+cache-faults: deps ## break Redis and MariaDB under reads of state data for MINUTES=10, and judge every read (ARGS="--seed 1")
+	go run ./cmd/statesvc bench cache-faults --minutes $(MINUTES) $(ARGS)
 
 .PHONY: calm
 calm: deps ## load a whole cluster for MINUTES=10 without breaking anything, and count failovers (ARGS="--writers 64")

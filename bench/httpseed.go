@@ -27,9 +27,7 @@ import (
 // credited through an instance. Coupons are too many for that: they are written as rows, with genuine ids.
 func (c *cluster) seed(ctx context.Context, coupons int64, file string) (token string, err error) {
 	err = c.withRegister(func(reg register.Register) error {
-		in, err := instance.Open(ctx, instance.Config{
-			Name: "seed", Register: reg, Shards: c.shards, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		})
+		in, err := instance.Open(ctx, c.seeding(reg))
 		if err != nil {
 			return err
 		}

@@ -166,7 +166,7 @@ const benchRate = 1_000_000
 // createKey makes a key that may do everything but administer.
 func createKey(ctx context.Context, keys *access.Keys) (token string, err error) {
 	_, token, err = keys.Create(ctx, access.Spec{
-		Name: "bench", Scopes: access.ScopeRead | access.ScopeHold | access.ScopeIssue,
+		Name: "bench", Scopes: access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeState,
 		Rate: access.Rate{PerSecond: benchRate, Burst: benchRate},
 	})
 	return token, err
@@ -187,13 +187,16 @@ func (c *cluster) firstKey(ctx context.Context) (token string, err error) {
 }
 
 // writeConfig writes the file that `statesvc serve --config` reads.
-func (c *cluster) writeConfig() (path string, err error) {
+func (c *cluster) writeConfig() (path string, err error) { return c.writeConfigOf("bench", "") }
+
+// writeConfigOf writes that of the instance with a name. more are further lines of it.
+func (c *cluster) writeConfigOf(name, more string) (path string, err error) {
 	var text strings.Builder
-	fmt.Fprintf(&text, "instance: bench\nregister: %q\ndrain_delay: 0s\nlog_level: warn\nshards:\n", c.registerPath())
+	fmt.Fprintf(&text, "instance: %s\nregister: %q\ndrain_delay: 0s\nlog_level: warn\n%sshards:\n", name, c.registerPath(), more)
 	for _, s := range c.shards {
 		fmt.Fprintf(&text, "  - {name: %q, dsn: %q}\n", s.Name, s.DSN)
 	}
-	path = filepath.Join(c.folder, "config.yaml")
+	path = filepath.Join(c.folder, name+".yaml")
 	return path, os.WriteFile(path, []byte(text.String()), 0o600)
 }
 

@@ -135,12 +135,15 @@ func (r *soakRig) start(ctx context.Context) (err error) {
 
 func (r *soakRig) profiles() string { return "127.0.0.1:" + strconv.Itoa(r.pprof.Number) }
 
+// seeding is an instance that only prepares a cluster.
+func (c *cluster) seeding(reg register.Register) instance.Config {
+	return instance.Config{Name: "seed", Register: reg, Shards: c.shards, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+}
+
 // newToken makes a key before there is an instance.
 func (c *cluster) newToken(ctx context.Context) (token string, err error) {
 	err = c.withRegister(func(reg register.Register) error {
-		in, err := instance.Open(ctx, instance.Config{
-			Name: "seed", Register: reg, Shards: c.shards, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		})
+		in, err := instance.Open(ctx, c.seeding(reg))
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (c *Cache) wrote(ctx context.Context, k state.Key, answer *state.Answer, be
 	c.l1.move(k)
 	if known {
 		document = *answer.Wrote
-		c.l1.put(&entry{document, document.Version, beganAt})
+		c.remember(&entry{document, document.Version, beganAt})
 	} else {
 		c.l1.outdated(k, document.Version, nil)
 	}

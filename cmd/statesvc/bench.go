@@ -31,7 +31,7 @@ func (p *program) bench() *cobra.Command {
 		},
 	}
 	committer.Flags().IntVar(&seconds, "seconds", 10, "length of each run")
-	cmd.AddCommand(committer, p.benchHTTP(), p.benchSoak(), p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(),
+	cmd.AddCommand(committer, p.benchHTTP(), p.benchSoak(), p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(), p.benchCache(), p.benchCacheFaults(), benchCacheBaseline(), p.benchCacheLoad(),
 		benchBaseline(), p.benchLoad())
 	return cmd
 }

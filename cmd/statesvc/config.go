@@ -31,9 +31,10 @@ type config struct {
 	Redis    string        `koanf:"redis"` // host:port of the coordination role; empty: work without
 	// host:port of the cache role; empty: state data come from memory and from the primaries
 	RedisCache string `koanf:"redis_cache"`
-	Lanes      int    `koanf:"lanes"` // per shard; 0: the default of the engine
-	Queue      int    `koanf:"queue"` // operations waiting per lane
-	Batch      int    `koanf:"batch"` // most operations in one transaction
+	CopyMemory int    `koanf:"copy_memory"` // MiB of copies of state data; 0: the default; negative: none
+	Lanes      int    `koanf:"lanes"`       // per shard; 0: the default of the engine
+	Queue      int    `koanf:"queue"`       // operations waiting per lane
+	Batch      int    `koanf:"batch"`       // most operations in one transaction
 
 	SweepEvery   time.Duration `koanf:"sweep_every"`   // pause between sweeps of expired holds; 0: no sweeper
 	AuditRate    int           `koanf:"audit_rate"`    // rows per second that the auditor reads; 0: no auditor
@@ -84,6 +85,7 @@ func configFlags(f *pflag.FlagSet) {
 	registerFlag(f)
 	f.String("redis", "", "host:port of Redis, for leases on background work; without it instances sweep side by side")
 	f.String("redis_cache", "", "host:port of another Redis, for copies of state data; without it primaries and memory answer")
+	f.Int("copy_memory", 0, "MiB of memory for copies of state data (default 64); -1: none, Redis and primaries answer all reads")
 	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
 	f.Int("batch", 0, "most operations in one transaction (default 256)")

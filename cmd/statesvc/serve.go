@@ -153,6 +153,7 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		Now: time.Now, Log: s.log, Metrics: metrics, FeedMetrics: feeds, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
 		Redis:      s.cfg.RedisCache,
+		CopyMemory: int64(s.cfg.CopyMemory) << 20,
 		FailPoints: failPoints(),
 		NewSession: sessions(reg, func(s *register.Session) instance.Session { return s }),
 	}

@@ -53,6 +53,8 @@ type Config struct {
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
 	// Redis is host:port of the Redis of the cache role; empty: state data are served from memory and from the primaries.
 	Redis string
+	// CopyMemory is how many bytes of copies of state data are kept in memory; zero: cache.DefaultL1Bytes, negative: none.
+	CopyMemory int64
 	// CachePoints stop readers and writers of state data in tests.
 	CachePoints cache.Points
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
@@ -209,7 +211,7 @@ func (in *Instance) openState(ctx context.Context) (err error) {
 	in.State, err = cache.New(cache.Config{
 		Documents: documents, Locate: in.locate, Shards: in.ShardNumbers, Now: in.cfg.Now,
 		Random: mathrand.Float64, NewToken: rand.Text, //nolint:forbidigo // chance spreads refreshes; nothing depends on it
-		Redis: in.cfg.Redis, Points: in.cfg.CachePoints,
+		Redis: in.cfg.Redis, L1Bytes: uint64(max(in.cfg.CopyMemory, 0)), NoL1: in.cfg.CopyMemory < 0, Points: in.cfg.CachePoints,
 	})
 	return err
 }

@@ -1161,6 +1161,10 @@ var mutants = []mutant{
 		edits: in("cache/l1.go", "case old.seen.Compare(v) >= 0 &&", "case false &&"),
 	},
 	{
+		name: "race-3-bounded-reads-ask-for-the-age", pkg: "./bench", tests: "TestCacheUnderFaults",
+		edits: in("cache/read.go", "return age <= Bound && e.seen.Era", "return e.seen.Era"),
+	},
+	{
 		name: "race-17-stamps-are-of-redis", pkg: "./cache", tests: "TestRace17",
 		edits: in("cache/clock.go", "return s.redis + at.Sub(s.heardAt).Milliseconds() - 1", "return at.UnixMilli()"),
 	},

@@ -22,7 +22,7 @@ type Config struct {
 type Node struct {
 	Name     string `koanf:"name" json:"name"`
 	Account  string `koanf:"account" json:"account"`   // with which it logs in to others as a replica
-	Database Link   `koanf:"database" json:"database"` // others reach its database
+	Database Link   `koanf:"database" json:"database"` // others reach its database; without an address: it has none
 	Register []Link `koanf:"register" json:"register"` // its agent reaches the register
 	Cut      bool   `koanf:"cut" json:"cut"`           // at the start
 }
@@ -68,7 +68,7 @@ func New(cfg Config) (*Relay, error) {
 
 func (r *Relay) open(n Node) error {
 	one := r.nodes[n.Name]
-	for _, link := range append([]Link{n.Database}, n.Register...) {
+	for _, link := range n.links() {
 		p, err := listen(r.life, link)
 		if err != nil {
 			return fmt.Errorf("relay of %s: %w", n.Name, err)
@@ -80,14 +80,21 @@ func (r *Relay) open(n Node) error {
 			return err
 		}
 	}
-	for i, p := range one.ports {
+	for _, p := range one.ports {
 		logins := r.accounts
-		if i > 0 { // what speaks to the register does not log in
+		if p.link != n.Database { // what speaks to the register does not log in
 			logins = nil
 		}
 		r.work.Go(func() { p.serve(r.life, &r.work, one.gate, logins) })
 	}
 	return nil
+}
+
+func (n *Node) links() []Link {
+	if n.Database == (Link{}) {
+		return n.Register
+	}
+	return append([]Link{n.Database}, n.Register...)
 }
 
 // Close ends all connections and waits for them.
