@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http"
 
 	"github.com/statesvc/statesvc/api/gen"
@@ -24,8 +25,10 @@ func (s *server) GetAudit(ctx context.Context, _ gen.GetAuditRequestObject) (gen
 
 func passBody(p *ledger.AuditPass) gen.AuditPass {
 	body := gen.AuditPass{
-		StartedAt: p.StartedAt, EndedAt: p.EndedAt, Owners: p.Owners, Rows: p.Rows, Drift: p.Drift, Findings: []gen.Drift{},
+		StartedAt: p.StartedAt, EndedAt: p.EndedAt, Owners: p.Owners, Quotas: p.Quotas, Packets: p.Packets, Campaigns: p.Campaigns,
+		Rows: p.Rows, Unread: p.Unread, Drift: p.Drift, Checks: map[string]int64{}, Findings: []gen.Drift{},
 	}
+	maps.Copy(body.Checks, p.Checks)
 	for _, d := range p.Findings {
 		body.Findings = append(body.Findings, gen.Drift{
 			Check: d.Check, Bucket: d.Bucket, Owner: d.Owner, Subject: d.Subject, Want: d.Want, Have: d.Have,

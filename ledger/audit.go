@@ -14,8 +14,8 @@ type Drift struct {
 	Check   string `json:"check"` // which rule is broken; see docs/invariants.md
 	Shard   int    `json:"shard"`
 	Bucket  int    `json:"bucket"`
-	Owner   string `json:"owner"`
-	Subject string `json:"subject,omitempty"` // id of a lot, a coupon or a hold, or "entry N"; empty: the owner himself
+	Owner   string `json:"owner"`             // of a quota or a campaign: its name as an owner, who has its history
+	Subject string `json:"subject,omitempty"` // id of a lot, a coupon, a hold …, "entry N" or "slice N"; empty: the owner himself
 	Want    string `json:"want"`
 	Have    string `json:"have"`
 }
@@ -29,13 +29,22 @@ const (
 	checkHold    = "hold"    // a live hold has its order, is not decided, and has what its document says
 	checkDecided = "decided" // what an entry says became of a hold is what became of it
 	checkHistory = "history" // lots and coupons are as their last entries left them; each entry begins where the one before ended
+	checkUnits   = "units"   // the rows of hold_items are what the documents of live holds say
+	checkClaims  = "claims"  // of a campaign is used what the history has claimed
 	checkChain   = "chain"   // the hashes
 )
 
-// ownerChecks are made of every owner, over one snapshot. A check has no IO. What belongs to no owner needs a walk of its own; see
-// Auditor.pass.
+// Checks are the names of all checks.
+var Checks = []string{
+	checkOwner, checkLot, checkHeld, checkCoupon, checkHold, checkDecided, checkHistory, checkUnits, checkClaims, checkChain,
+	checkQuota, checkSlice, checkSold, checkPacket, checkShare, checkCampaign, checkLate,
+}
+
+// ownerChecks are made of every owner, over one snapshot. A check has no IO. What belongs to no owner, or to two shards, has walks of
+// its own; see walks.
 var ownerChecks = []func(a *audited){
-	(*audited).checkOwner, (*audited).checkLots, (*audited).checkHeld, (*audited).checkCoupons, (*audited).checkHolds, (*audited).checkChain,
+	(*audited).checkOwner, (*audited).checkLots, (*audited).checkHeld, (*audited).checkCoupons, (*audited).checkHolds,
+	(*audited).checkUnits, (*audited).checkClaims, (*audited).checkChain,
 }
 
 // audited is all rows of an owner, from one snapshot.
@@ -47,20 +56,42 @@ type audited struct {
 	coupon map[string]*couponRecord
 	lot    map[string]*lotRecord
 	live   []holdRecord
-	body   []HoldBody       // of live
-	both   map[string]bool  // live holds that are decided, too
-	ended  map[string]State // decided holds that coupons or live holds name
+	body   []HoldBody                       // of live
+	both   map[string]bool                  // live holds that are decided, too
+	ended  map[string]State                 // decided holds that coupons or live holds name
+	units  map[string]map[string]itemRecord // of live holds, in hold_items, by hold and quota
+	usage  map[string]usageRecord           // by campaign
 	chain  chain
 
 	lastLot    map[string]LotCounters // after the newest entry of the lot
 	lastCoupon map[string]string      // state after the newest entry of the coupon
-	rows       int                    // read, as a measure of cost
-	drift      []Drift
+	inPart     map[string]bool        // holds that have an entry of a part
+	claimed    map[string]claims      // by campaign
+	sold       map[string]int64       // units of quotas that entries have made USED
+	Audit
 }
+
+type (
+	itemRecord struct {
+		HoldID    []byte
+		Quota     string
+		Amount    int64
+		ExpiresAt int64
+	}
+	usageRecord struct {
+		CampaignID string
+		Used       int64
+		CouponID   []byte
+	}
+	claims struct {
+		count  int64
+		newest string // coupon
+	}
+)
 
 // found reports a drift. Subject, want and have are texts of any values.
 func (a *audited) found(check, subject string, want, have any) {
-	a.drift = append(a.drift, Drift{
+	a.Drift = append(a.Drift, Drift{
 		Check: check, Bucket: int(a.bucket), Owner: a.owner, Subject: subject, Want: fmt.Sprint(want), Have: fmt.Sprint(have),
 	})
 }
@@ -126,9 +157,9 @@ func free(c LotCounters) LotCounters {
 func (a *audited) checkHeld() {
 	held := map[string]int64{}
 	for i := range a.body {
-		for _, item := range a.body[i].Items {
-			for _, share := range item.Lots {
-				held[share.LotID] += share.Amount
+		for item, it := range a.body[i].Items {
+			for n, share := range it.Lots {
+				held[share.LotID] += share.Amount - a.body[i].confirmedOf(item, n)
 			}
 		}
 	}
@@ -137,7 +168,7 @@ func (a *audited) checkHeld() {
 		delete(held, text)
 	}
 	for text, amount := range held {
-		if amount != 0 {
+		if amount != 0 { // of a lot that is confirmed in part nothing may be held any more
 			a.found(checkHeld, text, fmt.Sprintf("a lot with %d held", amount), "no such lot")
 		}
 	}
@@ -148,8 +179,12 @@ func (a *audited) checkHeld() {
 func (a *audited) checkCoupons() {
 	live := map[string]*holdRecord{}
 	for i := range a.live {
-		for _, item := range a.body[i].Items {
-			if item.CouponID != "" {
+		for n, item := range a.body[i].Items {
+			switch {
+			case item.CouponID == "":
+			case len(a.body[i].Parts) > 0 && a.body[i].Parts[n].Confirmed > 0:
+				a.ended[a.holdText(a.live[i].HoldID)] = Confirmed // as far as this coupon is concerned
+			default:
 				live[item.CouponID] = &a.live[i]
 			}
 		}
@@ -219,6 +254,68 @@ func (a *audited) checkHolds() {
 	}
 }
 
+// checkUnits compares the rows of hold_items with what the documents of their holds say.
+func (a *audited) checkUnits() {
+	for i := range a.live {
+		text := a.holdText(a.live[i].HoldID)
+		rows := a.units[text]
+		for _, take := range a.body[i].units() {
+			row, known := rows[take.quota]
+			same(a, checkUnits, text, "of "+take.quota, take.amount, row.Amount)
+			if known {
+				same(a, checkUnits, text, "expires_at with "+take.quota, a.live[i].ExpiresAt, row.ExpiresAt)
+			}
+			delete(rows, take.quota)
+		}
+		for quota, row := range rows {
+			a.found(checkUnits, text, "nothing of "+quota, row.Amount)
+		}
+	}
+}
+
+// partsFit says that there are no parts, or one for each item and each of its lots.
+func (h *HoldBody) partsFit() bool {
+	if len(h.Parts) == 0 {
+		return true
+	}
+	if len(h.Parts) != len(h.Items) {
+		return false
+	}
+	for i := range h.Parts {
+		if len(h.Parts[i].Lots) != len(h.Items[i].Lots) {
+			return false
+		}
+	}
+	return true
+}
+
+// units is what a live hold has of quotas: what of it is not confirmed.
+func (h *HoldBody) units() (takes []quotaTake) {
+	for i := range h.Items {
+		rest := h.Items[i].quantity()
+		if len(h.Parts) > 0 {
+			rest -= h.Parts[i].Confirmed
+		}
+		if take, ok := h.Items[i].quota(rest); ok && rest > 0 {
+			takes = addTake(takes, take)
+		}
+	}
+	return takes
+}
+
+// checkClaims compares what the owner has used of campaigns with the claims in his history.
+func (a *audited) checkClaims() {
+	for campaign, u := range a.usage {
+		c := a.claimed[campaign]
+		same(a, checkClaims, campaign, "used", c.count, u.Used)
+		same(a, checkClaims, campaign, "newest coupon", c.newest, a.codec.Text(id.Coupon, toID(u.CouponID)))
+		delete(a.claimed, campaign)
+	}
+	for campaign, c := range a.claimed {
+		a.found(checkClaims, campaign, fmt.Sprintf("used %d", c.count), "none")
+	}
+}
+
 func (a *audited) checkChain() {
 	a.chain.end(a.row.EntrySeq, a.row.Head)
 	if a.chain.brokenAt > 0 {
@@ -232,7 +329,13 @@ func entryText(seq int64) string { return fmt.Sprintf("entry %d", seq) }
 func (a *audited) addEntry(r *entryRecord, e *Entry, decided State) {
 	a.chain.add(r)
 	subject := entryText(e.Seq)
+	if e.Kind == entryPartConfirmed {
+		a.inPart[e.HoldID] = true
+	}
 	if want, decides := stateAfter[e.Kind]; decides && e.HoldID != "" {
+		if a.inPart[e.HoldID] {
+			want = Confirmed // whatever became of the rest
+		}
 		same(a, checkDecided, subject, "hold "+e.HoldID+" is", want, decided)
 	}
 	for _, c := range e.Changes {
@@ -250,8 +353,19 @@ func (a *audited) addEntry(r *entryRecord, e *Entry, decided State) {
 			}
 			same(a, checkHistory, subject, "coupon "+c.CouponID+" from", a.lastCoupon[c.CouponID], from)
 			a.lastCoupon[c.CouponID] = c.To
+			a.countClaim(e.Kind, c.CouponID)
+		case c.QuotaID != "" && c.To == quotaUsed:
+			a.sold[c.QuotaID] += c.Quantity
 		}
 	}
+}
+
+func (a *audited) countClaim(kind, coupon string) {
+	c := a.coupon[coupon]
+	if kind != entryClaimed || c == nil {
+		return
+	}
+	a.claimed[c.CampaignID] = claims{a.claimed[c.CampaignID].count + 1, coupon}
 }
 
 // stateAfter is what became of a hold that has an entry of this kind.

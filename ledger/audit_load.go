@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -13,36 +14,45 @@ import (
 	"github.com/statesvc/statesvc/shard/id"
 )
 
-// Audit is what the checks have found about an owner.
+// Audit is what the checks have found in one place.
 type Audit struct {
-	Rows  int // that were read
-	Drift []Drift
+	Rows   int // that were read, as a measure of cost
+	Unread int // comparisons that could not be made, because a shard did not answer or rows did not hold still
+	Drift  []Drift
 }
 
 // AuditOwner makes all checks of an owner's rows in a bucket, over one snapshot, beside whatever is written meanwhile. It takes no
-// locks. It reads the owner's whole history.
-func (l *Ledger) AuditOwner(ctx context.Context, b shard.Bucket, owner string) (Audit, error) {
+// locks. It reads the owner's whole history, and returns how many units of quotas were sold to him.
+//
+// What he has got out of packets is compared with the packets afterwards, wherever they live.
+func (l *Ledger) AuditOwner(ctx context.Context, b shard.Bucket, owner string) (found Audit, sold map[string]int64, err error) {
 	var a *audited
-	err := l.read(ctx, b, func(tx *gorm.DB, _ time.Time) error {
-		a = &audited{
-			codec: l.cfg.Codec, bucket: b, owner: owner, chain: newChain(owner), coupon: map[string]*couponRecord{},
-			lot: map[string]*lotRecord{}, both: map[string]bool{}, ended: map[string]State{}, lastLot: map[string]LotCounters{},
-			lastCoupon: map[string]string{},
-		}
+	err = l.read(ctx, b, func(tx *gorm.DB, _ time.Time) error {
+		a = newAudited(l.cfg.Codec, b, owner)
 		db := tx.Where("bucket = ? AND owner = ?", b, owner).Session(&gorm.Session{})
-		return errors.Join(a.loadOwner(db), a.loadAssets(db), a.loadHolds(tx, db), a.loadEntries(tx, db))
+		return errors.Join(a.loadOwner(db), a.loadAssets(db), a.loadHolds(tx, db), a.loadUnits(tx), a.loadUsages(db), a.loadEntries(tx, db))
 	})
 	if err != nil {
-		return Audit{}, fmt.Errorf("audit %s: %w", owner, err)
+		return Audit{}, nil, fmt.Errorf("audit %s: %w", owner, err)
 	}
 	for _, check := range ownerChecks {
 		check(a)
 	}
-	return Audit{Rows: a.rows, Drift: a.drift}, nil
+	l.checkReceived(ctx, a)
+	return a.Audit, a.sold, nil
+}
+
+func newAudited(codec *id.Codec, b shard.Bucket, owner string) *audited {
+	return &audited{
+		codec: codec, bucket: b, owner: owner, chain: newChain(owner), coupon: map[string]*couponRecord{},
+		lot: map[string]*lotRecord{}, both: map[string]bool{}, ended: map[string]State{}, units: map[string]map[string]itemRecord{},
+		usage: map[string]usageRecord{}, lastLot: map[string]LotCounters{}, lastCoupon: map[string]string{}, inPart: map[string]bool{},
+		claimed: map[string]claims{}, sold: map[string]int64{},
+	}
 }
 
 func (a *audited) loadOwner(db *gorm.DB) error {
-	a.rows++
+	a.Rows++
 	err := first(db, &a.row)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -56,7 +66,7 @@ func (a *audited) loadAssets(db *gorm.DB) error {
 	if err := errors.Join(db.Find(&coupons).Error, db.Find(&lots).Error); err != nil {
 		return err
 	}
-	a.rows += len(coupons) + len(lots)
+	a.Rows += len(coupons) + len(lots)
 	for i := range coupons {
 		a.coupon[a.codec.Text(id.Coupon, coupons[i].key())] = &coupons[i]
 	}
@@ -67,19 +77,23 @@ func (a *audited) loadAssets(db *gorm.DB) error {
 }
 
 // auditedHolds are the live holds with their documents, also those whose order is missing.
-const auditedHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.doc " +
-	"FROM holds h LEFT JOIN orders o" + ofOrder + ") AS audited"
+const auditedHolds = "(SELECT h.bucket, h.hold_id, h.owner, h.order_id, h.attempt, h.created_at, h.expires_at, o.doc, " +
+	"h.progress FROM holds h LEFT JOIN orders o" + ofOrder + ") AS audited"
 
 func (a *audited) loadHolds(tx, db *gorm.DB) error {
 	if err := db.Table(auditedHolds).Find(&a.live).Error; err != nil {
 		return err
 	}
-	a.rows += len(a.live)
+	a.Rows += len(a.live)
 	a.body = make([]HoldBody, len(a.live))
 	named := make([]any, 0, len(a.live))
 	for i := range a.live {
-		if err := decodeDoc(a.live[i].Doc, &a.body[i]); err != nil {
+		if err := decodeGrown(a.live[i].Doc, a.live[i].Progress, &a.body[i]); err != nil {
 			a.found(checkHold, a.holdText(a.live[i].HoldID), "a document that can be read", err)
+		}
+		if !a.body[i].partsFit() {
+			a.found(checkHold, a.holdText(a.live[i].HoldID), "a part for each item and lot", "others")
+			a.body[i].Parts = nil
 		}
 		named = append(named, a.live[i].HoldID)
 	}
@@ -101,6 +115,40 @@ func (a *audited) loadHolds(tx, db *gorm.DB) error {
 	return nil
 }
 
+// loadUnits reads what the live holds have of quotas, by the ids of the holds: the table has no index of owners. Rows without a live hold
+// are found by their slice, whose held counter they are not in.
+func (a *audited) loadUnits(tx *gorm.DB) error {
+	for some := range slices.Chunk(a.live, decidedChunk) {
+		holds := make([]any, len(some))
+		for i := range some {
+			holds[i] = some[i].HoldID
+		}
+		var records []itemRecord
+		if err := tx.Table("hold_items").Where("bucket = ? AND hold_id IN ?", a.bucket, holds).Find(&records).Error; err != nil {
+			return err
+		}
+		a.Rows += len(records)
+		for _, r := range records {
+			text := a.holdText(r.HoldID)
+			if a.units[text] == nil {
+				a.units[text] = map[string]itemRecord{}
+			}
+			a.units[text][r.Quota] = r
+		}
+	}
+	return nil
+}
+
+func (a *audited) loadUsages(db *gorm.DB) error {
+	var records []usageRecord
+	err := db.Table("usages").Find(&records).Error
+	a.Rows += len(records)
+	for _, r := range records {
+		a.usage[r.CampaignID] = r
+	}
+	return err
+}
+
 // decidedChunk bounds the list of ids in a query.
 const decidedChunk = 500
 
@@ -119,7 +167,7 @@ func (a *audited) decided(tx *gorm.DB, holds []any) (map[string]State, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.rows += len(records)
+		a.Rows += len(records)
 		for _, r := range records {
 			states[a.holdText(r.HoldID)] = r.State
 		}
@@ -147,7 +195,7 @@ func (a *audited) loadEntries(tx, db *gorm.DB) error {
 		for i := range records {
 			a.readEntry(&records[i], states)
 		}
-		a.rows += len(records)
+		a.Rows += len(records)
 		if len(records) < verifyPage {
 			return nil
 		}
@@ -164,41 +212,4 @@ func (a *audited) readEntry(r *entryRecord, states map[string]State) {
 		e.HoldID = a.holdText(r.HoldID)
 	}
 	a.addEntry(r, &e, states[e.HoldID])
-}
-
-// place is where a walk through the owners of a shard has come to.
-type place struct {
-	Bucket int    `json:"bucket"`
-	Owner  string `json:"owner"`
-}
-
-// ownersAfterSQL lists whoever has a row in one of the tables, in the order of their keys, so that also the assets of an owner
-// without a row in owners are found. It takes no locks and reads ranges of indexes that begin with bucket and owner.
-const (
-	ownersAfterSQL = `SELECT bucket, owner FROM (` + ownersIn + `owners` + ownersWhere + ` UNION ` + ownersIn + `coupons` + ownersWhere +
-		` UNION ` + ownersIn + `lots` + ownersWhere + ` UNION ` + ownersIn + `holds` + ownersWhere + `) o ORDER BY bucket, owner LIMIT ?`
-	ownersIn    = `SELECT bucket, owner FROM (SELECT DISTINCT bucket, owner FROM `
-	ownersWhere = ` WHERE bucket >= ? AND (bucket > ? OR owner > ?) ORDER BY bucket, owner LIMIT ?) t`
-	ownersFrom  = 4 // tables in ownersAfterSQL
-)
-
-// ownersAfter lists the owners of a shard that come after a place.
-func ownersAfter(ctx context.Context, db *shard.DB, after place, limit int) (owners []place, err error) {
-	var args []any
-	for range ownersFrom {
-		args = append(args, after.Bucket, after.Bucket, after.Owner, limit)
-	}
-	rows, err := db.SQL().QueryContext(ctx, ownersAfterSQL, append(args, limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("list owners: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var one place
-		if err := rows.Scan(&one.Bucket, &one.Owner); err != nil {
-			return nil, fmt.Errorf("list owners: %w", err)
-		}
-		owners = append(owners, one)
-	}
-	return owners, rows.Err()
 }

@@ -94,12 +94,12 @@ func ofOwner(all []ledger.Drift, owner string) []ledger.Drift {
 }
 
 // auditor is an auditor of the world's shard with a register of its own.
-func (w *world) auditor(t *testing.T) *ledger.Auditor {
+func (w *world) auditor(t testing.TB) *ledger.Auditor {
 	t.Helper()
 	return ledger.NewAuditor(w.auditorConfig(t))
 }
 
-func (w *world) auditorConfig(t *testing.T) ledger.AuditorConfig {
+func (w *world) auditorConfig(t testing.TB) ledger.AuditorConfig {
 	t.Helper()
 	reg := must(register.OpenFile(filepath.Join(t.TempDir(), "register")))
 	t.Cleanup(func() { _ = reg.Close() })
@@ -109,7 +109,7 @@ func (w *world) auditorConfig(t *testing.T) ledger.AuditorConfig {
 	}
 }
 
-func auditOnce(t *testing.T, a *ledger.Auditor) (ledger.AuditPass, []ledger.Drift) {
+func auditOnce(t testing.TB, a *ledger.Auditor) (ledger.AuditPass, []ledger.Drift) {
 	t.Helper()
 	var drift []ledger.Drift
 	pass, err := a.Once(t.Context(), func(d ledger.Drift) { drift = append(drift, d) })
@@ -175,19 +175,28 @@ func (w *world) auditUnderLoad(t *testing.T, auditor *ledger.Auditor) {
 // inject runs a statement with the CHECKs of the schema switched off.
 func (w *world) inject(t *testing.T, statement, owner string) {
 	t.Helper()
-	conn := must(w.db.SQL().Conn(t.Context()))
+	if unchecked(t, w.db, statement, owner) == 0 {
+		t.Fatalf("%s: it changes nothing", statement)
+	}
+}
+
+// unchecked runs a statement on a shard, and says how many rows it has changed.
+func unchecked(t *testing.T, db *shard.DB, statement string, args ...any) int64 {
+	t.Helper()
+	conn := must(db.SQL().Conn(t.Context()))
 	defer conn.Close()
 	off, on := "PRAGMA ignore_check_constraints=ON", "PRAGMA ignore_check_constraints=OFF"
-	if w.db.Dialect == shard.MariaDB {
+	if db.Dialect == shard.MariaDB {
 		off, on = "SET check_constraint_checks=0", "SET check_constraint_checks=1"
 		statement = strings.ReplaceAll(statement, "AS BLOB)", "AS BINARY)")
 	}
 	must(conn.ExecContext(t.Context(), off))
-	changed := must(must(conn.ExecContext(t.Context(), statement, owner)).RowsAffected())
-	must(conn.ExecContext(t.Context(), on))
-	if changed == 0 {
-		t.Fatalf("%s: it changes nothing", statement)
+	result, err := conn.ExecContext(t.Context(), statement, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
 	}
+	must(conn.ExecContext(t.Context(), on))
+	return must(result.RowsAffected())
 }
 
 // The continuous auditor leaves reports in the register, and goes on where it was stopped.

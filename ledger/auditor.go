@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/statesvc/statesvc/register"
@@ -15,10 +17,10 @@ import (
 
 // The clocks and limits of an auditor.
 const (
-	auditPage     = 256              // owners that are listed at a time
+	auditPage     = 256              // places that are listed at a time
 	auditFindings = 100              // that a report keeps; their number is always exact
 	auditSave     = 5 * time.Second  // between writes of the progress to the register
-	auditPatience = 30 * time.Second // for one owner; a history of millions takes that long
+	auditPatience = 30 * time.Second // for one place; a history of millions takes that long
 	auditPause    = 10 * time.Second // between passes, and after a shard that could not be read
 	auditPrefix   = "audits/"
 )
@@ -28,7 +30,7 @@ type AuditorConfig struct {
 	Ledger   *Ledger
 	Register register.Register // keeps progress and reports, so that any instance can show them and go on after a restart
 	Shards   func() []int
-	// Primary is where the owners of a shard are listed. What is checked is read from a fenced snapshot.
+	// Primary is where the owners, quotas and packets of a shard are listed. What is checked is read from a fenced snapshot.
 	Primary func(shard int) (*shard.DB, error)
 	// Rate is the most rows that are read per second; 0: as many as the shard gives.
 	Rate int
@@ -38,24 +40,35 @@ type AuditorConfig struct {
 	Log  *slog.Logger
 }
 
-// Auditor compares the tables of a shard with each other, owner by owner, while the service runs (R30). It reads snapshots, takes no
-// locks, and writes nothing but its report.
+// Auditor compares the tables of the shards with each other while the service runs (R30): owner by owner, slice by slice, quota by
+// quota, packet by packet. It reads snapshots, takes no locks, and writes nothing but its report. What is on two shards is compared in an
+// order in which what is under way cannot look like a drift.
 //
 // It does not promise to see a drift that was there for less than a pass takes.
-type Auditor struct{ cfg AuditorConfig }
+type Auditor struct {
+	cfg AuditorConfig
+
+	mu   sync.Mutex
+	sold map[int]string // by shard: the quota after which the next pass compares what was sold
+}
 
 // NewAuditor returns an auditor; Run starts it.
-func NewAuditor(cfg AuditorConfig) *Auditor { return &Auditor{cfg} }
+func NewAuditor(cfg AuditorConfig) *Auditor { return &Auditor{cfg: cfg, sold: map[int]string{}} }
 
-// AuditPass is one walk through all owners of a shard.
+// AuditPass is one walk through everything on a shard.
 type AuditPass struct {
-	StartedAt time.Time `json:"started_at"`
-	EndedAt   time.Time `json:"ended_at,omitzero"` // zero: under way
-	Owners    int64     `json:"owners"`
-	Rows      int64     `json:"rows"`
-	Drift     int64     `json:"drift"`    // contradictions found; must be 0
-	Findings  []Drift   `json:"findings"` // the first hundred of them
-	At        place     `json:"at,omitzero"`
+	StartedAt time.Time        `json:"started_at"`
+	EndedAt   time.Time        `json:"ended_at,omitzero"` // zero: under way
+	Owners    int64            `json:"owners"`
+	Quotas    int64            `json:"quotas"` // whose home the shard is
+	Packets   int64            `json:"packets"`
+	Campaigns int64            `json:"campaigns"` // that the shard knows of
+	Rows      int64            `json:"rows"`
+	Unread    int64            `json:"unread"`   // comparisons that could not be made; the next pass tries again
+	Drift     int64            `json:"drift"`    // contradictions found; must be 0
+	Checks    map[string]int64 `json:"checks"`   // the same by check; none without any
+	Findings  []Drift          `json:"findings"` // the first hundred of them
+	At        place            `json:"at,omitzero"`
 }
 
 // AuditReport is what is known of a shard: the last whole pass, and the one under way.
@@ -69,15 +82,42 @@ type AuditReport struct {
 // found it again.
 func (r *AuditReport) DriftKnown() int64 { return max(r.Last.Drift, r.Now.Drift) }
 
+// KnownBy is DriftKnown of each check that has found something.
+func (r *AuditReport) KnownBy() map[string]int64 {
+	known := maps.Clone(r.Last.Checks)
+	if known == nil {
+		known = map[string]int64{}
+	}
+	for check, n := range r.Now.Checks {
+		known[check] = max(known[check], n)
+	}
+	return known
+}
+
 func (p *AuditPass) add(number int, found Audit) {
-	p.Owners++
 	p.Rows += int64(found.Rows)
+	p.Unread += int64(found.Unread)
 	p.Drift += int64(len(found.Drift))
 	for _, d := range found.Drift {
+		if p.Checks == nil {
+			p.Checks = map[string]int64{}
+		}
+		p.Checks[d.Check]++
 		if d.Shard = number; len(p.Findings) < auditFindings {
 			p.Findings = append(p.Findings, d)
 		}
 	}
+}
+
+// join adds the numbers of a shard.
+func (p *AuditPass) join(of *AuditPass) {
+	p.Owners += of.Owners
+	p.Quotas += of.Quotas
+	p.Packets += of.Packets
+	p.Campaigns += of.Campaigns
+	p.Rows += of.Rows
+	p.Unread += of.Unread
+	p.Drift += of.Drift
 }
 
 // Run audits every shard in turn until ctx ends.
@@ -138,7 +178,7 @@ func (a *Auditor) Once(ctx context.Context, each func(Drift)) (total AuditPass, 
 			pass.Findings = pass.Findings[:0]
 			return nil
 		})
-		total.Owners, total.Rows, total.Drift = total.Owners+pass.Owners, total.Rows+pass.Rows, total.Drift+pass.Drift
+		total.join(&pass)
 		if err != nil {
 			return total, fmt.Errorf("audit shard %d: %w", number, err)
 		}
@@ -147,45 +187,69 @@ func (a *Auditor) Once(ctx context.Context, each func(Drift)) (total AuditPass, 
 	return total, nil
 }
 
-// pass walks on from where p has come to. after is called after each owner. The assets of owners are all there is on a shard so far; what
-// belongs to no owner will be a second walk here.
+// pass walks on from where p has come to. after is called after each place.
 func (a *Auditor) pass(ctx context.Context, number int, p *AuditPass, after func() error) error {
-	for {
+	w := &walked{shard: number}
+	if p.At == (place{}) {
+		var err error
+		if w.sold, err = a.tally(ctx, number); err != nil {
+			return err
+		}
+	}
+	for p.At.Walk < len(walks) {
 		db, err := a.cfg.Primary(number)
 		if err != nil {
 			return err
 		}
-		owners, err := ownersAfter(ctx, db, p.At, auditPage)
+		next, err := walks[p.At.Walk].next(ctx, db, p.At, auditPage)
 		if err != nil {
 			return err
 		}
-		for _, owner := range owners {
-			if err := a.owner(ctx, number, owner, p); err != nil {
+		for _, at := range next {
+			if err := a.place(ctx, at, p, w); err != nil {
 				return err
 			}
-			p.At = owner
+			at.Walk = p.At.Walk
+			p.At = at
 			if err := after(); err != nil {
 				return err
 			}
 		}
-		if len(owners) < auditPage {
-			return nil
+		if len(next) < auditPage {
+			p.At = place{Walk: p.At.Walk + 1}
 		}
 	}
+	return nil
 }
 
-// owner audits one owner, and then rests for as long as the rate says of what it has read.
-func (a *Auditor) owner(ctx context.Context, number int, owner place, p *AuditPass) error {
+// tally begins to compare what slices have sold.
+func (a *Auditor) tally(ctx context.Context, number int) (t *soldTally, err error) {
+	db, err := a.cfg.Primary(number)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t, a.sold[number], err = newSoldTally(ctx, db, a.sold[number])
+	return t, err
+}
+
+// place audits one place, and then rests for as long as the rate says of what it has read.
+func (a *Auditor) place(ctx context.Context, at place, p *AuditPass, w *walked) error {
 	limited, cancel := context.WithTimeout(ctx, auditPatience)
 	defer cancel()
-	found, err := a.cfg.Ledger.AuditOwner(limited, shard.Bucket(owner.Bucket), owner.Owner)
+	walk := walks[p.At.Walk]
+	found, err := walk.audit(limited, a.cfg.Ledger, at, w)
 	if err != nil {
 		return err
 	}
-	p.add(number, found)
+	p.add(w.shard, found)
+	if walk.count != nil {
+		*walk.count(p)++
+	}
 	for _, d := range found.Drift {
 		a.cfg.Log.ErrorContext(ctx, "the ledger contradicts itself; nothing was repaired",
-			"check", d.Check, "shard", number, "bucket", d.Bucket, "subject", d.Subject, "want", d.Want, "have", d.Have)
+			"check", d.Check, "shard", w.shard, "bucket", d.Bucket, "subject", d.Subject, "want", d.Want, "have", d.Have)
 	}
 	if a.cfg.Rate == 0 {
 		return nil

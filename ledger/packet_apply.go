@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -40,11 +39,6 @@ type sentShare struct {
 	currency  string
 	lotsUntil int64
 	lotID     id.ID // to be made
-}
-
-// ref is the reference of the lot that a share becomes. It is unique for its owner, and so a share lands once.
-func (s *state) shareRefOf(t *sentShare) string {
-	return s.codec.Text(id.Packet, t.packetID) + "/" + strconv.FormatInt(t.number, 10)
 }
 
 func (s *state) createPacket(o *ownerRow, op *createPacketOp) shard.Reply {
@@ -135,7 +129,7 @@ func emptyPacket() *Refusal { return refusal(ErrSoldOut, "", "every share of the
 
 // landShare makes a share a lot of its owner, once.
 func (s *state) landShare(o *ownerRow, op *landShareOp) shard.Reply {
-	ref := s.shareRefOf(&op.sentShare)
+	ref := shareName(s.codec, op.packetID, op.number)
 	if s.credits[creditRef{o.name, ref}] != nil {
 		return unchanged()
 	}
@@ -181,7 +175,7 @@ func (s *state) returnPacket(o *ownerRow, op *returnPacketOp) shard.Reply {
 	s.changePacket(p)
 	p.returned = p.total - p.grabbed
 	p.state, p.dueAt = packetReturned, 0
-	l := s.receive(o, op.lotID, s.codec.Text(id.Packet, p.id)+"/rest", p.returned, p.currency, p.lotsUntil)
+	l := s.receive(o, op.lotID, restName(s.codec, p.id), p.returned, p.currency, p.lotsUntil)
 	b := s.appendPacketChange(s.openChanges(), p, packetOpen, packetReturned, p.returned)
 	s.addEntry(o, entryPacketReturned, id.ID{}, s.closeChanges(s.appendLotChange(b, l, nil)))
 	return moved()

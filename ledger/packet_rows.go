@@ -45,7 +45,7 @@ func (b *batch) loadPackets(p *shard.Packet) {
 	landing := keys(p, lotByRef, b.scanCredit)
 	for _, op := range b.ops {
 		if body, ok := op.Body.(*landShareOp); ok {
-			landing.row(op.Bucket).ASCII(op.Owner).ASCII(b.shareRefOf(&body.sentShare))
+			landing.row(op.Bucket).ASCII(op.Owner).ASCII(shareName(b.codec, body.packetID, body.number))
 		}
 	}
 }

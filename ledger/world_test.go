@@ -350,6 +350,9 @@ func (w *world) audit(t testing.TB) {
 	for wrong, question := range audits {
 		w.each(t, question, func(row []any) { t.Errorf("%s: %s", wrong, row) })
 	}
+	if _, drift := auditOnce(t, w.auditor(t)); len(drift) > 0 {
+		t.Errorf("the auditor has found %+v", drift)
+	}
 	held := map[string]int64{}
 	const live = "SELECT o.doc, COALESCE(h.progress, '{}') FROM holds h JOIN orders o ON o.bucket=h.bucket AND o.hold_id=h.hold_id"
 	w.each(t, live, func(row []any) {

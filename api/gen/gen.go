@@ -66,16 +66,28 @@ type APIKeyRequest struct {
 	Scopes Scopes `json:"scopes"`
 }
 
-// AuditPass A walk through all owners of a shard. Without `started_at` there was none yet.
+// AuditPass A walk through everything on a shard. Without `started_at` there was none yet.
 type AuditPass struct {
-	Drift   int64     `json:"drift"`
-	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+	// Campaigns That the shard was told of.
+	Campaigns int64 `json:"campaigns"`
+
+	// Checks The contradictions by check; those that have found none are not in it.
+	Checks  map[string]int64 `json:"checks"`
+	Drift   int64            `json:"drift"`
+	EndedAt time.Time        `json:"ended_at,omitempty,omitzero"`
 
 	// Findings The first hundred contradictions.
-	Findings  []Drift   `json:"findings"`
-	Owners    int64     `json:"owners"`
+	Findings []Drift `json:"findings"`
+	Owners   int64   `json:"owners"`
+	Packets  int64   `json:"packets"`
+
+	// Quotas Whose home is the shard.
+	Quotas    int64     `json:"quotas"`
 	Rows      int64     `json:"rows"`
 	StartedAt time.Time `json:"started_at,omitempty,omitzero"`
+
+	// Unread Comparisons with another shard that could not be made; the next walk tries again.
+	Unread int64 `json:"unread"`
 }
 
 // AuditReport defines model for AuditReport.
@@ -639,9 +651,11 @@ type Drift struct {
 	Bucket int    `json:"bucket"`
 	Check  string `json:"check"`
 	Have   string `json:"have"`
-	Owner  string `json:"owner"`
 
-	// Subject The lot, coupon or hold, or the entry; without it the owner himself.
+	// Owner Of a quota or a campaign, its name as an owner.
+	Owner string `json:"owner"`
+
+	// Subject The lot, coupon, hold, packet, transfer, slice or entry; without it the owner himself.
 	Subject string `json:"subject,omitempty,omitzero"`
 	Want    string `json:"want"`
 }
@@ -1230,10 +1244,10 @@ type Lot struct {
 	// Held Minor units, e.g. cents or fen.
 	Held Amount `json:"held"`
 
-	// IssueRef The caller's own name for something.
+	// IssueRef The caller's own name for it. Only the service makes names with a `#`, for money out of packets.
 	//
-	// Example: order-1001
-	IssueRef Reference `json:"issue_ref"`
+	// Example: spring-2026/0001
+	IssueRef string `json:"issue_ref"`
 
 	// Issued Minor units, e.g. cents or fen.
 	Issued   Amount    `json:"issued"`
@@ -1965,13 +1979,13 @@ type Shard struct {
 
 // ShardAudit defines model for ShardAudit.
 type ShardAudit struct {
-	// Current A walk through all owners of a shard. Without `started_at` there was none yet.
+	// Current A walk through everything on a shard. Without `started_at` there was none yet.
 	Current AuditPass `json:"current"`
 
 	// Drift The contradictions that are known; the larger number of both passes.
 	Drift int64 `json:"drift"`
 
-	// Last A walk through all owners of a shard. Without `started_at` there was none yet.
+	// Last A walk through everything on a shard. Without `started_at` there was none yet.
 	Last  AuditPass `json:"last"`
 	Shard int       `json:"shard"`
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/statesvc/statesvc/shard"
 )
 
-var errDrift = errors.New("the ledger contradicts itself; nothing was repaired")
+var (
+	errDrift  = errors.New("the ledger contradicts itself; nothing was repaired")
+	errUnread = errors.New("not everything could be compared")
+)
 
 func (p *program) check() *cobra.Command {
 	cmd := &cobra.Command{
@@ -23,11 +26,13 @@ func (p *program) check() *cobra.Command {
 	var rate int
 	books := &cobra.Command{
 		Use:   "ledger --config FILE",
-		Short: "Audit every owner of every shard once, while the service runs",
-		Long: "Audit every owner of every shard once, while the service runs: that each lot sums up, that held counters are what live\n" +
-			"holds have, that coupons, holds, orders and owners agree, and that the history is whole and ends in what is there. Each\n" +
-			"owner is read in a snapshot of its own, without locks. Nothing is written, and nothing is repaired.\n\n" +
-			"Every contradiction is a line; the last line counts. The exit status is 1 if there is any.",
+		Short: "Audit everything on every shard once, while the service runs",
+		Long: "Audit everything on every shard once, while the service runs: that each lot sums up, that held counters are what live\n" +
+			"holds have, that coupons, holds, orders and owners agree, and that the history is whole and ends in what is there; that\n" +
+			"quotas, slices and what is on its way between them sum up, that as much was sold as the histories say, that the shares\n" +
+			"of packets sum up and have arrived. Snapshots are read, without locks. Nothing is written, and nothing is repaired.\n\n" +
+			"Every contradiction is a line; the last line counts. The exit status is 1 if there is any, or if something could not be\n" +
+			"compared (unread).",
 		Example: "  statesvc check ledger --config statesvc.yaml\n  statesvc check ledger --config statesvc.yaml --rate 5000",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.checkLedger(cmd, rate) },
@@ -68,9 +73,13 @@ func (p *program) checkLedger(cmd *cobra.Command, rate int) error {
 		return err
 	}
 	took := pass.EndedAt.Sub(pass.StartedAt).Seconds()
-	p.printf("audited owners=%d rows=%d seconds=%.1f drift=%d\n", pass.Owners, pass.Rows, took, pass.Drift)
-	if pass.Drift > 0 {
+	p.printf("audited owners=%d quotas=%d packets=%d campaigns=%d rows=%d unread=%d seconds=%.1f drift=%d\n",
+		pass.Owners, pass.Quotas, pass.Packets, pass.Campaigns, pass.Rows, pass.Unread, took, pass.Drift)
+	switch {
+	case pass.Drift > 0:
 		return errDrift
+	case pass.Unread > 0:
+		return errUnread
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type gauges struct {
 
 type holdCount struct {
 	pending, overdue int64
-	drift            int64 // contradictions that the auditor knows
+	drift            map[string]int64 // contradictions that the auditor knows, by check; those without any are not in it
 }
 
 func newGauges(in *Instance, m metric.Meter) (*gauges, error) {
@@ -72,7 +72,9 @@ func (g *gauges) observe(_ context.Context, o metric.Observer) error {
 		of := metric.WithAttributes(attribute.Int("shard", number))
 		o.ObserveInt64(g.pending, c.pending, of)
 		o.ObserveInt64(g.overdue, c.overdue, of)
-		o.ObserveInt64(g.drift, c.drift, of)
+		for _, check := range ledger.Checks {
+			o.ObserveInt64(g.drift, c.drift[check], of, metric.WithAttributes(attribute.String("check", check)))
+		}
 	}
 	o.ObserveInt64(g.undecided, int64(g.in.Blacklist.UndecidedOwners()))
 	now := g.in.cfg.Now()
@@ -145,6 +147,6 @@ func (g *gauges) ofShard(ctx context.Context, number int) (c holdCount, err erro
 		return c, err
 	}
 	report, err := g.in.Auditor.Report(ctx, number)
-	c.drift = report.DriftKnown()
+	c.drift = report.KnownBy()
 	return c, err
 }
