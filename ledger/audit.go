@@ -215,7 +215,7 @@ func (a *audited) checkHolder(text string, c *couponRecord, h *holdRecord) {
 	case h != nil:
 		same(a, checkCoupon, text, "state", couponHeld, c.State)
 		same(a, checkCoupon, text, "hold", a.holdText(h.HoldID), a.holdText(c.HoldID))
-		if c.HeldUntil == nil || *c.HeldUntil != h.ExpiresAt {
+		if c.HeldUntil != h.ExpiresAt {
 			a.found(checkCoupon, text, fmt.Sprintf("held_until %d", h.ExpiresAt), instantOrNone(c.HeldUntil))
 		}
 	case c.State == couponHeld:
@@ -225,19 +225,20 @@ func (a *audited) checkHolder(text string, c *couponRecord, h *holdRecord) {
 	}
 }
 
-func instantOrNone(us *int64) string {
-	if us == nil {
+func instantOrNone(us int64) string {
+	if us == 0 {
 		return "none"
 	}
-	return instant(*us).Format(time.RFC3339Nano)
+	return instant(us).Format(time.RFC3339Nano)
 }
 
-// holdText is the id of a hold as callers know it; "none" for NULL.
+// holdText is the id of a hold as callers know it; "none" for NULL and for zeros.
 func (a *audited) holdText(hold []byte) string {
-	if hold == nil {
+	h := toID(hold)
+	if h == (id.ID{}) {
 		return "none"
 	}
-	return a.codec.Text(id.Hold, toID(hold))
+	return a.codec.Text(id.Hold, h)
 }
 
 // checkHolds: I3, a hold is either live or decided.

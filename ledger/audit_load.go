@@ -99,7 +99,7 @@ func (a *audited) loadHolds(tx, db *gorm.DB) error {
 	}
 	live := len(named)
 	for _, c := range a.coupon {
-		if c.State == couponUsed && c.HoldID != nil {
+		if c.State == couponUsed {
 			named = append(named, c.HoldID)
 		}
 	}

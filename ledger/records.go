@@ -39,8 +39,8 @@ type (
 		MinSpend    int64
 		ValidFrom   int64
 		ExpiresAt   int64
-		HoldID      []byte
-		HeldUntil   *int64
+		HoldID      []byte // zeros: none
+		HeldUntil   int64  // 0: it is not held
 		IssuedAt    int64
 		Terms       []byte
 	}
@@ -155,12 +155,12 @@ func (r *couponRecord) body(codec *id.Codec, at time.Time) Coupon {
 		Discount:  r.discount().Body(),
 		ValidFrom: instant(r.ValidFrom), ExpiresAt: instant(r.ExpiresAt), IssuedAt: instant(r.IssuedAt),
 	}
-	if r.HeldUntil != nil && *r.HeldUntil <= at.UnixMicro() {
+	if r.HeldUntil != 0 && r.HeldUntil <= at.UnixMicro() {
 		c.State = couponAvailable
-	} else if r.HoldID != nil {
-		c.HoldID = codec.Text(id.Hold, toID(r.HoldID))
-		if r.HeldUntil != nil {
-			c.HeldUntil = instant(*r.HeldUntil)
+	} else if holder := toID(r.HoldID); holder != (id.ID{}) {
+		c.HoldID = codec.Text(id.Hold, holder)
+		if r.HeldUntil != 0 {
+			c.HeldUntil = instant(r.HeldUntil)
 		}
 	}
 	if c.State == couponAvailable && r.ExpiresAt <= at.UnixMicro() {

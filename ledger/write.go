@@ -115,14 +115,11 @@ func (b *batch) insertCoupon(v shard.Values, c *couponRow) {
 	c.holder(v.Int(c.validFrom).Int(c.expiresAt)).Int(c.issuedAt)
 }
 
-// holder adds hold_id and held_until.
+// holder adds hold_id and held_until. They are zero and not NULL without a hold, because a row that grows has to be moved.
 func (c *couponRow) holder(v shard.Values) shard.Values {
-	if c.holdID == (id.ID{}) {
-		return v.Null().Null()
-	}
 	v.Binary(c.holdID[:])
 	if c.state != couponHeld {
-		return v.Null()
+		return v.Int(0)
 	}
 	return v.Int(c.heldUntil)
 }
