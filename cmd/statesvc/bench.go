@@ -31,8 +31,29 @@ func (p *program) bench() *cobra.Command {
 		},
 	}
 	committer.Flags().IntVar(&seconds, "seconds", 10, "length of each run")
-	cmd.AddCommand(committer, p.benchHTTP(), p.benchSoak(), p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(),
+	cmd.AddCommand(committer, p.benchFlash(), p.benchHTTP(), p.benchSoak(), p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(),
 		benchBaseline(), p.benchLoad())
+	return cmd
+}
+
+func (p *program) benchFlash() *cobra.Command {
+	var o bench.FlashOptions
+	cmd := &cobra.Command{
+		Use:   "flash",
+		Short: "Sell one SKU to 512 callers over four MariaDB shards, against the same load on many SKUs; count commits",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Flash(cmd.Context(), p.out, o)
+			if err != nil {
+				return err
+			}
+			p.printf("\ngranted=%d flash_ratio=%.2f others_p99_ratio=%.2f commits_per_hold=%.2f\n",
+				r.Granted, r.Ratio, r.OthersP99Ratio, r.CommitsPerHold)
+			return nil
+		},
+	}
+	cmd.Flags().Int64Var(&o.Units, "units", 100_000, "how many units of the SKU there are")
+	cmd.Flags().IntVar(&o.Seconds, "seconds", 10, "length of each run besides the sale")
 	return cmd
 }
 
