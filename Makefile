@@ -60,6 +60,14 @@ smoke: ## build the program and see it start, get ready and stop
 bench-committer: deps ## measure the committer on a real MariaDB (ARGS="--flag ...")
 	go run ./cmd/statesvc bench committer $(ARGS)
 
+.PHONY: bench-flash
+bench-flash: deps ## sell 100 000 units of one SKU over four shards (ARGS="--units ...")
+	go run ./cmd/statesvc bench flash $(ARGS)
+
+.PHONY: bench-ledger
+bench-ledger: deps ## measure claims, grabs, refunds, large owners and many live holds (ARGS="--flag ...")
+	go run ./cmd/statesvc bench ledger $(ARGS)
+
 .PHONY: bench-http
 bench-http: deps ## measure the whole service over HTTP (ARGS="--flag ...")
 	go run ./cmd/statesvc bench http $(ARGS)

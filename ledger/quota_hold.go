@@ -36,11 +36,11 @@ func (q *quotaSide) checkNeeds(s *state, pointer func(quota string) string) (sha
 		if slices.Contains(q.unknown, need.quota) {
 			return refuse(refusal(ErrNotFound, pointer(need.quota), "there is no quota "+need.quota)), false
 		}
-		short := lack{quota: need.quota, need: need.amount}
+		short := lack{quota: need.quota, need: need.amount, want: ahead(need.amount)}
 		if r != nil {
 			short.due = r.due(s.now)
 			short.need -= r.Available
-			short.want = max(r.within(foresight, s.now), short.need)
+			short.want = r.wanted(need.amount, s.now)
 		}
 		short.least = short.need
 		if !short.due && slices.Contains(q.dry, need.quota) {
@@ -95,8 +95,8 @@ func (s *state) takeQuotas(q *quotaSide) {
 		r.Held += need.amount
 		r.takenAt = s.now
 		r.add(need.amount, s.now)
-		if r.low(s.now) {
-			q.low = append(q.low, lack{quota: r.quota, want: r.within(foresight, s.now)})
+		if r.low(need.amount, s.now) {
+			q.low = append(q.low, lack{quota: r.quota, want: r.wanted(need.amount, s.now)})
 		}
 	}
 }

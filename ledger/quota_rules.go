@@ -9,6 +9,9 @@ const (
 	foresight = time.Second
 	// lowWater is how much demand must be covered before a slice borrows ahead of need.
 	lowWater = 250 * time.Millisecond
+	// holdsAhead is for how many holds like the last one a slice borrows at least: what sells slowly would else be borrowed for each hold.
+	// It is never more than a share of what is free; see lend.
+	holdsAhead = 128
 	// leastSpan bounds the demand that a moment of measuring can show.
 	leastSpan = 10 * time.Millisecond
 	// longestSpan is how long demand is measured before the older half is forgotten, so that it shows what is, and not what was.
@@ -44,8 +47,15 @@ func (d *demand) within(length time.Duration, now int64) int64 {
 	return min(mulDiv(d.taken, length.Microseconds(), span), MaxAmount)
 }
 
-// low says whether a slice should borrow before it must.
-func (r *sliceRow) low(now int64) bool { return r.Available < r.within(lowWater, now) }
+// ahead is how many units holdsAhead holds of so many take.
+func ahead(need int64) int64 { return min(need, MaxAmount/holdsAhead) * holdsAhead }
+
+// wanted is how many units a slice should have after a hold of so many.
+func (r *sliceRow) wanted(need, now int64) int64 { return max(r.within(foresight, now), ahead(need)) }
+
+// low says whether a slice should borrow before it must: because of its demand, or because another hold like the last one would find too
+// little.
+func (r *sliceRow) low(need, now int64) bool { return r.Available < max(r.within(lowWater, now), need) }
 
 // lend is how many units a home gives to a slice that needs and wants so many: what it needs, and of the rest no more than a share, so
 // that the last units are spread over all shards and few have to travel twice. free must not be 0.

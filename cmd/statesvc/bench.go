@@ -31,8 +31,53 @@ func (p *program) bench() *cobra.Command {
 		},
 	}
 	committer.Flags().IntVar(&seconds, "seconds", 10, "length of each run")
-	cmd.AddCommand(committer, p.benchHTTP(), p.benchSoak(), p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(), p.benchCache(), p.benchCacheFaults(), benchCacheBaseline(), p.benchCacheLoad(),
-		benchBaseline(), p.benchLoad())
+cmd.AddCommand(committer, p.benchHTTP(), p.benchFlash(), p.benchLedger(), p.benchCache(), p.benchSoak())
+	cmd.AddCommand(p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(), p.benchCacheFaults())
+	cmd.AddCommand(benchCacheBaseline(), p.benchCacheLoad(), benchBaseline(), p.benchLoad()) // of their own processes
+	return cmd
+}
+
+func (p *program) benchFlash() *cobra.Command {
+	var o bench.FlashOptions
+	cmd := &cobra.Command{
+		Use:   "flash",
+		Short: "Sell one SKU to 512 callers over four MariaDB shards, against the same load on many SKUs; count commits",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Flash(cmd.Context(), p.out, o)
+			if err != nil {
+				return err
+			}
+			p.printf("\ngranted=%d flash_ratio=%.2f others_p99_ratio=%.2f commits_per_hold=%.2f\n",
+				r.Granted, r.Ratio, r.OthersP99Ratio, r.CommitsPerHold)
+			return nil
+		},
+	}
+	cmd.Flags().Int64Var(&o.Units, "units", 100_000, "how many units of the SKU there are")
+	cmd.Flags().IntVar(&o.Seconds, "seconds", 10, "length of each run besides the sale")
+	return cmd
+}
+
+func (p *program) benchLedger() *cobra.Command {
+	var o bench.LedgerOptions
+	cmd := &cobra.Command{
+		Use:   "ledger",
+		Short: "Measure claims, grabs and refunds, and single holds where there is much beside what they need, over four MariaDB shards",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := bench.Ledger(cmd.Context(), p.out, o)
+			if err != nil {
+				return err
+			}
+			p.printf("\nclaims_per_s=%.0f grabs_per_s=%.0f refunds_per_s=%.0f large_owner_ratio=%.2f live_holds_ratio=%.2f listings_ratio=%.2f\n",
+				r.Claims, r.Grabs, r.Refunds, r.LargeOwnerRatio, r.LiveHoldsRatio, r.ListingsRatio)
+			return nil
+		},
+	}
+	cmd.Flags().IntVar(&o.Seconds, "seconds", 10, "length of each load")
+	cmd.Flags().IntVar(&o.Coupons, "coupons", 10_000, "coupons of the large owner")
+	cmd.Flags().IntVar(&o.Lots, "lots", 1_000, "lots of the large owner")
+	cmd.Flags().Int64Var(&o.LiveHolds, "live-holds", 200_000, "live holds of one SKU")
 	return cmd
 }
 
