@@ -40,6 +40,7 @@ func (p *program) benchChaos() *cobra.Command {
 	cmd.Flags().IntVar(&o.Owners, "owners", 16, "owners in each round, with two callers each")
 	cmd.Flags().IntVar(&o.Shards, "shards", 2, "shards of the cluster")
 	cmd.Flags().IntVar(&o.Instances, "instances", 2, "instances of the cluster")
+	cmd.Flags().BoolVar(&o.Relays, "relays", false, "put a relay before the databases, and cut nodes off as well")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "keep the folder in any case")
 	return cmd
 }

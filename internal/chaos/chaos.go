@@ -28,6 +28,7 @@ type Options struct {
 	Seed              uint64
 	Duration          time.Duration // rounds begin until then
 	Faults            []string      // exactly these, by name, one after the other; none: at random for Duration
+	Relays            bool          // nodes are reached over a relay and can be cut off; implied by Faults that do so
 	Keep              bool
 	Print             func(format string, args ...any)
 }
@@ -78,6 +79,7 @@ type world struct {
 	dice      *rand.Rand // of the schedule
 	paused    map[string]bool
 	killed    map[string]bool // in this round
+	severed   map[string]bool // cut off from all others
 	round     string          // for messages
 
 	mu     sync.Mutex
@@ -90,8 +92,10 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	if err := known(o.Faults); err != nil {
 		return Result{}, err
 	}
+	o.Relays = o.Relays || needRelays(o.Faults)
 	w := &world{
-		Options: o, dice: rand.New(rand.NewPCG(o.Seed, 1)), paused: map[string]bool{}, killed: map[string]bool{}, epochs: map[string]uint64{},
+		Options: o, dice: rand.New(rand.NewPCG(o.Seed, 1)), paused: map[string]bool{}, killed: map[string]bool{},
+		severed: map[string]bool{}, epochs: map[string]uint64{},
 		transport: &http.Transport{MaxIdleConnsPerHost: 2 * o.Owners * callersPerOwner},
 	}
 	defer w.transport.CloseIdleConnections()
@@ -99,7 +103,8 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	starting, cancel := context.WithTimeout(ctx, upTTL)
 	defer cancel()
 	if w.state, err = cluster.Up(starting, cluster.Options{
-		Folder: o.Folder, Shards: o.Shards, Instances: o.Instances, Program: o.Program, Env: o.Env, Controllers: true, Say: o.say,
+		Folder: o.Folder, Shards: o.Shards, Instances: o.Instances, Program: o.Program, Env: o.Env, Controllers: true, Relays: o.Relays,
+		Say: o.say,
 	}); err != nil {
 		return Result{}, err
 	}
@@ -162,7 +167,7 @@ func (w *world) play(ctx context.Context, round int, f fault) error {
 	_ = pause(ctx, settle)
 	broken := time.Now()
 	err = f.act(ctx, w, number)
-	if repairErr := w.repair(); repairErr != nil || err != nil {
+	if repairErr := w.repair(ctx); repairErr != nil || err != nil {
 		l.stop()
 		return errors.Join(err, repairErr)
 	}

@@ -25,8 +25,8 @@ type fault struct {
 	act      func(ctx context.Context, w *world, number int) error
 }
 
-// faults are all that a run draws from.
-var faults = slices.Concat(databaseFaults, pauseFaults, agentFaults, stepFaults, controlFaults, operatorFaults)
+// faults are all that a run draws from, and with relays also those of the network.
+var faults = slices.Concat(databaseFaults, pauseFaults, agentFaults, stepFaults, controlFaults, operatorFaults, careFaults)
 
 // Databases are killed. Their agents start them again.
 var databaseFaults = []fault{
@@ -282,6 +282,79 @@ var operatorFaults = []fault{
 	})},
 }
 
+// Somebody does what is done to databases now and then, at a bad time.
+var careFaults = []fault{
+	{"large-transaction-kill-primary", true, onRecord(func(w *world, r failover.Record) {
+		w.during(func() { w.tell(r.Primary, largeSQL) }, func() {
+			time.Sleep(w.some(blink)) // a replica may have received a part of it
+			w.kill(r.Primary)
+		})
+	})},
+	{"schema-change-kill-primary", true, onRecord(func(w *world, r failover.Record) {
+		w.during(func() { w.tell(r.Primary, "ALTER TABLE decided_holds FORCE, ALGORITHM=COPY") }, func() {
+			time.Sleep(w.some(blink))
+			w.kill(r.Primary)
+		})
+	})},
+	{"backup-of-replica-kill-primary", true, onRecord(func(w *world, r failover.Record) {
+		w.during(func() { w.lockTables(w.ackers(r)[0], nap/2) }, func() {
+			time.Sleep(blink)
+			w.kill(r.Primary)
+		})
+	})},
+}
+
+// largeSQL is one transaction of some megabytes, always of the same rows, which nobody reads.
+const largeSQL = "REPLACE INTO clock (source, at) SELECT CONCAT('chaos-large-', seq), 1 FROM seq_1_to_100000"
+
+// Nodes are cut off from all others, and their agents as well: nothing passes, and nobody is told.
+var networkFaults = []fault{
+	{"cut-primary", true, func(ctx context.Context, w *world, number int) error {
+		r, err := w.record(ctx, number)
+		if err != nil {
+			return err
+		}
+		return errors.Join(w.cut(ctx, r.Primary), w.awaitServing(ctx, number, r.Epoch))
+	}},
+	{"cut-primary-heal-in-failover", true, func(ctx context.Context, w *world, number int) error {
+		r, err := w.record(ctx, number)
+		if err != nil {
+			return err
+		}
+		if err := w.cut(ctx, r.Primary); err != nil {
+			return err
+		}
+		_, err = w.awaitRecord(ctx, number, "fenced", func(now failover.Record) bool { return now.Epoch > r.Epoch })
+		time.Sleep(w.some(blink / 2))
+		return errors.Join(err, w.heal(ctx))
+	}},
+	{"cut-replica", false, func(ctx context.Context, w *world, number int) error {
+		r, err := w.record(ctx, number)
+		if err == nil {
+			err = w.cut(ctx, w.ackers(r)[0])
+		}
+		return errors.Join(err, pause(ctx, nap))
+	}},
+	{"cut-replicas", false, func(ctx context.Context, w *world, number int) error {
+		r, err := w.record(ctx, number)
+		if err == nil {
+			err = w.cut(ctx, w.ackers(r)...)
+		}
+		return errors.Join(err, pause(ctx, w.some(nap)))
+	}},
+	{"cut-replica-kill-primary", true, func(ctx context.Context, w *world, number int) error {
+		r, err := w.record(ctx, number)
+		if err == nil {
+			err = w.cut(ctx, w.ackers(r)[0]) // it may be the only one that has acknowledged something
+		}
+		if err == nil {
+			err = pause(ctx, w.some(2*blink)) // and may have been let go of meanwhile
+			w.kill(r.Primary)
+		}
+		return errors.Join(err, pause(ctx, w.some(nap)))
+	}},
+}
+
 // onRecord breaks something as the record has it.
 func onRecord(act func(w *world, r failover.Record)) func(context.Context, *world, int) error {
 	return func(ctx context.Context, w *world, number int) error {
@@ -349,19 +422,30 @@ func (w *world) switchOver(ctx context.Context, number int, disturb func()) erro
 }
 
 // draw picks the next fault.
-func (w *world) draw() fault { return faults[w.dice.IntN(len(faults))] }
+func (w *world) draw() fault {
+	from := faults
+	if w.Relays {
+		from = slices.Concat(faults, networkFaults)
+	}
+	return from[w.dice.IntN(len(from))]
+}
 
 func named(name string) fault {
-	return faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == name })]
+	all := slices.Concat(faults, networkFaults)
+	return all[slices.IndexFunc(all, func(f fault) bool { return f.name == name })]
 }
 
 // Names lists all faults.
-func Names() []string {
-	names := make([]string, len(faults))
-	for i, f := range faults {
-		names[i] = f.name
+func Names() (names []string) {
+	for _, f := range slices.Concat(faults, networkFaults) {
+		names = append(names, f.name)
 	}
 	return names
+}
+
+// needRelays says that one of the names is that of a fault of the network.
+func needRelays(names []string) bool {
+	return slices.ContainsFunc(networkFaults, func(f fault) bool { return slices.Contains(names, f.name) })
 }
 
 func known(names []string) error {

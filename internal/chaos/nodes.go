@@ -211,6 +211,27 @@ func (w *world) tell(name, statement string) {
 	_, _ = db.ExecContext(ctx, statement)
 }
 
+// lockTables keeps a database from writing anything, as a backup that locks does.
+func (w *world) lockTables(name string, d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellPatience+d)
+	defer cancel()
+	db, err := sql.Open("mysql", w.state.OperatorDSN(name))
+	if err != nil {
+		w.violate("%v", err)
+		return
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return // it is just being started
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK"); err == nil {
+		_ = pause(ctx, d)
+		_, _ = conn.ExecContext(ctx, "UNLOCK TABLES")
+	}
+}
+
 const tellPatience = 5 * time.Second
 
 func difference(got, want map[string]string) string {

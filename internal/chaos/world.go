@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/statesvc/statesvc/failover"
@@ -163,9 +164,9 @@ func (w *world) sawRecord(e register.Entry) {
 	}
 }
 
-// repair wakes and starts all that does not come back by itself.
-func (w *world) repair() error {
-	var errs []error
+// repair heals, wakes and starts all that does not come back by itself.
+func (w *world) repair(ctx context.Context) error {
+	errs := []error{w.heal(ctx)}
 	for _, name := range slices.Sorted(maps.Keys(w.paused)) {
 		_ = w.resume(name) // it may have been killed meanwhile
 	}
@@ -204,6 +205,34 @@ func (w *world) resume(names ...string) error {
 		errs = append(errs, w.state.Resume(name))
 	}
 	return errors.Join(errs...)
+}
+
+// cut cuts nodes off from all others.
+func (w *world) cut(ctx context.Context, names ...string) error {
+	var errs []error
+	for _, name := range names {
+		w.severed[name] = true
+		errs = append(errs, w.state.Cut(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// heal undoes every cut.
+func (w *world) heal(ctx context.Context) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(w.severed)) {
+		delete(w.severed, name)
+		errs = append(errs, w.state.Heal(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// during does something else while the first thing goes on, and waits for both.
+func (w *world) during(first, second func()) {
+	var both sync.WaitGroup
+	both.Go(first)
+	second()
+	both.Wait()
 }
 
 // some is a random duration up to a limit.
