@@ -56,7 +56,7 @@ type Config struct {
 	Random    func() float64 // from 0 to 1
 	NewToken  func() string  // letters and digits that nobody else draws
 
-	Redis string // host:port of the cache role; empty: there is none
+	Redis string // of the cache role, as ParseServer reads it; empty: there is none
 	// RedisTimeout is how long Redis may take to be reached, and again to answer; 0: 100 ms. A round trip takes at most twice as long.
 	RedisTimeout time.Duration
 	L1Bytes      uint64 // most memory of copies; 0: DefaultL1Bytes
@@ -106,7 +106,12 @@ func New(cfg Config) (*Cache, error) {
 	c.stop = stop
 	c.primaries = &primaries{read: c.readPrimary, ctx: ctx, work: &c.work, shards: map[int]*gathering{}}
 	if cfg.Redis != "" {
-		c.remote = newRemote(cfg.Redis, cfg.RedisTimeout, cfg.Now)
+		place, err := ParseServer(cfg.Redis)
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("the Redis of the cache: %w", err)
+		}
+		c.remote = newRemote(place, cfg.RedisTimeout, cfg.Now)
 		c.remote.start(ctx, &c.work)
 		c.work.Go(func() { c.listen(ctx) })
 		c.work.Go(func() { c.subscribe(ctx) })
@@ -122,7 +127,7 @@ func (c *Cache) Close() error {
 	if c.remote == nil {
 		return nil
 	}
-	return c.remote.client.Close()
+	return c.remote.close()
 }
 
 func (c *Cache) readPrimary(ctx context.Context, keys []state.Key) ([]state.Snapshot, error) {
@@ -138,7 +143,7 @@ func (c *Cache) readPrimary(ctx context.Context, keys []state.Key) ([]state.Snap
 // listen follows the clock of Redis and what the feeds vouch for.
 func (c *Cache) listen(ctx context.Context) {
 	for {
-		limited, cancel := context.WithTimeout(ctx, c.remote.timeout)
+		limited, cancel := context.WithTimeout(ctx, 2*c.remote.timeout)
 		_ = c.remote.listen(limited, c.cfg.Shards()) // what is not heard grows old
 		cancel()
 		select {
@@ -151,7 +156,14 @@ func (c *Cache) listen(ctx context.Context) {
 
 // subscribe hears of the writes of all instances. What is missed while there is no connection grows old.
 func (c *Cache) subscribe(ctx context.Context) {
-	subscription := c.remote.client.Subscribe(ctx, channel)
+	for ctx.Err() == nil {
+		c.hearAll(ctx, c.remote.pool())
+	}
+}
+
+// hearAll hears what a server says as long as it is in use.
+func (c *Cache) hearAll(ctx context.Context, p *pool) {
+	subscription := p.client.Subscribe(ctx, channel)
 	defer func() { _ = subscription.Close() }()
 	messages := subscription.Channel()
 	for {
@@ -161,6 +173,8 @@ func (c *Cache) subscribe(ctx context.Context) {
 				return
 			}
 			c.hear(m.Payload)
+		case <-p.replaced:
+			return
 		case <-ctx.Done():
 			return
 		}

@@ -88,8 +88,8 @@ func (b *beats) vouchedAt(number int, epoch uint64, run string, now time.Time) (
 
 // listen reads the server's clock and the beats of shards.
 func (r *remote) listen(ctx context.Context, numbers []int) error {
-	before, sentAt := r.running(), r.now()
-	pipe := r.client.Pipeline()
+	p, sentAt := r.pool(), r.now()
+	pipe := p.client.Pipeline()
 	at := pipe.Time(ctx)
 	texts := make([]*redis.StringCmd, len(numbers))
 	for i, n := range numbers {
@@ -98,11 +98,10 @@ func (r *remote) listen(ctx context.Context, numbers []int) error {
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return err
 	}
-	run := r.running()
-	if before != "" && before != run {
+	if r.pool() != p {
 		return errReplaced
 	}
-	s := &sample{run, at.Val().UnixMilli(), sentAt, r.now()}
+	s := &sample{p.running(), at.Val().UnixMilli(), sentAt, r.now()}
 	of := make(map[int]beat, len(numbers))
 	for i, n := range numbers {
 		if b, ok := parseBeat(texts[i].Val()); ok {

@@ -44,7 +44,7 @@ func (f *Follower) Position(ctx context.Context) (feed.Position, error) {
 		return "", errNoRedis
 	}
 	f.hangUp()
-	conn := f.cache.remote.client.Conn()
+	conn := f.cache.remote.pool().client.Conn()
 	run, err := runOf(ctx, conn)
 	if err == nil {
 		err = putScript.Load(ctx, conn).Err()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,63 +21,78 @@ const (
 // errRemote says that Redis did not answer, or was not asked because it has not answered before. Nobody outside sees it.
 var errRemote = errors.New("redis is not to be had")
 
-// remote is a Redis of the cache role.
+// remote is a Redis of the cache role: one server at a time, and another one after a restart or a failover.
 type remote struct {
-	client  *redis.Client
-	now     func() time.Time
-	timeout time.Duration // of a round trip
-	queue   chan *command
-	breaker breaker
-	run     atomic.Pointer[string] // run_id of the server of the newest connection; nil: there was none
-	clock   clock
-	beats   beats
+	place     Server
+	timeout   time.Duration // for a server to be reached, and again to answer
+	now       func() time.Time
+	sentinels *sentinels // nil: it has an address
+	queue     chan *command
+	breaker   breaker
+	clock     clock
+	beats     beats
+
+	mu      sync.Mutex // over changes of current
+	current atomic.Pointer[pool]
+	closed  bool
+	closing sync.WaitGroup // of pools that were replaced
 }
 
-func newRemote(addr string, timeout time.Duration, now func() time.Time) *remote {
-	r := &remote{now: now, timeout: 2 * timeout, queue: make(chan *command, mostQueued)}
-	r.client = connect(addr, timeout, r.greet)
+func newRemote(place Server, timeout time.Duration, now func() time.Time) *remote {
+	r := &remote{place: place, now: now, timeout: timeout, queue: make(chan *command, mostQueued)}
+	if place.Address == "" {
+		r.sentinels = newSentinels(place, timeout)
+	}
+	r.current.Store(newPool(place.Address, timeout, r.strayed))
 	return r
 }
 
-// inMemory is the run_id of a Redis that has none because it is a part of this process, and ends with it.
-const inMemory = "in-memory"
+// pool is that of the server in use.
+func (r *remote) pool() *pool { return r.current.Load() }
 
-// greet learns on each new connection which server it leads to.
-func (r *remote) greet(ctx context.Context, conn *redis.Conn) error {
-	run, err := runOf(ctx, conn)
-	if err != nil {
-		return err
+// strayed replaces a pool whose address leads to another process now.
+func (r *remote) strayed(p *pool) { r.replace(p, p.address) }
+
+// replace begins to use the server at an address instead of old's. It does nothing if old is not in use any more.
+func (r *remote) replace(old *pool, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.pool() != old {
+		return
 	}
-	if old := r.run.Load(); old == nil || *old != run {
-		r.run.Store(&run)
-	}
-	return nil
+	r.current.Store(newPool(address, r.timeout, r.strayed))
+	close(old.replaced)
+	r.closing.Go(func() { _ = old.client.Close() }) // what is under way ends with an error
 }
 
-// runOf asks a connection for the run_id of the server that it leads to.
-func runOf(ctx context.Context, conn *redis.Conn) (string, error) {
-	info, err := conn.Info(ctx, "server").Result()
-	if err != nil && strings.Contains(err.Error(), "is not supported") {
-		info, err = "run_id:"+inMemory, nil
+// follow asks the sentinels where the primary is, until ctx ends. What they say is a hint: whether an entry may be believed depends on
+// stamps and beats alone. So it does not matter how late it is heard, nor whether it was true.
+func (r *remote) follow(ctx context.Context) {
+	for {
+		p := r.pool()
+		if address, err := r.sentinels.primary(ctx, p.address); err == nil && address != p.address {
+			r.replace(p, address)
+		}
+		if !pause(ctx, listenEvery) {
+			return
+		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("ask Redis for its run_id: %w", err)
+}
+
+func (r *remote) close() error {
+	r.mu.Lock()
+	r.closed = true
+	err := r.pool().client.Close()
+	r.mu.Unlock()
+	r.closing.Wait()
+	if r.sentinels != nil {
+		err = errors.Join(err, r.sentinels.close())
 	}
-	_, rest, _ := strings.Cut(info, "run_id:")
-	run, _, _ := strings.Cut(rest, "\r\n")
-	if run == "" {
-		return "", fmt.Errorf("%w: it does not say its run_id", errRemote)
-	}
-	return run, nil
+	return err
 }
 
 // running returns the run_id of the server in use; "" if none was reached yet.
-func (r *remote) running() string {
-	if run := r.run.Load(); run != nil {
-		return *run
-	}
-	return ""
-}
+func (r *remote) running() string { return r.pool().running() }
 
 // command is a script to run on a key, or, without one, a message to publish; or just what its words say.
 type command struct {
@@ -129,6 +143,9 @@ func (r *remote) start(ctx context.Context, work *sync.WaitGroup) {
 	for range senders {
 		work.Go(func() { r.send(ctx) })
 	}
+	if r.sentinels != nil {
+		work.Go(func() { r.follow(ctx) })
+	}
 }
 
 func (r *remote) send(ctx context.Context) {
@@ -174,38 +191,35 @@ func (r *remote) trip(ctx context.Context, batch []*command) {
 }
 
 // exchange runs a batch. Its error is that of the whole batch; nobody knows then what of it the server has done. A server that was
-// replaced in between counts as one: which of them has answered is not known.
+// replaced in between counts as one: its answers may be of a time when it was the primary no longer.
 func (r *remote) exchange(ctx context.Context, batch []*command) ([]answered, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*r.timeout) // for a connection, and for an answer
 	defer cancel()
 	answers := make([]answered, len(batch))
-	run := r.running()
-	if run == "" {
-		if err := r.client.Ping(ctx).Err(); err != nil { // it makes a connection, which tells
-			return answers, err
-		}
-		run = r.running()
+	p := r.pool()
+	if _, err := p.reach(ctx); err != nil {
+		return answers, err
 	}
 	todo := make([]int, len(batch))
 	for i := range todo {
 		todo[i] = i
 	}
-	again, err := r.pipeline(ctx, run, batch, todo, answers)
+	again, err := r.pipeline(ctx, p, batch, todo, answers)
 	if err == nil && len(again) > 0 { // the server has forgotten the scripts
-		if err = r.loadScripts(ctx); err == nil {
-			_, err = r.pipeline(ctx, run, batch, again, answers)
+		if err = loadScripts(ctx, p); err == nil {
+			_, err = r.pipeline(ctx, p, batch, again, answers)
 		}
 	}
-	if err == nil && r.running() != run {
+	if err == nil && r.pool() != p {
 		err = errReplaced
 	}
 	return answers, err
 }
 
 // loadScripts gives the server the scripts, one by one: Load keeps the hash that it is answered, which there is not yet in a pipeline.
-func (r *remote) loadScripts(ctx context.Context) error {
+func loadScripts(ctx context.Context, p *pool) error {
 	for _, s := range scripts {
-		if err := s.Load(ctx, r.client).Err(); err != nil {
+		if err := s.Load(ctx, p.client).Err(); err != nil {
 			return err
 		}
 	}
@@ -213,9 +227,9 @@ func (r *remote) loadScripts(ctx context.Context) error {
 }
 
 // pipeline runs some commands of a batch, and returns those whose scripts the server does not know.
-func (r *remote) pipeline(ctx context.Context, run string, batch []*command, todo []int, answers []answered) (unknown []int, err error) {
-	sentAt := r.now()
-	pipe := r.client.Pipeline()
+func (r *remote) pipeline(ctx context.Context, p *pool, batch []*command, todo []int, answers []answered) (unknown []int, err error) {
+	run, sentAt := p.running(), r.now()
+	pipe := p.client.Pipeline()
 	sent := make([]redis.Cmder, len(todo))
 	for n, i := range todo {
 		sent[n] = batch[i].enter(ctx, pipe, run)
