@@ -28,9 +28,9 @@ func (p *program) cluster() *cobra.Command {
 	var folder string
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Run a whole cluster on this machine: etcd, databases with their agents, controllers, instances",
+		Short: "Run a whole cluster on this machine: etcd, Redis, databases with their agents, controllers, instances",
 		Long: "Run a whole cluster on this machine, on the loopback interface: three members of etcd, three databases with their agents\n" +
-			"for each shard, controllers and instances. It is for trying and for tests: what should fail apart is on one machine here.\n" +
+			"for each shard, three caches (Redis) with sentinels, a Redis for coordination, controllers and instances. It is for trying and for tests: what should fail apart is on one machine here.\n" +
 			"Everything is in --data: addresses and passwords (cluster.json), configurations, logs and databases. Linux only.",
 	}
 	cmd.PersistentFlags().StringVar(&folder, "data", filepath.Join("data", "cluster"), "folder of the cluster")
@@ -45,7 +45,8 @@ func (p *program) cluster() *cobra.Command {
 	} {
 		cmd.AddCommand(&cobra.Command{
 			Use: one.name + " NAME", Short: one.short, Args: cobra.ExactArgs(1),
-			Long: one.short + ".\n\nNAME is as `cluster status` shows it: s1n1 (a database), agent-s1n1, controller-1, etcd-1, instance-1.",
+			Long: one.short + ".\n\nNAME is as `cluster status` shows it: s1n1 (a database), agent-s1n1, controller-1, etcd-1, instance-1,\n" +
+				"cache-1, sentinel-1, coordination.",
 			RunE: func(_ *cobra.Command, args []string) error {
 				state, err := cluster.Load(folder)
 				if err != nil {
@@ -105,7 +106,7 @@ func (p *program) clusterUp(folder *string) *cobra.Command {
 	cmd.Flags().IntVar(&o.Shards, "shards", clusterShards, "shards of a new cluster, each three databases")
 	cmd.Flags().IntVar(&o.Instances, "instances", clusterServers, "instances of a new cluster")
 	cmd.Flags().BoolVar(&o.Relays, "relays", false, "put a relay before the databases of a new cluster, for `cut` and `heal`")
-	cmd.Flags().BoolVar(&o.Install, "install", false, "install the MariaDB server with apt if it is missing")
+	cmd.Flags().BoolVar(&o.Install, "install", false, "install the MariaDB and Redis servers with apt if they are missing")
 	return cmd
 }
 
@@ -145,7 +146,7 @@ func (p *program) clusterStatus(folder *string) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show shards, databases, controllers, instances and the register",
+		Short: "Show shards, databases, Redis, controllers, instances and the register",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for {

@@ -18,6 +18,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/internal/instance"
 )
 
@@ -29,7 +30,7 @@ type config struct {
 	Register string        `koanf:"register"` // file shared by all instances on this machine, or etcd://…
 	Shards   []shardConfig `koanf:"shards"`
 	Redis    string        `koanf:"redis"` // host:port of the coordination role; empty: work without
-	// host:port of the cache role; empty: state data come from memory and from the primaries
+	// of the cache role: host:port, or sentinel://host:port,host:port,host:port/name; empty: memory and primaries serve state data
 	RedisCache string `koanf:"redis_cache"`
 	CopyMemory int    `koanf:"copy_memory"` // MiB of copies of state data; 0: the default; negative: none
 	Lanes      int    `koanf:"lanes"`       // per shard; 0: the default of the engine
@@ -84,7 +85,8 @@ func configFlags(f *pflag.FlagSet) {
 	f.String("listen", d.Listen, "address of the HTTP listener")
 	registerFlag(f)
 	f.String("redis", "", "host:port of Redis, for leases on background work; without it instances sweep side by side")
-	f.String("redis_cache", "", "host:port of another Redis, for copies of state data; without it primaries and memory answer")
+	f.String("redis_cache", "", "another Redis, host:port or sentinel://host:port,host:port/name, for copies of state data; "+
+		"without it primaries and memory answer")
 	f.Int("copy_memory", 0, "MiB of memory for copies of state data (default 64); -1: none, Redis and primaries answer all reads")
 	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
@@ -228,6 +230,14 @@ func (c *config) validate() error {
 		if s.Feed != "" && s.DSN == "" {
 			errs = append(errs, fmt.Errorf("shard %d (%q): feed is for a shard with a dsn", i+1, s.Name))
 		}
+	}
+	if c.RedisCache != "" {
+		if _, err := cache.ParseServer(c.RedisCache); err != nil {
+			errs = append(errs, fmt.Errorf("redis_cache: %w", err))
+		}
+	}
+	if strings.Contains(c.Redis, "://") {
+		errs = append(errs, fmt.Errorf("redis: %q is not host:port; sentinels are for redis_cache, leases need none", c.Redis))
 	}
 	if c.Redis != "" && c.Redis == c.RedisCache {
 		errs = append(errs, fmt.Errorf("redis and redis_cache are both %s; they need servers of their own, "+

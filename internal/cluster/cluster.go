@@ -23,6 +23,7 @@ import (
 	"github.com/statesvc/statesvc/internal/etcd"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/mariadb"
+	"github.com/statesvc/statesvc/internal/redis"
 	"github.com/statesvc/statesvc/internal/scratch"
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/register"
@@ -94,8 +95,10 @@ func (u *up) load() (err error) {
 }
 
 func (u *up) run(ctx context.Context) error {
-	if err := u.startAll(KindEtcd); err != nil {
-		return err
+	for _, kind := range []Kind{KindEtcd, KindCache, KindSentinel, KindCoordination} {
+		if err := u.startAll(kind); err != nil {
+			return err
+		}
 	}
 	if err := u.openRegister(ctx); err != nil {
 		return err
@@ -132,7 +135,7 @@ func (u *up) startAll(kind Kind) error {
 		if p.Running.Alive() {
 			continue
 		}
-		id, err := launch(u.Program, u.state.arguments(p), u.Env, u.state.Log(p))
+		id, err := u.state.launch(p, u.Program, u.Env)
 		if err != nil {
 			return err
 		}
@@ -148,8 +151,26 @@ func (u *up) startAll(kind Kind) error {
 	return nil
 }
 
+// launch starts a process: this program again, or a Redis.
+func (s *State) launch(p *Process, program string, env []string) (Identity, error) {
+	switch p.Kind {
+	case KindCache, KindSentinel, KindCoordination:
+		path, err := redis.Find()
+		if err != nil {
+			return Identity{}, err
+		}
+		program = path
+	case KindEtcd, KindRelay, KindAgent, KindController, KindInstance:
+	}
+	return launch(program, s.arguments(p), env, s.Log(p))
+}
+
 func (s *State) arguments(p *Process) []string {
 	switch p.Kind {
+	case KindCache, KindCoordination:
+		return s.redis(p).Arguments()
+	case KindSentinel:
+		return s.redis(p).SentinelArguments()
 	case KindRelay:
 		return []string{"relay", configFlagName, s.config(p)}
 	case KindAgent:
@@ -408,7 +429,7 @@ func (s *State) Start(name, program string, env []string) error {
 		if p.Name != name || p.Running.Alive() {
 			continue
 		}
-		id, err := launch(program, s.arguments(p), env, s.Log(p))
+		id, err := s.launch(p, program, env)
 		if err != nil {
 			return err
 		}
@@ -454,7 +475,9 @@ func Down(folder string, purge bool, say func(format string, args ...any)) error
 		return err
 	}
 	var errs []error
-	for _, kind := range []Kind{KindInstance, KindController, KindAgent, KindRelay, KindEtcd} {
+	for _, kind := range []Kind{
+		KindInstance, KindController, KindAgent, KindRelay, KindSentinel, KindCache, KindCoordination, KindEtcd,
+	} {
 		errs = append(errs, s.stop(kind, say))
 	}
 	if err := errors.Join(append(errs, s.save())...); err != nil || !purge {
@@ -516,19 +539,20 @@ func (s *State) openNode(p *Process) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-// provide looks for the database server, and installs it if that is wanted.
+// provide looks for the servers, and installs them if that is wanted.
 func provide(ctx context.Context, install bool, say func(format string, args ...any)) error {
-	lacksServer, lacksBackup := mariadb.Installed() != nil, mariadb.BackupInstalled() != nil
+	_, noRedis := redis.Find()
+	lacksServer, lacksBackup := mariadb.Installed() != nil || noRedis != nil, mariadb.BackupInstalled() != nil
 	if !lacksServer && (!lacksBackup || !install) {
 		if lacksBackup {
 			say("mariadb-backup is not installed, so no node is rebuilt; install the package, or say --install")
 		}
 		return nil
 	}
-	const advice = "this machine lacks a MariaDB server (10.11 or later) or mariadb-backup"
+	const packages = "mariadb-server (10.11 or later), mariadb-backup and " + redis.Package
 	if !install && os.Getuid() != 0 {
-		return errors.New(advice + "; install the packages mariadb-server and mariadb-backup, or say --install")
+		return errors.New("this machine lacks some of the packages " + packages + "; install them, or say --install")
 	}
-	say("%s; installing the packages mariadb-server and mariadb-backup with apt, without starting a service", advice)
-	return installServer(ctx)
+	say("this machine lacks some of the packages %s; installing them with apt, without starting a service", packages)
+	return installServers(ctx)
 }

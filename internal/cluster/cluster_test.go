@@ -26,7 +26,7 @@ func TestPlan(t *testing.T) {
 			addresses[address] = true
 		}
 	}
-	want := "etcd-1 etcd-2 etcd-3 agent-s1n1 agent-s1n2 agent-s1n3 agent-s2n1 agent-s2n2 agent-s2n3 " +
+	want := "etcd-1 etcd-2 etcd-3 cache-1 cache-2 cache-3 sentinel-1 sentinel-2 sentinel-3 coordination agent-s1n1 agent-s1n2 agent-s1n3 agent-s2n1 agent-s2n2 agent-s2n3 " +
 		"controller-1 controller-2 controller-3 instance-1"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("the processes are\n%s\nand not\n%s", got, want)
@@ -96,7 +96,7 @@ func TestStateFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.Passwords != s.Passwords || again.APIKey != "token" || *again.Processes[0] != *s.Processes[0] || len(again.Processes) != 11 {
+	if again.Passwords != s.Passwords || again.APIKey != "token" || *again.Processes[0] != *s.Processes[0] || len(again.Processes) != 18 {
 		t.Errorf("it came back as %+v", again)
 	}
 	files := 0
@@ -111,7 +111,7 @@ func TestStateFile(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || files != 9 { // the state, and all processes but those of etcd
+	if err != nil || files != 16 { // the state, and all processes but those of etcd
 		t.Errorf("%d files, %v", files, err)
 	}
 	if err := os.WriteFile(filepath.Join(folder, stateFile), []byte(`{"version": 99}`), 0o600); err != nil {

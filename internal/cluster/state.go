@@ -19,14 +19,17 @@ const (
 	members      = 3 // of etcd
 	nodes        = 3 // of a shard
 	controllers  = 3
+	caches       = 3 // Redis of the cache role: a primary and two replicas
+	sentinels    = 3
 	shardsMax    = 8
 	instancesMax = 8
 
-	relayName = "relay"
-	stateFile = "cluster.json"
-	lockFile  = "cluster.lock"
-	version   = 1
-	prefix    = "statesvc" // of all keys in etcd
+	relayName        = "relay"
+	coordinationName = "coordination"
+	stateFile        = "cluster.json"
+	lockFile         = "cluster.lock"
+	version          = 1
+	prefix           = "statesvc" // of all keys in etcd
 )
 
 // State is cluster.json. It has passwords and an API key, so only its owner reads it.
@@ -55,11 +58,14 @@ type Kind string
 
 // The kinds, in the order in which they start.
 const (
-	KindEtcd       Kind = "etcd"
-	KindRelay      Kind = "relay"
-	KindAgent      Kind = "agent"
-	KindController Kind = "controller"
-	KindInstance   Kind = "instance"
+	KindEtcd         Kind = "etcd"
+	KindCache        Kind = "cache"        // Redis of the cache role
+	KindSentinel     Kind = "sentinel"     // of the caches
+	KindCoordination Kind = "coordination" // Redis of the coordination role
+	KindRelay        Kind = "relay"
+	KindAgent        Kind = "agent"
+	KindController   Kind = "controller"
+	KindInstance     Kind = "instance"
 )
 
 // Process is one process of the cluster, whether or not it runs.
@@ -130,6 +136,13 @@ func plan(folder string, shards, instances int, relayed bool) (*State, error) {
 	for i := range members {
 		s.add(Process{Name: fmt.Sprintf("etcd-%d", i+1), Kind: KindEtcd})
 	}
+	for i := range caches {
+		s.add(Process{Name: fmt.Sprintf("cache-%d", i+1), Kind: KindCache})
+	}
+	for i := range sentinels {
+		s.add(Process{Name: fmt.Sprintf("sentinel-%d", i+1), Kind: KindSentinel})
+	}
+	s.add(Process{Name: coordinationName, Kind: KindCoordination})
 	if relayed {
 		s.add(Process{Name: relayName, Kind: KindRelay})
 	}
@@ -229,8 +242,10 @@ func registerAt(endpoints []string) string {
 	return "etcd://" + strings.Join(endpoints, ",") + "/" + prefix
 }
 
-func (s *State) endpoints() (list []string) {
-	for _, p := range s.of(KindEtcd) {
+func (s *State) endpoints() []string { return s.addressesOf(KindEtcd) }
+
+func (s *State) addressesOf(kind Kind) (list []string) {
+	for _, p := range s.of(kind) {
 		list = append(list, p.Address)
 	}
 	return list
@@ -266,6 +281,11 @@ func (s *State) configure() error {
 		var content any
 		switch p.Kind {
 		case KindEtcd: // has flags only
+			continue
+		case KindCache, KindSentinel, KindCoordination:
+			if err := s.configureRedis(p); err != nil {
+				return err
+			}
 			continue
 		case KindRelay:
 			content = s.relayConfig(p)
@@ -327,7 +347,9 @@ func (s *State) instanceConfig(p *Process) map[string]any {
 			"feed": dsn(failover.FeedUser, s.Passwords.Feed, s.agents(number)[0].Address),
 		})
 	}
-	return map[string]any{"instance": p.Name, "listen": p.Address, "register": s.Register(), "shards": shards, "drain_delay": "0s"}
+	config := map[string]any{"instance": p.Name, "listen": p.Address, "register": s.Register(), "shards": shards, "drain_delay": "0s"}
+	s.addRedis(config)
+	return config
 }
 
 // DSN is a data source name of a database for reading its tables, as the account of the instances.

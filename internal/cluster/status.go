@@ -108,6 +108,8 @@ func (s *State) complete(ctx context.Context, p *Process, status *ProcessStatus,
 		if why := ready(ctx, p.Address); why != "" {
 			status.State = "not ready: " + strings.Join(strings.Fields(why), " ")
 		}
+	case p.Kind == KindCache && !p.Running.Paused():
+		status.State = roleOf(ctx, p)
 	case p.Kind == KindController && leader != "" && (strings.Contains(leader, p.Name) || strings.Contains(leader, p.Address)):
 		status.State += ", leads"
 	}

@@ -51,7 +51,7 @@ type Config struct {
 	// NewSession opens a session on the register. Nil: the register has none, so controllers do not hear of the instance.
 	NewSession func(ctx context.Context) (Session, error)
 	SweepEvery time.Duration // zero: no sweeper; expiry is exact without it
-	// Redis is host:port of the Redis of the cache role; empty: state data are served from memory and from the primaries.
+	// Redis is that of the cache role, as cache.ParseServer reads it; empty: state data are served from memory and from the primaries.
 	Redis string
 	// CopyMemory is how many bytes of copies of state data are kept in memory; zero: cache.DefaultL1Bytes, negative: none.
 	CopyMemory int64

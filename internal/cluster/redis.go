@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/statesvc/statesvc/internal/redis"
+)
+
+// redis is a process of the Redis kinds.
+func (s *State) redis(p *Process) redis.Process {
+	return redis.Process{Address: p.Address, Folder: s.path(p.Name)}
+}
+
+func (s *State) configureRedis(p *Process) error {
+	if err := os.MkdirAll(s.path(p.Name), 0o700); err != nil {
+		return err
+	}
+	all := s.addressesOf(KindCache)
+	switch {
+	case p.Kind == KindCoordination:
+		return s.redis(p).Coordination()
+	case p.Kind == KindSentinel:
+		return s.redis(p).Sentinel(all[0], all[1:], s.addressesOf(KindSentinel))
+	case p.Address == all[0]:
+		return s.redis(p).Cache("")
+	}
+	return s.redis(p).Cache(all[0])
+}
+
+// addRedis tells an instance where Redis is. A cluster that was made before there was any goes on without.
+func (s *State) addRedis(config map[string]any) {
+	for _, address := range s.addressesOf(KindCoordination) {
+		config["redis"] = address
+	}
+	if list := s.addressesOf(KindSentinel); len(list) > 0 {
+		config["redis_cache"] = "sentinel://" + strings.Join(list, ",") + "/" + redis.Name
+	}
+}
+
+// roleOf is what a cache takes itself for.
+func roleOf(ctx context.Context, p *Process) string {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	switch primary, err := redis.IsPrimary(ctx, p.Address); {
+	case err != nil:
+		return "does not answer"
+	case primary:
+		return "primary"
+	}
+	return "replica"
+}
