@@ -39,15 +39,29 @@ func (s *State) addRedis(config map[string]any) {
 	}
 }
 
-// roleOf is what a cache takes itself for.
-func roleOf(ctx context.Context, p *Process) string {
+// primaryCache is the address of the cache that the first sentinel which answers names; "" if none does.
+func (s *State) primaryCache(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	for _, address := range s.addressesOf(KindSentinel) {
+		if primary, err := redis.Primary(ctx, address); err == nil {
+			return primary
+		}
+	}
+	return ""
+}
+
+// roleOf is what a cache is. named is the one that the sentinels have for the primary.
+func roleOf(ctx context.Context, p *Process, named string) string {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	switch primary, err := redis.IsPrimary(ctx, p.Address); {
 	case err != nil:
 		return "does not answer"
-	case primary:
-		return "primary"
+	case !primary:
+		return "replica"
+	case named != "" && named != p.Address: // sentinels tell it after some seconds
+		return "running, to become a replica"
 	}
-	return "replica"
+	return "primary"
 }

@@ -85,9 +85,10 @@ func (s *State) Look(ctx context.Context) Status {
 			status.Processes = append(status.Processes, ProcessStatus{Name: p.Name, Address: p.Address, State: processState(p.Running)})
 		}
 	}
+	primaryCache := s.primaryCache(ctx)
 	for i := range status.Processes {
 		p := s.process(status.Processes[i].Name)
-		work.Go(func() { s.complete(ctx, p, &status.Processes[i], status.Leader) })
+		work.Go(func() { s.complete(ctx, p, &status.Processes[i], status.Leader, primaryCache) })
 	}
 	work.Wait()
 	return status
@@ -97,7 +98,7 @@ func (s *State) process(name string) *Process {
 	return s.Processes[slices.IndexFunc(s.Processes, func(p *Process) bool { return p.Name == name })]
 }
 
-func (s *State) complete(ctx context.Context, p *Process, status *ProcessStatus, leader string) {
+func (s *State) complete(ctx context.Context, p *Process, status *ProcessStatus, leader, primaryCache string) {
 	if !p.Running.Alive() {
 		return
 	}
@@ -109,7 +110,7 @@ func (s *State) complete(ctx context.Context, p *Process, status *ProcessStatus,
 			status.State = "not ready: " + strings.Join(strings.Fields(why), " ")
 		}
 	case p.Kind == KindCache && !p.Running.Paused():
-		status.State = roleOf(ctx, p)
+		status.State = roleOf(ctx, p, primaryCache)
 	case p.Kind == KindController && leader != "" && (strings.Contains(leader, p.Name) || strings.Contains(leader, p.Address)):
 		status.State += ", leads"
 	}

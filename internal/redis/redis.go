@@ -72,7 +72,7 @@ func (p Process) Sentinel(primary string, replicas, sentinels []string) error {
 		"sentinel myid " + idOf(p.Address),
 		fmt.Sprintf("sentinel monitor %s %s %d", Name, spaced(primary), quorum),
 		"sentinel down-after-milliseconds " + Name + " 1000",
-		"sentinel failover-timeout " + Name + " 10000",
+		"sentinel failover-timeout " + Name + " 3000", // after a vote without a winner they wait for twice as long
 		"sentinel parallel-syncs " + Name + " 1",
 	}
 	for _, replica := range replicas {

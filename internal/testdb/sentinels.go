@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/statesvc/statesvc/internal/redis"
 )
@@ -79,8 +80,13 @@ func (s *Sentinels) Primary(t testing.TB) *RedisServer {
 	return nil
 }
 
-// FailOver has the sentinels promote the replica, as soon as they see it follow its primary.
+// FailOver has the sentinels promote the replica, as soon as they think it fit for that.
 func (s *Sentinels) FailOver(t testing.TB) {
 	t.Helper()
-	check(t, "fail over", redis.FailOver(context.Background(), s.Sentinels[0].Addr()))
+	deadline := time.Now().Add(redisStartTimeout)
+	err := redis.FailOver(context.Background(), s.Sentinels[0].Addr())
+	for ; err != nil && time.Now().Before(deadline); time.Sleep(redisPollInterval) {
+		err = redis.FailOver(context.Background(), s.Sentinels[0].Addr())
+	}
+	check(t, "fail over", err)
 }
