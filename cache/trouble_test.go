@@ -319,8 +319,8 @@ func TestSentinelsAreAway(t *testing.T) {
 	n.put(key("a"), v1, absent)
 	n.shows(key("a"), v1, bounded)
 	n.comes(key("b"), "", "statesvc; fwd=bypass; detail=breaker", bounded)
-	if _, err := n.Moment(t.Context()); err == nil || errors.Is(err, redis.Nil) {
-		t.Errorf("there is a clock of a Redis that nobody knows: %v", err)
+	if n.HearsRedis() {
+		t.Error("there is a clock of a Redis that nobody knows")
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)

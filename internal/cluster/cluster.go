@@ -23,7 +23,7 @@ import (
 	"github.com/statesvc/statesvc/internal/etcd"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/mariadb"
-	"github.com/statesvc/statesvc/internal/redis"
+	"github.com/statesvc/statesvc/internal/redisd"
 	"github.com/statesvc/statesvc/internal/scratch"
 	"github.com/statesvc/statesvc/migrations"
 	"github.com/statesvc/statesvc/register"
@@ -155,7 +155,7 @@ func (u *up) startAll(kind Kind) error {
 func (s *State) launch(p *Process, program string, env []string) (Identity, error) {
 	switch p.Kind {
 	case KindCache, KindSentinel, KindCoordination:
-		path, err := redis.Find()
+		path, err := redisd.Find()
 		if err != nil {
 			return Identity{}, err
 		}
@@ -541,7 +541,7 @@ func (s *State) openNode(p *Process) (*sql.DB, error) {
 
 // provide looks for the servers, and installs them if that is wanted.
 func provide(ctx context.Context, install bool, say func(format string, args ...any)) error {
-	_, noRedis := redis.Find()
+	noRedis := redisd.Installed()
 	lacksServer, lacksBackup := mariadb.Installed() != nil || noRedis != nil, mariadb.BackupInstalled() != nil
 	if !lacksServer && (!lacksBackup || !install) {
 		if lacksBackup {
@@ -549,7 +549,7 @@ func provide(ctx context.Context, install bool, say func(format string, args ...
 		}
 		return nil
 	}
-	const packages = "mariadb-server (10.11 or later), mariadb-backup and " + redis.Package
+	const packages = "mariadb-server (10.11 or later), mariadb-backup and " + redisd.Package
 	if !install && os.Getuid() != 0 {
 		return errors.New("this machine lacks some of the packages " + packages + "; install them, or say --install")
 	}

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 
 	"github.com/statesvc/statesvc/internal/mariadb"
-	"github.com/statesvc/statesvc/internal/redis"
+	"github.com/statesvc/statesvc/internal/redisd"
 )
 
 // policy forbids packages to start their services while it is there (a Debian convention).
@@ -28,7 +28,7 @@ func installServers(ctx context.Context) (err error) {
 	for _, args := range [][]string{
 		{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"},
 		{"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends",
-			"mariadb-server", mariadb.BackupPackage, redis.Package},
+			"mariadb-server", mariadb.BackupPackage, redisd.Package},
 	} {
 		if os.Getuid() != 0 {
 			args = append([]string{"sudo"}, args...)
@@ -40,6 +40,6 @@ func installServers(ctx context.Context) (err error) {
 			return fmt.Errorf("install the servers: %w\n%s", failed, output)
 		}
 	}
-	_, noRedis := redis.Find()
+	noRedis := redisd.Installed()
 	return errors.Join(mariadb.Installed(), mariadb.BackupInstalled(), noRedis)
 }

@@ -3,14 +3,13 @@ package cluster
 import (
 	"context"
 	"os"
-	"strings"
 
-	"github.com/statesvc/statesvc/internal/redis"
+	"github.com/statesvc/statesvc/internal/redisd"
 )
 
 // redis is a process of the Redis kinds.
-func (s *State) redis(p *Process) redis.Process {
-	return redis.Process{Address: p.Address, Folder: s.path(p.Name)}
+func (s *State) redis(p *Process) redisd.Process {
+	return redisd.Process{Address: p.Address, Folder: s.path(p.Name)}
 }
 
 func (s *State) configureRedis(p *Process) error {
@@ -35,7 +34,7 @@ func (s *State) addRedis(config map[string]any) {
 		config["redis"] = address
 	}
 	if list := s.addressesOf(KindSentinel); len(list) > 0 {
-		config["redis_cache"] = "sentinel://" + strings.Join(list, ",") + "/" + redis.Name
+		config["redis_cache"] = redisd.Setting(list)
 	}
 }
 
@@ -44,7 +43,7 @@ func (s *State) primaryCache(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	for _, address := range s.addressesOf(KindSentinel) {
-		if primary, err := redis.Primary(ctx, address); err == nil {
+		if primary, err := redisd.Primary(ctx, address); err == nil {
 			return primary
 		}
 	}
@@ -55,7 +54,7 @@ func (s *State) primaryCache(ctx context.Context) string {
 func roleOf(ctx context.Context, p *Process, named string) string {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	switch primary, err := redis.IsPrimary(ctx, p.Address); {
+	switch primary, err := redisd.IsPrimary(ctx, p.Address); {
 	case err != nil:
 		return "does not answer"
 	case !primary:

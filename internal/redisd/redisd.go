@@ -1,5 +1,9 @@
 // Package redisd starts real Redis servers for tests and benchmarks, on a free loopback port and in a folder of their own. A server dies
 // with the program that started it. It keeps nothing over a restart unless its settings say so.
+//
+// Besides it configures them for the roles that the service has (roles.go): caches, of which one is the primary and the others are its
+// replicas; sentinels, which watch the caches and promote a replica; and coordination. Nothing has a password: everything is on the
+// loopback interface.
 package redisd
 
 import (
@@ -33,21 +37,21 @@ var (
 type Server struct {
 	folder *scratch.Folder
 	port   *scratch.Port
-	args   []string
+	args   []string // of redis-server
 
 	mu      sync.Mutex
-	process *scratch.Process
+	running *scratch.Process
 	output  *bytes.Buffer // of the process; read when it has ended
 }
 
 // Installed returns an error if there is no redis-server on this machine.
 func Installed() error {
-	_, err := find()
+	_, err := Find()
 	return err
 }
 
-// find looks beyond the PATH as well: some distributions keep servers out of it.
-func find() (string, error) {
+// Find returns the path of redis-server. It looks beyond the PATH as well: some distributions keep servers out of it.
+func Find() (string, error) {
 	for _, name := range []string{"redis-server", "/usr/sbin/redis-server", "/usr/local/bin/redis-server"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
@@ -58,12 +62,13 @@ func find() (string, error) {
 
 // Start starts a server and returns when it answers. args are settings of redis-server ("--appendonly", "yes"); they come after the
 // usual ones, and the last of a name wins. ctx bounds the start only; the server runs until Stop, or until this program ends.
-func Start(ctx context.Context, args ...string) (s *Server, err error) {
-	s = &Server{args: args}
-	if s.folder, err = scratch.NewFolder("redis"); err != nil {
-		return nil, err
-	}
-	if s.port, err = scratch.NewPort(); err == nil {
+func Start(ctx context.Context, args ...string) (*Server, error) {
+	s, err := newServer()
+	if err == nil {
+		s.args = append([]string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port.Number), "--dir", s.folder.Path,
+			"--save", "", "--appendonly", "no", "--daemonize", "no", "--pidfile", filepath.Join(s.folder.Path, "pid"),
+		}, args...)
 		err = s.Restart(ctx)
 	}
 	if err != nil {
@@ -72,6 +77,18 @@ func Start(ctx context.Context, args ...string) (s *Server, err error) {
 	return s, nil
 }
 
+// newServer is a server that was not started yet. After an error it must be stopped as well.
+func newServer() (s *Server, err error) {
+	s = &Server{}
+	if s.folder, err = scratch.NewFolder("redis"); err == nil {
+		s.port, err = scratch.NewPort()
+	}
+	return s, err
+}
+
+// process is what the configuration of a server is about.
+func (s *Server) process() Process { return Process{Address: s.Addr(), Folder: s.folder.Path} }
+
 // Addr is host:port; it stays the same over restarts.
 func (s *Server) Addr() string { return s.port.Addr() }
 
@@ -79,28 +96,28 @@ func (s *Server) Addr() string { return s.port.Addr() }
 func (s *Server) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.process.PID()
+	return s.running.PID()
 }
 
 // Kill ends the server at once (kill -9) and waits until it is gone.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.process.Kill()
+	return s.running.Kill()
 }
 
 // Pause stops the server's process (SIGSTOP): its connections stay open and nothing answers any more.
 func (s *Server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.process.Pause()
+	return s.running.Pause()
 }
 
 // Resume lets a paused server go on (SIGCONT).
 func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.process.Resume()
+	return s.running.Resume()
 }
 
 // Restart starts the server again, after a clean shutdown if it still runs, and waits until it answers.
@@ -124,28 +141,27 @@ func (s *Server) Stop() error {
 	if s.port != nil {
 		err = errors.Join(err, s.port.Close())
 	}
-	return errors.Join(err, s.folder.Remove())
+	if s.folder != nil {
+		err = errors.Join(err, s.folder.Remove())
+	}
+	return err
 }
 
 func (s *Server) end() error {
-	if s.process == nil {
+	if s.running == nil {
 		return nil
 	}
-	return s.process.Stop(stopPatience)
+	return s.running.Stop(stopPatience)
 }
 
 func (s *Server) launch() error {
-	path, err := find()
+	path, err := Find()
 	if err != nil {
 		return err
 	}
-	args := []string{
-		path, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port.Number), "--dir", s.folder.Path,
-		"--save", "", "--appendonly", "no", "--daemonize", "no", "--pidfile", filepath.Join(s.folder.Path, "pid"),
-	}
 	s.output = new(bytes.Buffer)
-	s.process, err = scratch.StartProcess(&exec.Cmd{
-		Path: path, Args: append(args, s.args...), Dir: s.folder.Path, Stdout: s.output, Stderr: s.output,
+	s.running, err = scratch.StartProcess(&exec.Cmd{
+		Path: path, Args: append([]string{path}, s.args...), Dir: s.folder.Path, Stdout: s.output, Stderr: s.output,
 	})
 	return err
 }
@@ -162,8 +178,8 @@ func (s *Server) awaitAnswer(ctx context.Context) error {
 		}
 		select {
 		case <-poll.C:
-		case <-s.process.Done():
-			return fmt.Errorf("redis-server ended while starting: %w\n%s", errors.Join(err, s.process.Err()), s.output)
+		case <-s.running.Done():
+			return fmt.Errorf("redis-server ended while starting: %w\n%s", errors.Join(err, s.running.Err()), s.output)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for redis-server on %s: %w", s.Addr(), errors.Join(ctx.Err(), err))
 		}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/statesvc/statesvc/internal/redis"
+	"github.com/statesvc/statesvc/internal/redisd"
 	"github.com/statesvc/statesvc/internal/testdb"
 )
 
@@ -12,17 +12,16 @@ import (
 func TestSentinelsPromote(t *testing.T) {
 	t.Parallel()
 	s := testdb.WatchedRedis(t)
-	old := s.Primary(t)
-	if old != s.Caches[0] {
+	if s.Primary(t) != s.Caches[0].Addr() {
 		t.Fatal("the primary is another one than it should be")
 	}
-	old.Kill(t)
-	await(t, "the replica is promoted", func() bool { return s.Primary(t) == s.Caches[1] && isPrimary(t, s.Caches[1]) })
+	s.Caches[0].Kill(t)
+	await(t, "the replica is promoted", func() bool { return s.Primary(t) == s.Caches[1].Addr() && isPrimary(t, s.Caches[1]) })
 }
 
 func isPrimary(t *testing.T, server *testdb.RedisServer) bool {
 	t.Helper()
-	primary, err := redis.IsPrimary(t.Context(), server.Addr())
+	primary, err := redisd.IsPrimary(t.Context(), server.Addr())
 	if err != nil {
 		t.Log(err)
 	}

@@ -1,4 +1,4 @@
-package redis
+package redisd
 
 import (
 	"context"
@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	client "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 )
-
-// ErrNotInstalled means that this machine has no redis-server; scripts/install-deps installs one.
-var ErrNotInstalled = errors.New("redis-server is not installed (run scripts/install-deps)")
 
 // Package is what brings redis-server, which is a sentinel too if it is told so.
 const Package = "redis-server"
@@ -28,17 +24,8 @@ const Name = "cache"
 // quorum is how many sentinels of three must find the primary dead.
 const quorum = 2
 
-// Find returns the path of redis-server. It looks beyond the PATH as well: some distributions keep servers out of it.
-func Find() (string, error) {
-	for _, name := range []string{"redis-server", "/usr/sbin/redis-server", "/usr/local/bin/redis-server", "/opt/homebrew/bin/redis-server"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", ErrNotInstalled
-}
-
-// Process is a process to be configured.
+// Process is a redis-server with a configuration file, because sentinels write what they find out into theirs, and have caches write who is
+// the primary into those of the caches. So a file is made once, and belongs to its process from then on.
 type Process struct {
 	Address string // host:port
 	Folder  string // of its data and its configuration; it exists
@@ -122,8 +109,8 @@ func (p Process) Arguments() []string { return []string{p.ConfigFile(), "--shutd
 func (p Process) SentinelArguments() []string { return []string{p.ConfigFile(), "--sentinel"} }
 
 // open makes a client for a few questions.
-func open(address string) *client.Client {
-	return client.NewClient(&client.Options{
+func open(address string) *redis.Client {
+	return redis.NewClient(&redis.Options{
 		Addr: address, ContextTimeoutEnabled: true, DialerRetries: 1, MaxRetries: -1, DialTimeout: time.Second,
 	})
 }
