@@ -69,11 +69,14 @@ func TestClusterUpAndDown(t *testing.T) {
 		t.Errorf("what to try is missing:\n%s", printed)
 	}
 	c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100))
-	for _, want := range []string{"shard s1: epoch 1, SERVING, primary s1n1", "s1n3  replica", "controller-3", ", leads", "ready"} {
+	for _, want := range []string{"shard s1: epoch 1, SERVING, primary s1n1", "s1n3  replica", "controller-3", ", leads", "ready", "sentinel-3"} {
 		if text := m.run(t, "status"); !strings.Contains(text, want) {
 			t.Errorf("the status lacks %q:\n%s", want, text)
 		}
 	}
+
+	eventually(t, "the caches have a primary and replicas", func() bool { return m.primaryCache(t, state) == "cache-1" })
+	m.run(t, "kill", "cache-1")
 
 	out, err := command(t, m.env, "cluster", "--data", m.folder, "cut", "s1n1")
 	if err == nil || !strings.Contains(out+err.Error(), "without relays") {
@@ -90,12 +93,13 @@ func TestClusterUpAndDown(t *testing.T) {
 		return strings.Contains(text, "epoch 2, SERVING") && strings.Count(text, " yes ") == 2
 	})
 
+	eventually(t, "another cache is the primary", func() bool { return strings.HasPrefix(m.primaryCache(t, state), "cache-") })
 	m.run(t, "pause", "instance-1")
 	eventually(t, "the instance is paused", func() bool { return m.process(t, state, "instance-1").Running.Paused() })
 	m.run(t, "resume", "instance-1")
 	m.run(t, "kill", "controller-2")
 	before := m.process(t, m.state(t), "agent-s1n1").Running
-	if printed := m.run(t, "up"); !strings.Contains(printed, "started controller-2\n") || strings.Contains(printed, "started agent") {
+	if printed := m.run(t, "up"); !strings.Contains(printed, "started controller-2\n") || !strings.Contains(printed, "started cache-1\n") || strings.Contains(printed, "started agent") {
 		t.Errorf("only what was killed should be started:\n%s", printed)
 	}
 	state = m.state(t)
@@ -156,6 +160,25 @@ func TestClusterCut(t *testing.T) {
 	})
 }
 
+// primaryCache is the cache that the status says is the primary, if there is one and another one follows it.
+func (m *oneMachine) primaryCache(t *testing.T, state *cluster.State) (name string) {
+	t.Helper()
+	replicas := 0
+	for _, p := range state.Look(t.Context()).Processes {
+		switch {
+		case !strings.HasPrefix(p.Name, "cache-"):
+		case p.State == "primary":
+			name = p.Name
+		case p.State == "replica":
+			replicas++
+		}
+	}
+	if replicas == 0 {
+		return ""
+	}
+	return name
+}
+
 // databasesIn lists the processes whose command line names the folder.
 func databasesIn(t *testing.T, folder string) string {
 	t.Helper()
@@ -166,7 +189,7 @@ func databasesIn(t *testing.T, folder string) string {
 	var found []string
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(text), "mariadbd") && strings.Contains(string(text), folder) {
+		if err == nil && (strings.Contains(string(text), "mariadbd") || strings.Contains(string(text), "redis-server")) && strings.Contains(string(text), folder) {
 			found = append(found, strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}

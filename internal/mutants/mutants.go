@@ -1177,6 +1177,18 @@ var mutants = []mutant{
 		edits: in("cache/scripts/get.lua", "elseif leased then", "elseif false then"),
 	},
 	{
+		name: "a-pool-is-of-one-server", pkg: "./cache", tests: "TestPoolIsOfOneServer",
+		edits: in("cache/redis.go", "&& *p.run.Load() != run {", "&& *p.run.Load() == \"\" {"),
+	},
+	{
+		name: "sentinels-are-counted", pkg: "./cache", tests: "TestMostNamed",
+		edits: in("cache/server.go", "votes[a] > votes[most] || ", ""),
+	},
+	{
+		name: "sentinels-are-followed", pkg: "./cache", tests: "TestTroubles",
+		edits: in("cache/remote.go", "err == nil && address != p.address {", "err == nil && p.address == \"\" {"),
+	},
+	{
 		name: "clock-set-back-is-noticed", pkg: "./cache", tests: "TestClockSetBack",
 		edits: in("cache/clock.go", "if next.redis < least {", "if false {"),
 	},
