@@ -8,6 +8,7 @@ import (
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/feed"
 	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/stock"
 )
 
 // follower is somebody who lives by the change feed of each shard.
@@ -22,7 +23,19 @@ func (in *Instance) followers() (list []follower) {
 	if in.cfg.Redis != "" {
 		list = append(list, follower{"cache", cache.Tables, func(number int) feed.Consumer { return in.State.Follower(number) }})
 	}
+	if in.Display != nil {
+		list = append(list, follower{"stock", stock.Tables, in.Display.Follower})
+	}
 	return list
+}
+
+// stocks are those of a shard.
+func (in *Instance) stocks(ctx context.Context, number int) ([]string, error) {
+	db, err := in.primary(number)
+	if err != nil {
+		return nil, err
+	}
+	return stock.StocksOf(ctx, db)
 }
 
 // runFeeds feeds the followers with the changes of every shard whose log can be read.
