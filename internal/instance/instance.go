@@ -111,7 +111,7 @@ type Instance struct {
 	loops     *errgroup.Group
 	stopFeed  context.CancelFunc
 	feeding   *errgroup.Group       // what needs the store to end well
-	shown     []metric.Registration // of feeds
+	shown     []metric.Registration // of feeds and copies
 	announcer *announcer            // nil: there are no sessions
 
 	readiness readiness
@@ -159,6 +159,11 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
 		}
+		copies, err := in.showCopies(in.cfg.Meter)
+		if err != nil {
+			return fmt.Errorf("make counters of copies: %w", err)
+		}
+		in.shown = append(in.shown, copies)
 	}
 	in.runLoops(ctx, lease)
 	return in.runFeed(ctx)

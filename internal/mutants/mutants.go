@@ -1165,11 +1165,11 @@ var mutants = []mutant{
 		edits: in("cache/read.go", "return age <= Bound && e.seen.Era", "return e.seen.Era"),
 	},
 	{
-		name: "follower-rows-by-hand-are-forgotten", pkg: "./cache", tests: "TestChangesByHand",
+		name: "follower-rows-by-hand-are-forgotten", pkg: "./cache", tests: "TestRace18",
 		edits: in("cache/follower.go", "if c.Unversioned {", "if false {"),
 	},
 	{
-		name: "follower-renamed-rows-are-forgotten", pkg: "./cache", tests: "TestChangesByHand",
+		name: "follower-renamed-rows-are-forgotten", pkg: "./cache", tests: "TestRace18",
 		edits: in("cache/follower.go", "c.Before.Exists() && before.Key != after.Key", "false"),
 	},
 	{
