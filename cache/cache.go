@@ -79,14 +79,26 @@ type Cache struct {
 }
 
 // counts are what tests and measurements ask for.
-type counts struct{ primaryReads, l1Hits, redisHits, reads atomic.Int64 }
+type counts struct {
+	primaryReads, l1Hits, redisHits, staleHits, misses, waits, reads atomic.Int64
+}
 
-// Counts say what reads were answered by, since the start.
-type Counts struct{ Reads, L1Hits, RedisHits, PrimaryReads int64 }
+// Counts say what reads were answered by, since the start. Those that waited for each other count once in RedisHits and Misses.
+type Counts struct {
+	Reads, L1Hits, RedisHits int64
+	StaleHits                int64 // of memory, when nothing else was to be had
+	Misses                   int64 // no copy could answer
+	Waits                    int64 // pauses while another instance had the lease to fill
+	PrimaryReads             int64 // statements, of up to state.MaxRead documents each
+}
 
 // Counts returns them.
 func (c *Cache) Counts() Counts {
-	return Counts{c.counts.reads.Load(), c.counts.l1Hits.Load(), c.counts.redisHits.Load(), c.counts.primaryReads.Load()}
+	return Counts{
+		Reads: c.counts.reads.Load(), L1Hits: c.counts.l1Hits.Load(), RedisHits: c.counts.redisHits.Load(),
+		StaleHits: c.counts.staleHits.Load(), Misses: c.counts.misses.Load(), Waits: c.counts.waits.Load(),
+		PrimaryReads: c.counts.primaryReads.Load(),
+	}
 }
 
 // New returns a cache that runs until Close. It waits for nothing.

@@ -15,8 +15,8 @@ import (
 	"github.com/statesvc/statesvc/state"
 )
 
-// A document that somebody changes by SQL is shown by everybody at once, however he has done it.
-func TestChangesByHand(t *testing.T) {
+// Race 18: a document that somebody changes by SQL is shown by everybody at once, however he has done it.
+func TestRace18ChangedByHand(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{
 		"as the service does": `UPDATE state SET doc=CAST('{"v":2}' AS BLOB), ver=ver+1`,

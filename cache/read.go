@@ -138,6 +138,7 @@ func (c *Cache) join(ctx context.Context, k state.Key, ask *Ask) (Result, error)
 // lastResort answers an eventual read with whatever there is when the primary is not to be had.
 func (c *Cache) lastResort(k state.Key, ask *Ask, err error) (Result, error) {
 	if e := c.l1.get(k); ask.Mode == Eventual && e != nil && isOverload(err) {
+		c.counts.staleHits.Add(1)
 		return c.hit(e, "stale"), nil
 	}
 	return Result{}, err
@@ -172,6 +173,7 @@ func (c *Cache) fetch(ctx context.Context, k state.Key, ask *Ask) (Result, error
 		case "bypass":
 			return c.fromPrimary(ctx, k, Status{Forward: "bypass", Detail: "intent"})
 		}
+		c.counts.waits.Add(1)
 		if !c.cfg.Now().Before(until) || !pause(ctx, waits[min(attempt, len(waits)-1)]) {
 			return c.fromPrimary(ctx, k, Status{Forward: "miss", Detail: "waited"})
 		}
@@ -198,6 +200,7 @@ func (c *Cache) ask(ctx context.Context, k state.Key) (*entry, error) {
 }
 
 func (c *Cache) fromPrimary(ctx context.Context, k state.Key, s Status) (Result, error) {
+	c.counts.misses.Add(1)
 	e, err := c.ask(ctx, k)
 	if err != nil {
 		return Result{}, err
@@ -209,6 +212,7 @@ func (c *Cache) fromPrimary(ctx context.Context, k state.Key, s Status) (Result,
 // fill reads from the primary and stores that in Redis under the lease. A lease that was lost means that something newer is about; what
 // was read is still the newest content of an instant after the call.
 func (c *Cache) fill(ctx context.Context, k state.Key, token string, s Status) (Result, error) {
+	c.counts.misses.Add(1)
 	e, err := c.ask(ctx, k)
 	if err != nil {
 		return Result{}, err

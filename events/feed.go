@@ -26,6 +26,7 @@ var (
 // The clocks of a feed.
 const (
 	lookEvery    = 100 * time.Millisecond // between looks at a shard: the most that an event waits for its number
+	lookPause    = 25 * time.Millisecond  // … the least: a look under load numbers many batches at once
 	lookPatience = 3 * time.Second        // for a look, and for a step of numbering
 	trimEvery    = time.Hour
 	warnEvery    = 10 * time.Second
@@ -51,11 +52,12 @@ type Feed struct {
 	mu      sync.Mutex
 	last    map[int]int64 // newest sequence seen, by shard
 	changed chan struct{} // closed and replaced when last changes
+	wakers  map[int]chan struct{}
 }
 
 // NewFeed returns a feed; Run makes it give numbers.
 func NewFeed(cfg Config) *Feed {
-	return &Feed{cfg: cfg, last: map[int]int64{}, changed: make(chan struct{})}
+	return &Feed{cfg: cfg, last: map[int]int64{}, changed: make(chan struct{}), wakers: map[int]chan struct{}{}}
 }
 
 // Shards lists the shards that have events.
@@ -95,12 +97,7 @@ func (f *Feed) Run(ctx context.Context) error {
 
 func (f *Feed) follow(ctx context.Context, number int) {
 	var warned, trimmed time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(lookEvery):
-		}
+	for wake := f.waker(number); f.await(ctx, wake); {
 		err := f.look(ctx, number)
 		now := f.cfg.Now()
 		if err == nil && now.Sub(trimmed) >= trimEvery {
@@ -111,6 +108,22 @@ func (f *Feed) follow(ctx context.Context, number int) {
 			f.cfg.Log.WarnContext(ctx, "events get no numbers now; they get them later", "shard", number, "error", err)
 		}
 	}
+}
+
+// await waits until it is time for the next look; false: it is time to end.
+func (f *Feed) await(ctx context.Context, wake <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(lookPause):
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wake:
+	case <-time.After(lookEvery - lookPause):
+	}
+	return true
 }
 
 // look gives numbers if there is something to number, and says so if there is something new.

@@ -59,7 +59,10 @@ func TestRowsChangedByHand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range []string{`statesvc_feed_alarms_total{kind="unversioned"`, `statesvc_feed_lag_seconds{`, `statesvc_feed_changes_total{`} {
+		for _, line := range []string{
+			`statesvc_feed_alarms_total{kind="unversioned"`, `statesvc_feed_lag_seconds{`, `statesvc_feed_changes_total{`,
+			`statesvc_cache_hits_total{`, `statesvc_cache_misses_total`, `statesvc_cache_waits_total`, `statesvc_cache_database_reads_total`,
+		} {
 			if !strings.Contains(r.body, "\n"+line) {
 				t.Errorf("the metrics have no %s", line)
 			}

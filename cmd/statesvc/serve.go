@@ -151,11 +151,12 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 		Name: s.cfg.Instance, Register: reg.Register, Shards: s.cfg.shards(), Address: s.cfg.Listen,
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery, AuditRate: s.cfg.AuditRate,
 		Now: time.Now, Log: s.log, Metrics: metrics, FeedMetrics: feeds, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
-		Meter:      s.telemetry.Metrics.Meter("statesvc/instance"),
-		Redis:      s.cfg.RedisCache,
-		CopyMemory: int64(s.cfg.CopyMemory) << 20,
-		FailPoints: failPoints(),
-		NewSession: sessions(reg, func(s *register.Session) instance.Session { return s }),
+		Meter:        s.telemetry.Metrics.Meter("statesvc/instance"),
+		Redis:        s.cfg.RedisCache,
+		CopyMemory:   int64(s.cfg.CopyMemory) << 20,
+		DisplayStock: true,
+		FailPoints:   failPoints(),
+		NewSession:   sessions(reg, func(s *register.Session) instance.Session { return s }),
 	}
 	if cfg.NewSession != nil { // only a cluster with such a register has controllers, and so failovers
 		cfg.ReadLease = shard.ReadLease

@@ -6,13 +6,17 @@ import (
 	"fmt"
 
 	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/events"
 	"github.com/statesvc/statesvc/feed"
 	"github.com/statesvc/statesvc/shard"
+	"github.com/statesvc/statesvc/stock"
 )
 
 // follower is somebody who lives by the change feed of each shard.
 type follower struct {
-	work     string // unique among them
+	work     string                                     // unique among them
+	logs     bool                                       // only of shards with a binary log
+	lead     func(ctx context.Context, number int) bool // nil: as the configuration says of feeds
 	tables   []feed.Table
 	consumer func(number int) feed.Consumer
 }
@@ -20,9 +24,24 @@ type follower struct {
 // followers are those of this instance.
 func (in *Instance) followers() (list []follower) {
 	if in.cfg.Redis != "" {
-		list = append(list, follower{"cache", cache.Tables, func(number int) feed.Consumer { return in.State.Follower(number) }})
+		list = append(list, follower{
+			work: "cache", tables: cache.Tables, consumer: func(number int) feed.Consumer { return in.State.Follower(number) },
+		})
 	}
-	return list
+	if in.Display != nil {
+		list = append(list, follower{work: "stock", tables: stock.Tables, consumer: in.Display.Follower})
+	}
+	// Whoever gives the numbers must be the one who is woken. A file is looked at so cheaply that a log of it would only be a detour.
+	return append(list, follower{work: "events", logs: true, lead: in.cfg.LeadEvents, tables: events.Tables, consumer: in.Feed.Follower})
+}
+
+// stocks are those of a shard.
+func (in *Instance) stocks(ctx context.Context, number int) ([]string, error) {
+	db, err := in.primary(number)
+	if err != nil {
+		return nil, err
+	}
+	return stock.StocksOf(ctx, db)
 }
 
 // runFeeds feeds the followers with the changes of every shard whose log can be read.
@@ -48,6 +67,8 @@ func (in *Instance) runFeeds(ctx context.Context) error {
 
 func (in *Instance) runTailer(ctx context.Context, number int, s Shard, f follower) error {
 	switch {
+	case s.File != "" && f.logs:
+		return nil
 	case s.File != "":
 		return in.runEmbedded(ctx, number, s, f)
 	case s.Feed == "":
@@ -63,7 +84,9 @@ func (in *Instance) runTailer(ctx context.Context, number int, s Shard, f follow
 			return route.Address
 		},
 	}
-	if in.cfg.LeadFeed != nil {
+	if f.lead != nil {
+		cfg.Lead = func(ctx context.Context) bool { return f.lead(ctx, number) }
+	} else if in.cfg.LeadFeed != nil {
 		cfg.Lead = func(ctx context.Context) bool { return in.cfg.LeadFeed(ctx, f.work, number) }
 	}
 	tailer, err := feed.NewTailer(cfg)

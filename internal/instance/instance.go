@@ -28,6 +28,7 @@ import (
 	"github.com/statesvc/statesvc/shard/failpoint"
 	"github.com/statesvc/statesvc/shard/id"
 	"github.com/statesvc/statesvc/state"
+	"github.com/statesvc/statesvc/stock"
 )
 
 // How often the routes are compared with the register: so often that nobody acts on very old ones, and, where reads depend on it, that
@@ -55,6 +56,8 @@ type Config struct {
 	Redis string
 	// CopyMemory is how many bytes of copies of state data are kept in memory; zero: cache.DefaultL1Bytes, negative: none.
 	CopyMemory int64
+	// DisplayStock keeps documents that show stock; see package stock.
+	DisplayStock bool
 	// CachePoints stop readers and writers of state data in tests.
 	CachePoints cache.Points
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
@@ -101,13 +104,14 @@ type Instance struct {
 	Auditor   *ledger.Auditor
 	Feed      *events.Feed
 	Webhooks  *events.Webhooks
+	Display   *stock.Display // nil: there is none
 
 	cfg       Config
 	stop      context.CancelFunc
 	loops     *errgroup.Group
 	stopFeed  context.CancelFunc
 	feeding   *errgroup.Group       // what needs the store to end well
-	shown     []metric.Registration // of feeds
+	shown     []metric.Registration // of feeds and copies
 	announcer *announcer            // nil: there are no sessions
 
 	readiness readiness
@@ -155,6 +159,11 @@ func (in *Instance) start(ctx context.Context) (err error) {
 		if in.gauges, err = newGauges(in, in.cfg.Meter); err != nil {
 			return fmt.Errorf("make gauges: %w", err)
 		}
+		copies, err := in.showCopies(in.cfg.Meter)
+		if err != nil {
+			return fmt.Errorf("make counters of copies: %w", err)
+		}
+		in.shown = append(in.shown, copies)
 	}
 	in.runLoops(ctx, lease)
 	return in.runFeed(ctx)
@@ -328,6 +337,12 @@ func (in *Instance) runFeed(ctx context.Context) error {
 		Feed: in.Feed, Register: in.Register, Instance: in.cfg.Name, Now: in.cfg.Now, Log: in.cfg.Log,
 	})
 	in.feeding.Go(func() error { return sender.Run(ctx) })
+	if in.cfg.DisplayStock {
+		in.Display = stock.NewDisplay(stock.Config{
+			Ledger: in.Ledger, State: in.State, Kinds: in.Kinds, Stocks: in.stocks, Now: in.cfg.Now, Log: in.cfg.Log,
+		})
+		in.feeding.Go(func() error { return in.Display.Run(ctx) })
+	}
 	return in.runFeeds(ctx)
 }
 

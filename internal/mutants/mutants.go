@@ -1165,6 +1165,26 @@ var mutants = []mutant{
 		edits: in("cache/read.go", "return age <= Bound && e.seen.Era", "return e.seen.Era"),
 	},
 	{
+		name: "follower-rows-by-hand-are-forgotten", pkg: "./cache", tests: "TestRace18",
+		edits: in("cache/follower.go", "if c.Unversioned {", "if false {"),
+	},
+	{
+		name: "follower-renamed-rows-are-forgotten", pkg: "./cache", tests: "TestRace18",
+		edits: in("cache/follower.go", "c.Before.Exists() && before.Key != after.Key", "false"),
+	},
+	{
+		name: "follower-old-eras-are-forgotten", pkg: "./cache", tests: "TestChangeByHandInAnOldEra",
+		edits: in("cache/scripts/put.lua", "n > tonumber(h[2]) then -- numbers", "false then -- numbers"),
+	},
+	{
+		name: "follower-old-eras-leave-memory", pkg: "./cache", tests: "TestChangeByHandInAnOldEra",
+		edits: in("cache/l1.go", "old.seen.Compare(v) >= 0 && old.seen.Number >= v.Number:", "old.seen.Compare(v) >= 0:"),
+	},
+	{
+		name: "follower-starts-anew-empty", pkg: "./cache", tests: "TestFollowerStartsAnew",
+		edits: in("cache/follower.go", "	err := f.forgetAll(ctx)\n", "	var err error\n"),
+	},
+	{
 		name: "race-17-stamps-are-of-redis", pkg: "./cache", tests: "TestRace17",
 		edits: in("cache/clock.go", "return s.redis + at.Sub(s.heardAt).Milliseconds() - 1", "return at.UnixMilli()"),
 	},

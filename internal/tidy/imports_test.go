@@ -52,6 +52,11 @@ var layers = []layer{
 		[]string{"events", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register"},
 		"requests are served by instances, and instances do not decide failovers",
 	},
+	{
+		"stock",
+		[]string{"ledger", "pending", "cache", "state", "feed", "blacklist", "shard", "register"},
+		"display stock is derived from the ledger, and the ledger knows nothing of it",
+	},
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
 		"api", "events", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register", "failover", "client",
