@@ -95,7 +95,8 @@ func CacheLoad(ctx context.Context, task CacheLoadTask) (CacheLoadResult, error)
 	connections := make([]*cacheConnection, task.Connections)
 	for i := range connections {
 		connections[i] = &cacheConnection{
-			cacheSender: s, dice: rand.New(rand.NewPCG(task.Seed, uint64(i))), latencies: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3),
+			cacheSender: s, dice: rand.New(rand.NewPCG(task.Seed, uint64(i))),
+			latencies: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3),
 		}
 		group.Go(func() error { return connections[i].run(ctx) })
 	}

@@ -16,11 +16,11 @@ func (p *program) benchCacheFaults() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache-faults",
 		Short: "Break what state data stand on, under load, and judge every read by what was acknowledged before it",
-		Long: "Start a MariaDB and a Redis and, in this process, three instances: one reaches Redis through a relay that can be cut, one keeps no\n" +
-			"copies in memory. Write and read state data in all modes, break something again and again, and judge every read by what was\n" +
+		Long: "Start a MariaDB and a Redis and, in this process, three instances: one reaches Redis through a relay that can be cut, one keeps\n" +
+			"no copies in memory. Write and read state data in all modes, break something again and again, and judge every read by what was\n" +
 			"acknowledged before it began, by one monotonic clock. A strong read must have everything, one with a token at least the token,\n" +
-			"a bounded one everything that was acknowledged " + cache.Bound.String() + " before. How many eventual reads miss what was acknowledged a second\n" +
-			"before is counted. The exit status is 1 if a promise was not kept. The same --seed draws the same faults:\n\n" +
+			"a bounded one everything that was acknowledged " + cache.Bound.String() + " before. How many eventual reads miss what was\n" +
+			"acknowledged a second before is counted. The exit status is 1 if a promise was not kept. The same --seed draws the same faults:\n\n" +
 			"  " + strings.Join(bench.CacheFaultNames(), " "),
 		Example: "  statesvc bench cache-faults --minutes 10\n  statesvc bench cache-faults --minutes 0.2 --faults cut=3s,redis-kill=1s",
 		Args:    cobra.NoArgs,
