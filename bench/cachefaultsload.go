@@ -127,7 +127,7 @@ func (l *faultLoad) pick(dice *rand.Rand) (*instance.Instance, *faultDocument) {
 // has no answer, obliges nobody.
 func (l *faultLoad) write(ctx context.Context, dice *rand.Rand) {
 	in, d := l.pick(dice)
-	err := error(nil)
+	var err error
 	switch dice.IntN(30) {
 	case 0:
 		err = l.remove(ctx, in, d)

@@ -32,10 +32,10 @@ func (p *program) checkCache() *cobra.Command {
 		Long: "Write documents of a kind of their own through every instance in turn, and read each write back through every instance,\n" +
 			"strongly, with its token, bounded and eventually, after 0.1, 1, 10 and 60 s. A violation is a strong read that misses a write\n" +
 			"which was acknowledged before it began, one that is older than its token, or a bounded one that misses a write which was\n" +
-			"acknowledged " + cache.Bound.String() + " before. Each is a line. Eventual reads promise nothing; how rarely they miss a write is told as\n" +
-			"nines, for each delay (3 nines: one in a thousand; if none missed it, as many as the number of reads proves).\n\n" +
-			"The last line counts. The exit status is 1 if there is a violation. The documents are deleted afterwards. The kind must have been\n" +
-			"declared: curl -X PUT …/v1/admin/kinds/check -d '{}'. Name every instance, not what balances between them.",
+			"acknowledged " + cache.Bound.String() + " before. Each is a line. Eventual reads promise nothing; how rarely they miss a write is\n" +
+			"told as nines, for each delay (3 nines: one in a thousand; if none missed it, as many as the number of reads proves).\n\n" +
+			"The last line counts. The exit status is 1 if there is a violation. The documents are deleted afterwards. The kind must have\n" +
+			"been declared: curl -X PUT …/v1/admin/kinds/check -d '{}'. Name every instance, not what balances between them.",
 		Example: "  statesvc check cache --address http://10.0.0.1:8080,http://10.0.0.2:8080 --key $KEY --duration 10m",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.probeCache(cmd, &c) },
@@ -100,6 +100,7 @@ func (p *program) printReport(r *prober.Report) {
 		}
 		p.printf(" %8.1f\n", tally.Of(cache.Eventual).Nines())
 	}
-	p.printf("checked=%d writes=%d unanswered=%d violations_strong=%d violations_token=%d violations_bounded=%d eventual_nines=%.1f\n",
-		r.Checked(), r.Writes, r.Unanswered, r.Of(cache.Strong).Older, r.Of(cache.AtLeast).Older, r.Of(cache.Bounded).Older, r.Of(cache.Eventual).Nines())
+	p.printf("checked=%d writes=%d unanswered=%d violations_strong=%d violations_token=%d violations_bounded=%d "+
+		"eventual_nines=%.1f\n", r.Checked(), r.Writes, r.Unanswered, r.Of(cache.Strong).Older,
+		r.Of(cache.AtLeast).Older, r.Of(cache.Bounded).Older, r.Of(cache.Eventual).Nines())
 }
