@@ -76,6 +76,24 @@ func quickClient(b *testing.B) *client {
 	}, nil)
 }
 
+// BenchmarkDocument reads a document that is in memory. BareGinDocument is the line to compare with.
+func BenchmarkDocument(b *testing.B) {
+	c := newClient(b, sharedRig(b), nil)
+	if err := declareProducts(); err != nil {
+		b.Fatal(err)
+	}
+	path := "/v1/state/product/" + c.owner
+	c.write(path, string(fixedReply), ifNoneMatch("*")).is(201)
+	benchmark(b, c.bare, path, "", c.rig.Tokens[scopeOf(http.MethodGet, path)])
+}
+
+func BenchmarkBareGinDocument(b *testing.B) {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.GET("/v1/state/product/:id", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", fixedReply) })
+	benchmark(b, engine, "/v1/state/product/d", "", "")
+}
+
 // benchmark calls the handler in process and through a socket.
 func benchmark(b *testing.B, handler http.Handler, path, body, token string) {
 	b.Helper()
@@ -116,6 +134,12 @@ func benchmark(b *testing.B, handler http.Handler, path, body, token string) {
 }
 
 func newRequest(base *url.URL, body, token string) *http.Request {
+	if body == "" {
+		return &http.Request{
+			Method: http.MethodGet, URL: base, Host: base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{"Authorization": {"Bearer " + token}, "Deadline-Ms": {"10000"}},
+		}
+	}
 	return &http.Request{
 		Method: http.MethodPost, URL: base, Host: base.Host, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

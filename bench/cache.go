@@ -30,6 +30,7 @@ type CacheOptions struct {
 	Seconds   int    // length of each run
 	Rounds    int    // of each comparison, in turns
 	Documents int    // in the database
+	Hot       int    // of them, which the comparisons ask for all the time
 }
 
 // CacheResult is what `bench cache` ends with. A ratio is the requests per second of the service over those of a baseline.
@@ -41,7 +42,6 @@ type CacheResult struct {
 
 // The shape of the measurement.
 const (
-	cacheHot         = 1000 // documents that are asked for all the time
 	cacheConnections = 64
 	cacheWarmup      = 500 * time.Millisecond
 	zipfExponent     = 0.99
@@ -178,7 +178,7 @@ func (r *cacheRig) startBaselines(ctx context.Context) error {
 	client := redis.NewClient(&redis.Options{Addr: r.redis.Addr()})
 	defer client.Close() //nolint:errcheck // it is not needed any more
 	pipe := client.Pipeline()
-	for id := 1; id <= cacheHot; id++ {
+	for id := 1; id <= r.options.Hot; id++ {
 		pipe.Set(ctx, baselineKey(strconv.Itoa(id)), cacheBody(0), 0)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -241,7 +241,7 @@ func (r *cacheRig) send(
 func (r *cacheRig) task(server string) CacheLoadTask {
 	r.seed++
 	return CacheLoadTask{
-		Address: r.children[server].address(), Token: r.token, Documents: min(cacheHot, r.options.Documents), Connections: cacheConnections,
+		Address: r.children[server].address(), Token: r.token, Documents: min(r.options.Hot, r.options.Documents), Connections: cacheConnections,
 		Warmup: cacheWarmup, Length: r.length, Seed: r.seed,
 		Processes: map[string]int{"server": r.children[server].process.PID(), "redis": r.redis.PID(), "database": r.maria.PID()},
 	}
@@ -249,7 +249,7 @@ func (r *cacheRig) task(server string) CacheLoadTask {
 
 // compare takes the baseline and the service in turns, so that both see the same noise.
 func (r *cacheRig) compare(ctx context.Context, what, baseline, service string) (ratio float64, err error) {
-	say(r.out, "\n%d documents %s; µs are CPU time per request\n", cacheHot, what)
+	say(r.out, "\n%d documents %s; µs are CPU time per request\n", r.options.Hot, what)
 	var sums [2]float64
 	for range r.options.Rounds {
 		for i, server := range []string{baseline, service} {

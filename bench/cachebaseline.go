@@ -26,22 +26,25 @@ func CacheBaseline(ctx context.Context, listen string, task CacheBaselineTask) e
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	body := []byte(task.Reply.Body)
-	find := func(context.Context, string) ([]byte, error) { return body, nil }
-	if task.Redis != "" {
-		client := redis.NewClient(&redis.Options{Addr: task.Redis})
-		defer client.Close() //nolint:errcheck // it ends anyway
-		find = func(ctx context.Context, id string) ([]byte, error) { return client.Get(ctx, baselineKey(id)).Bytes() }
-	}
-	engine.GET(cachePath+":id", func(c *gin.Context) {
-		body, err := find(c.Request.Context(), c.Param("id"))
-		if err != nil {
-			c.String(http.StatusInternalServerError, err.Error())
-			return
-		}
+	answer := func(c *gin.Context, body []byte) {
 		maps.Copy(c.Writer.Header(), task.Reply.Header)
 		c.Status(task.Reply.Status)
 		_, _ = c.Writer.Write(body) // a client that has gone needs no reply
-	})
+	}
+	handler := func(c *gin.Context) { answer(c, body) }
+	if task.Redis != "" {
+		client := redis.NewClient(&redis.Options{Addr: task.Redis})
+		defer client.Close() //nolint:errcheck // it ends anyway
+		handler = func(c *gin.Context) {
+			found, err := client.Get(c.Request.Context(), baselineKey(c.Param("id"))).Bytes()
+			if err != nil {
+				c.String(http.StatusInternalServerError, err.Error())
+				return
+			}
+			answer(c, found)
+		}
+	}
+	engine.GET(cachePath+":id", handler)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err

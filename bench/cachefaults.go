@@ -85,7 +85,7 @@ const (
 type faultRig struct {
 	out     io.Writer
 	options CacheFaultsOptions
-	dice    *rand.Rand
+	dice    *rand.Rand // seeded
 	began   time.Time
 	load    *faultLoad
 	slow    atomic.Bool // readers and writers are held at points

@@ -127,7 +127,7 @@ func (l *faultLoad) pick(dice *rand.Rand) (*instance.Instance, *faultDocument) {
 // has no answer, obliges nobody.
 func (l *faultLoad) write(ctx context.Context, dice *rand.Rand) {
 	in, d := l.pick(dice)
-	err := error(nil)
+	var err error
 	switch dice.IntN(30) {
 	case 0:
 		err = l.remove(ctx, in, d)
@@ -210,7 +210,8 @@ func (l *faultLoad) judge(ctx context.Context, in *instance.Instance, d *faultDo
 
 func (l *faultLoad) tooOld(d *faultDocument, ask cache.Ask, r *cache.Result, oldest state.Version) {
 	if ask.Mode != cache.Eventual {
-		l.complain(fmt.Errorf("%w: %s of %s was %s instead of %s or newer (%s)", errTooOld, ask.Mode, d.key, r.Document.Version, oldest, r.Status))
+		l.complain(fmt.Errorf("%w: %s of %s was %s instead of %s or newer (%s)",
+			errTooOld, ask.Mode, d.key, r.Document.Version, oldest, r.Status))
 		return
 	}
 	status := r.Status
@@ -245,7 +246,8 @@ func (l *faultLoad) lateness() string {
 	defer l.mu.Unlock()
 	var text strings.Builder
 	for _, status := range slices.Sorted(maps.Keys(l.late)) {
-		fmt.Fprintf(&text, "eventual reads that missed what was acknowledged %s before: %6d  %s\n", freshness.EventualWithin, l.late[status], status)
+		fmt.Fprintf(&text, "eventual reads that missed what was acknowledged %s before: %6d  %s\n",
+			freshness.EventualWithin, l.late[status], status)
 	}
 	return text.String()
 }

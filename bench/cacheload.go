@@ -56,14 +56,15 @@ func (r CacheLoadResult) hitRatio() float64 {
 }
 
 func (r CacheLoadResult) String() string {
-	text := fmt.Sprintf("%6.0f requests/s  p50 %6.2f ms  p99 %6.2f ms  l1 %5.1f %%  redis %5.1f %% ", r.perSecond(), float64(r.P50)/1e6,
+	var text strings.Builder
+	fmt.Fprintf(&text, "%6.0f requests/s  p50 %6.2f ms  p99 %6.2f ms  l1 %5.1f %%  redis %5.1f %% ", r.perSecond(), float64(r.P50)/1e6,
 		float64(r.P99)/1e6, 100*float64(r.ByL1)/float64(max(r.Reads, 1)), 100*float64(r.ByRed)/float64(max(r.Reads, 1)))
 	for _, name := range []string{cpuLoad, "server", "redis", "database"} {
 		if used, ok := r.CPU[name]; ok {
-			text += fmt.Sprintf("  %s %.0f µs", name, float64(used.Microseconds())/float64(max(r.Reads+r.Writes, 1)))
+			fmt.Fprintf(&text, "  %s %.0f µs", name, float64(used.Microseconds())/float64(max(r.Reads+r.Writes, 1)))
 		}
 	}
-	return text
+	return text.String()
 }
 
 // cacheSender is what the connections of a load share.
@@ -95,7 +96,8 @@ func CacheLoad(ctx context.Context, task CacheLoadTask) (CacheLoadResult, error)
 	connections := make([]*cacheConnection, task.Connections)
 	for i := range connections {
 		connections[i] = &cacheConnection{
-			cacheSender: s, dice: rand.New(rand.NewPCG(task.Seed, uint64(i))), latencies: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3),
+			cacheSender: s, dice: rand.New(rand.NewPCG(task.Seed, uint64(i))),
+			latencies: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3),
 		}
 		group.Go(func() error { return connections[i].run(ctx) })
 	}

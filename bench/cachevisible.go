@@ -111,8 +111,8 @@ func (r *cacheRig) cold(ctx context.Context) (most int64, err error) {
 		}
 		most = max(most, rows)
 	}
-	say(r.out, "\n%d readers of two instances at once, of %d cold documents one after the other: at most %d rows were read of each\n", coldReaders,
-		coldDocuments, most)
+	say(r.out, "\n%d readers of two instances at once, of %d cold documents one after the other: at most %d rows were read of each\n",
+		coldReaders, coldDocuments, most)
 	return most, nil
 }
 

@@ -36,6 +36,7 @@ func (p *program) benchCache() *cobra.Command {
 	cmd.Flags().IntVar(&o.Seconds, "seconds", 4, "length of each run")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "of each comparison with a baseline")
 	cmd.Flags().IntVar(&o.Documents, "documents", 1_000_000, "in the database")
+	cmd.Flags().IntVar(&o.Hot, "hot", 100, "documents that are asked for all the time in the comparisons with a baseline")
 	return cmd
 }
 

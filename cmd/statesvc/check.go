@@ -21,7 +21,7 @@ var (
 func (p *program) check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Compare what is stored with itself; repairs nothing",
+		Short: "Compare what is stored with itself, or what is read with what was written; repairs nothing",
 	}
 	var rate int
 	books := &cobra.Command{
@@ -40,7 +40,7 @@ func (p *program) check() *cobra.Command {
 	configFlag(books.Flags())
 	registerFlag(books.Flags())
 	books.Flags().IntVar(&rate, "rate", 20_000, "rows per second that are read at most; 0: as many as the shards give")
-	cmd.AddCommand(books)
+	cmd.AddCommand(books, p.checkCache())
 	return cmd
 }
 

@@ -22,6 +22,11 @@ func (p *program) complete(cmd *cobra.Command, t *target) error {
 	if value := p.variable("ADDRESS"); value != "" && !cmd.Flags().Changed("address") {
 		t.address = value
 	}
+	return p.completeKey(t)
+}
+
+// completeKey is complete for a command that has read the address itself.
+func (p *program) completeKey(t *target) error {
 	if t.key == "" {
 		t.key = p.variable("KEY")
 	}
