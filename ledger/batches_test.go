@@ -167,7 +167,8 @@ func hexOrNull(i id.ID) string {
 var tableSQL = map[string]string{
 	"owners": "SELECT owner||' '||ver||' '||entry_seq||' '||lower(hex(head))||' '||live_holds||' '||due_at||' '||frozen FROM owners",
 	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||" +
-		"coalesce(lower(hex(nullif(hold_id,zeroblob(16)))),'')||' '||held_until||' '||valid_from||' '||coalesce(CAST(terms AS TEXT),'') FROM coupons",
+		"coalesce(lower(hex(nullif(hold_id,zeroblob(16)))),'')||' '||held_until||' '||valid_from||' '||" +
+		"coalesce(CAST(terms AS TEXT),'') FROM coupons",
 	"lots": "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||revoked||' '||ver||' '||" +
 		"expires_at||' '||coalesce(refund_grace,0) FROM lots",
 	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||expires_at||' '||" +
