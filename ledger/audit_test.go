@@ -32,7 +32,8 @@ var injections = []struct{ check, statement string }{
 	{"history", "UPDATE coupons SET state='REVOKED' WHERE owner=? AND state='AVAILABLE'"},
 	{"history", "DELETE FROM coupons WHERE owner=? AND state='AVAILABLE'"},
 	{"coupon", "DELETE FROM coupons WHERE owner=? AND state='HELD'"},
-	{"coupon", "UPDATE coupons SET state='AVAILABLE', hold_id=zeroblob(16), held_until=0 WHERE owner=? AND state='HELD'"},
+	{"coupon", "UPDATE coupons SET state='AVAILABLE', hold_id=x'00000000000000000000000000000000', held_until=0 " +
+		"WHERE owner=? AND state='HELD'"},
 	{"coupon", "UPDATE coupons SET held_until=held_until+1 WHERE owner=? AND state='HELD'"},
 	{"coupon", "UPDATE coupons SET state='HELD', held_until=expires_at WHERE owner=? AND state='USED'"},
 	{"coupon", "UPDATE decided_holds SET state='CANCELLED' WHERE owner=? AND state='CONFIRMED'"},

@@ -166,8 +166,9 @@ func hexOrNull(i id.ID) string {
 // tableSQL selects what tables shows.
 var tableSQL = map[string]string{
 	"owners": "SELECT owner||' '||ver||' '||entry_seq||' '||lower(hex(head))||' '||live_holds||' '||due_at||' '||frozen FROM owners",
-	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||coalesce(lower(hex(hold_id)),'')||' '||" +
-		"coalesce(held_until,0)||' '||valid_from||' '||coalesce(CAST(terms AS TEXT),'') FROM coupons",
+	"coupons": "SELECT owner||' '||lower(hex(coupon_id))||' '||state||' '||ver||' '||" +
+		"coalesce(lower(hex(nullif(hold_id,zeroblob(16)))),'')||' '||held_until||' '||valid_from||' '||" +
+		"coalesce(CAST(terms AS TEXT),'') FROM coupons",
 	"lots": "SELECT owner||' '||lower(hex(lot_id))||' '||available||' '||held||' '||spent||' '||expired||' '||revoked||' '||ver||' '||" +
 		"expires_at||' '||coalesce(refund_grace,0) FROM lots",
 	"holds": "SELECT owner||' '||lower(hex(hold_id))||' '||order_id||' '||attempt||' '||expires_at||' '||" +

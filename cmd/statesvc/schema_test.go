@@ -237,3 +237,50 @@ func remove(t testing.TB, db *shard.DB, table string, where row) {
 		t.Fatal(err)
 	}
 }
+
+// TestCouponsChangeInPlace: pages that are full of coupons still have room when all of these are held, used and free again. A row that
+// grows would split them, which costs a hold more than all else that the server does for its coupon.
+func TestCouponsChangeInPlace(t *testing.T) {
+	server := testdb.MariaDB(t)
+	db, err := shard.OpenMariaDB(server.DSN(server.Schema(t)), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := migrations.Up(t.Context(), db.SQL(), db.Dialect.String()); err != nil {
+		t.Fatal(err)
+	}
+	good := goodRows["coupons"].with(row{"coupon_id": "UNHEX(LPAD(seq, 32, '0'))", "issue_ref": "seq"})
+	columns := slices.Sorted(maps.Keys(good))
+	values := make([]string, len(columns))
+	for i, column := range columns {
+		values[i] = good[column]
+	}
+	run := func(statement string) {
+		t.Helper()
+		if _, err := db.SQL().ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := func() (bytes int64) {
+		t.Helper()
+		run("ANALYZE TABLE coupons")
+		row := db.SQL().QueryRowContext(t.Context(),
+			"SELECT data_length FROM information_schema.tables WHERE table_schema=DATABASE() AND table_name='coupons'")
+		if err := row.Scan(&bytes); err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	run(fmt.Sprintf("INSERT INTO coupons (%s) SELECT %s FROM seq_1_to_5000 ORDER BY seq",
+		strings.Join(columns, ", "), strings.Join(values, ", ")))
+	full := size()
+	for _, change := range []string{
+		"state='HELD', hold_id=" + ones + ", held_until=2", "state='USED', held_until=0", "state='AVAILABLE', hold_id=" + zeros(16),
+	} {
+		run("UPDATE coupons SET " + change)
+		if got := size(); got != full {
+			t.Errorf("%s: the table has %d bytes, before %d", change, got, full)
+		}
+	}
+}
