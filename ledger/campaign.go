@@ -89,6 +89,7 @@ type Campaign struct {
 	OwnerLimit    int64        `json:"owner_limit,omitempty"`     // coupons of one owner; 0: no limit
 	OwnerDayLimit int64        `json:"owner_day_limit,omitempty"` // and on one day
 	Budget        *Money       `json:"budget,omitempty"`          // the most that all coupons may give; nil: no cap. budget:{campaign_id}
+	CodeRequired  bool         `json:"code_required,omitempty"`   // coupons are given for codes only
 
 	State     CampaignState `json:"state,omitempty"`
 	Frozen    bool          `json:"frozen,omitempty"`
@@ -197,8 +198,9 @@ func (r *rules) validity(now time.Time) (from, until time.Time) {
 	return now, now
 }
 
-// admit says why an owner who has used so much may not claim now; nil if he may. The order is that of the codes.
-func (r *rules) admit(s standing, u *usageRow, now time.Time) *Refusal {
+// admit says why an owner who has used so much may not claim now; nil if he may. byCode: he has shown a code.
+// The order is that of the codes.
+func (r *rules) admit(s standing, u *usageRow, now time.Time, byCode bool) *Refusal {
 	_, until := r.validity(now)
 	switch {
 	case now.Before(r.StartsAt):
@@ -213,6 +215,8 @@ func (r *rules) admit(s standing, u *usageRow, now time.Time) *Refusal {
 		return refusal(ErrFrozen, "", "the campaign is frozen")
 	case s.state == CampaignPaused:
 		return refusal(ErrFrozen, "", "the campaign is paused")
+	case r.CodeRequired && !byCode:
+		return refusal(ErrCodeRequired, "", "the campaign gives coupons for codes only")
 	case u == nil:
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -158,7 +159,7 @@ func (s *state) claim(o *ownerRow, op *claimOp) shard.Reply {
 	}
 	u := s.usages[usageRef{o.name, op.CampaignID}]
 	now := instant(s.now)
-	if r := op.rules.admit(m.standing, u, now); r != nil {
+	if r := op.rules.admit(m.standing, u, now, strings.HasPrefix(op.ClaimRef, codePrefix)); r != nil {
 		if u != nil && r.Code == ErrAlreadyClaimed.Error() {
 			r.CouponID = s.codec.Text(id.Coupon, u.couponID)
 		}

@@ -45,6 +45,8 @@ func campaignOf(op *shard.Op) string {
 		return body.CampaignID
 	case *toldOp:
 		return body.campaignID
+	case *makeBatchOp:
+		return body.CampaignID
 	}
 	return ""
 }

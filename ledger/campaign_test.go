@@ -99,7 +99,7 @@ func TestAdmit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := r.admit(c.standing, c.usage, c.at)
+		got := r.admit(c.standing, c.usage, c.at, false)
 		switch {
 		case got == nil && c.want != nil:
 			t.Errorf("%s: admitted, want %v", c.name, c.want)
