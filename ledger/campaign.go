@@ -150,13 +150,19 @@ func rulesOf(c *Campaign) (*rules, error) {
 		return nil, fmt.Errorf("time zone of campaign %s: %w", c.CampaignID, err)
 	}
 	r := &rules{Campaign: *c, zone: zone, discount: c.Discount.discount()}
-	if c.Budget != nil {
-		r.needs = addTake(r.needs, quotaTake{BudgetID(c.CampaignID), r.discount.most()})
-	}
-	if c.TotalLimit > 0 {
-		r.needs = addTake(r.needs, quotaTake{CountID(c.CampaignID), 1})
-	}
+	r.needs = r.needsOf(&r.discount)
 	return r, nil
+}
+
+// needsOf is what a coupon of the campaign takes of its quotas.
+func (r *rules) needsOf(d *Discount) (needs []quotaTake) {
+	if r.Budget != nil {
+		needs = addTake(needs, quotaTake{BudgetID(r.CampaignID), d.most()})
+	}
+	if r.TotalLimit > 0 {
+		needs = addTake(needs, quotaTake{CountID(r.CampaignID), 1})
+	}
+	return needs
 }
 
 // discount is the Discount that a body shows.
@@ -198,9 +204,9 @@ func (r *rules) validity(now time.Time) (from, until time.Time) {
 	return now, now
 }
 
-// admit says why an owner who has used so much may not claim now; nil if he may. byCode: he has shown a code.
-// The order is that of the codes.
-func (r *rules) admit(s standing, u *usageRow, now time.Time, byCode bool) *Refusal {
+// admit says why nobody may claim now; nil if owners may, within their limits. byCode: the owner has shown a code. The order is that of
+// the codes.
+func (r *rules) admit(s standing, now time.Time, byCode bool) *Refusal {
 	_, until := r.validity(now)
 	switch {
 	case now.Before(r.StartsAt):
@@ -217,10 +223,8 @@ func (r *rules) admit(s standing, u *usageRow, now time.Time, byCode bool) *Refu
 		return refusal(ErrFrozen, "", "the campaign is paused")
 	case r.CodeRequired && !byCode:
 		return refusal(ErrCodeRequired, "", "the campaign gives coupons for codes only")
-	case u == nil:
-		return nil
 	}
-	return r.admitUsage(u, now)
+	return nil
 }
 
 // admitUsage checks the limits of one owner. One of 1 that is used up is told apart: there is a coupon to show.

@@ -165,16 +165,48 @@ func (l *Ledger) claimAs(ctx context.Context, c Caller, r Claim, kind string, fi
 	}
 	number := int(l.cfg.Store.Placement(shard.BucketOf(r.Owner)))
 	answer, err := l.withUnits(ctx, number, func() (Answer, error) { return l.tryClaim(ctx, r.CampaignID, number, submit) }, op.noted)
-	if err != nil || answer.Replayed {
-		return answer, err
+	if err == nil && !answer.Replayed {
+		l.borrowAhead(&op.quotaSide, number)
 	}
-	for _, lacking := range op.low {
-		l.broker.ahead(end{lacking.quota, number}, lacking)
-	}
-	return answer, nil
+	return answer, err
 }
 
-// tryClaim submits a claim, again once if the shard had never heard of the campaign.
+// issue ends IssueCoupon. An issue under the name of a campaign that was never created asks nobody. That it was, its shard says, and then
+// the limits of the campaign are those of its issues.
+func (l *Ledger) issue(ctx context.Context, c Caller, op *issueOp) (Answer, error) {
+	submit := func() (Answer, error) {
+		return l.submit(ctx, c, op.Owner, kindIssue, fingerprintIssue(&op.IssueCoupon), op)
+	}
+	known := l.campaigns.get(op.CampaignID)
+	if known == nil {
+		answer, err := submit()
+		if _, limited := errors.AsType[*counted](err); !limited {
+			return answer, err
+		}
+		if known, err = l.rules(ctx, op.CampaignID); err != nil {
+			return Answer{}, err
+		}
+	}
+	if known.Budget != nil && op.Discount.most() == 0 {
+		return Answer{}, invalid("/discount/cap", "is needed: the campaign has a budget, and without a cap the coupon may give any amount")
+	}
+	op.rules, op.needs = known, known.needsOf(&op.Discount)
+	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
+	answer, err := l.withUnits(ctx, number, func() (Answer, error) { return l.tryClaim(ctx, op.CampaignID, number, submit) }, op.noted)
+	if err == nil && !answer.Replayed {
+		l.borrowAhead(&op.quotaSide, number)
+	}
+	return answer, err
+}
+
+// borrowAhead has the slices filled that an operation has left low.
+func (l *Ledger) borrowAhead(q *quotaSide, number int) {
+	for _, lacking := range q.low {
+		l.broker.ahead(end{lacking.quota, number}, lacking)
+	}
+}
+
+// tryClaim submits a claim or an issue, again once if the shard had never heard of the campaign.
 func (l *Ledger) tryClaim(ctx context.Context, campaignID string, number int, submit func() (Answer, error)) (Answer, error) {
 	answer, err := submit()
 	if _, unknown := errors.AsType[*unmarked](err); !unknown {

@@ -202,7 +202,7 @@ func (l *Ledger) IssueCoupon(ctx context.Context, c Caller, r IssueCoupon) (Answ
 	if err := l.mint(&op.id, id.Coupon, r.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, r.Owner, kindIssue, fingerprintIssue(&r), op)
+	return l.issue(ctx, c, op)
 }
 
 // CreditLot gives an owner money, once per reference. The Body is a LotReply.

@@ -3946,7 +3946,8 @@ type ClientInterface interface {
 
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
@@ -3956,7 +3957,8 @@ type ClientInterface interface {
 
 	// IssueCoupon Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
@@ -5925,7 +5927,8 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 
 // IssueCouponWithBody Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
@@ -5945,7 +5948,8 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 
 // IssueCoupon Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
@@ -14640,7 +14644,8 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -14650,7 +14655,8 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -24174,7 +24180,8 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -24190,7 +24197,8 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 
 // IssueCouponWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).

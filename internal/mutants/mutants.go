@@ -1062,6 +1062,23 @@ var mutants = []mutant{
 		edits: in("ledger/code_desk.go", "case strings.HasPrefix(ref, codePrefix):", "case false:"),
 	},
 	{
+		name: "issues-meet-limits", pkg: "./ledger", tests: "TestCampaigns/sqlite/C39",
+		edits: in("ledger/apply_issue.go", "case m == nil && op.rules == nil:", "case op.rules == nil:"),
+	},
+	{
+		name: "issues-take-from-the-budget", pkg: "./ledger", tests: "TestCampaigns/sqlite/C39",
+		edits: in("ledger/apply_issue.go", "return op.checkNeeds(s, func(string) string { return \"\" })",
+			"op.needs = nil\n\treturn op.checkNeeds(s, func(string) string { return \"\" })"),
+	},
+	{
+		name: "frozen-owners-claim-nothing", pkg: "./ledger", tests: "TestCampaigns/sqlite/FrozenOwner",
+		edits: in("ledger/campaign_apply.go", "refused == nil && o.frozen {", "false {"),
+	},
+	{
+		name: "frozen-owners-grab-nothing", pkg: "./ledger", tests: "TestCampaigns/sqlite/FrozenOwner",
+		edits: in("ledger/packet_apply.go", "if op.frozen {", "if false {"),
+	},
+	{
 		name: "one-share-per-owner", pkg: "./ledger", tests: "TestPackets/sqlite/Lifecycle",
 		edits: in("ledger/packet_apply.go", "if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil {",
 			"if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil && false {"),

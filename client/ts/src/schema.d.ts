@@ -993,7 +993,8 @@ export interface paths {
         put?: never;
         /**
          * Issue a coupon to an owner
-         * @description Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+         * @description Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
          *     under another key is answered with the existing coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
