@@ -20,6 +20,7 @@ func (s *server) CreateCampaign(ctx context.Context, r gen.CreateCampaignRequest
 		CampaignID: owner(ctx, b.CampaignID), Discount: discount.Body(), TimeZone: b.TimeZone, StartsAt: b.StartsAt, EndsAt: b.EndsAt,
 		Validity:   ledger.Validity{Kind: ledger.ValidityKind(v.Kind), From: v.From, Until: v.Until, Days: v.Days},
 		TotalLimit: b.TotalLimit, OwnerLimit: b.OwnerLimit, OwnerDayLimit: b.OwnerDayLimit,
+		CodeRequired: b.CodeRequired,
 	}
 	if b.Budget != (gen.Money{}) {
 		campaign.Budget = new(ledger.Money(b.Budget))

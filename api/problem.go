@@ -72,6 +72,7 @@ var problems = []problem{
 	},
 	{"forbidden", 403, terminal, "The key lacks the scope of the operation", []error{errForbidden}},
 	{"rate-limited", 429, retryable, "The key has used up its rate", []error{errRateLimited}},
+	{"too-many-guesses", 429, retryable, "There were too many wrong codes", []error{ledger.ErrTooManyGuesses}},
 	{
 		"overloaded", 503, retryable, "The service cannot take more work now", // nothing has happened
 		[]error{shard.ErrOverloaded, shard.ErrClosed, id.ErrLeaseLost, id.ErrClockBackwards},
@@ -98,6 +99,7 @@ var problems = []problem{
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
 	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
 	{"frozen", 409, terminal, "The owner or the campaign is frozen", []error{ledger.ErrFrozen}}, // or the campaign is paused
+	{"code-required", 409, terminal, "The campaign gives coupons for codes only", []error{ledger.ErrCodeRequired}},
 	{
 		"limit-reached", 409, terminal, "There is as much as there may be",
 		[]error{access.ErrTooMany, events.ErrTooMany, ledger.ErrLimitReached, state.ErrTooManyKinds},

@@ -109,6 +109,9 @@ func (r reply) VisitEndCampaignResponse(w http.ResponseWriter) error      { retu
 func (r reply) VisitFreezeCampaignResponse(w http.ResponseWriter) error   { return r.write(w) }
 func (r reply) VisitUnfreezeCampaignResponse(w http.ResponseWriter) error { return r.write(w) }
 func (r reply) VisitClaimCouponResponse(w http.ResponseWriter) error      { return r.write(w) }
+func (r reply) VisitMakeCodesResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitListCodesResponse(w http.ResponseWriter) error        { return r.write(w) }
+func (r reply) VisitRedeemCodeResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitBulkResponse(w http.ResponseWriter) error             { return r.write(w) }
 func (r reply) VisitListEventsResponse(w http.ResponseWriter) error       { return r.write(w) }
 func (r reply) VisitListWebhooksResponse(w http.ResponseWriter) error     { return r.write(w) }

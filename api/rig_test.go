@@ -123,6 +123,10 @@ func scopeOf(method, path string) access.Scopes {
 		return access.ScopeAdmin
 	case strings.HasPrefix(path, "/v1/events"), strings.HasPrefix(path, "/v1/exports"):
 		return access.ScopeEvents
+	case strings.Contains(path, "/codes"), path == "/v1/campaigns" && method == http.MethodPost:
+		return access.ScopeIssue
+	case strings.HasSuffix(path, "/claims"):
+		return access.ScopeHold
 	case method == http.MethodGet, strings.HasSuffix(path, "preview"):
 		return access.ScopeRead
 	case strings.HasPrefix(path, "/v1/state/"):

@@ -41,6 +41,9 @@ type (
 	CampaignRequest = gen.CampaignRequest
 	Validity        = gen.Validity
 	ClaimRequest    = gen.ClaimRequest
+	CodesRequest    = gen.CodesRequest
+	CodesReply      = gen.CodesReply
+	CampaignCode    = gen.CampaignCode
 	Packet          = gen.Packet
 	PacketReply     = gen.PacketReply
 	PacketRequest   = gen.PacketRequest

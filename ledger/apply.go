@@ -66,6 +66,16 @@ func (s *state) apply(op *shard.Op, now time.Time) shard.Reply {
 		return s.told(body)
 	case *claimOp:
 		return s.claim(o, body)
+	case *makeBatchOp:
+		return s.makeBatch(o, body)
+	case *makeCodeOp:
+		return s.makeCode(o, body)
+	case *reserveCodeOp:
+		return s.reserveCode(o, body)
+	case *closeCodeOp:
+		return s.closeCode(o, body)
+	case *refusedCodeOp:
+		return refuse(body.Refusal)
 	case *createPacketOp:
 		return s.createPacket(o, body)
 	case *grabOp:

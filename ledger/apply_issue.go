@@ -19,6 +19,9 @@ func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
 	if expiresAt <= s.now {
 		return refuse(pastExpiry(op.ExpiresAt))
 	}
+	if reply, ok := s.admitIssue(o, op); !ok {
+		return reply
+	}
 	c := &couponRow{
 		owner: o, id: op.id, campaignID: op.CampaignID, issueRef: op.IssueRef, state: couponAvailable, discount: op.Discount,
 		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now, terms: op.Terms,
@@ -28,8 +31,43 @@ func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
 	}
 	s.addIssue(c)
 	s.changeCoupon(c)
-	s.addEntry(o, entryIssued, id.ID{}, s.closeChanges(s.appendCouponChange(s.openChanges(), c, "")))
+	b := s.appendCouponChange(s.openChanges(), c, "")
+	if op.rules != nil {
+		b = s.spendQuotas(b, &op.quotaSide)
+		s.countUse(o, s.usages[usageRef{o.name, c.campaignID}], c, dayOf(instant(s.now), op.rules.zone))
+	}
+	s.addEntry(o, entryIssued, id.ID{}, s.closeChanges(b))
 	return done(s.couponReply(c, false))
+}
+
+// counted is the answer to an issue whose campaign was created, by an instance that did not know. Nothing has changed.
+type counted struct{ campaignID string }
+
+func (c *counted) Error() string { return "the issues of campaign " + c.campaignID + " are counted" }
+
+// admitIssue checks the limits of a campaign that was created: those of the owner, the total, the budget. Its window is for claims. Every
+// shard has a mark of every such campaign, so an issue without a mark is of a campaign that is only a name.
+func (s *state) admitIssue(o *ownerRow, op *issueOp) (shard.Reply, bool) {
+	m := s.marks[op.CampaignID]
+	switch {
+	case m == nil && op.rules == nil:
+		return shard.Reply{}, true
+	case m == nil:
+		return shard.Reply{Err: &unmarked{op.CampaignID}}, false
+	case op.rules == nil:
+		return shard.Reply{Err: &counted{op.CampaignID}}, false
+	case m.state == CampaignEnded:
+		return refuse(refusal(ErrEnded, "", "the campaign was ended")), false
+	case m.frozen:
+		return refuse(refusal(ErrFrozen, "", "the campaign is frozen")), false
+	}
+	if r := s.limit(op.rules, s.usages[usageRef{o.name, op.CampaignID}], instant(s.now)); r != nil {
+		return refuse(r), false
+	}
+	if budget := op.rules.Budget; budget != nil && budget.Currency != op.Discount.Currency {
+		return refuse(refusal(ErrCurrencyMismatch, "/discount/currency", "the budget of the campaign is in "+budget.Currency)), false
+	}
+	return op.checkNeeds(s, func(string) string { return "" })
 }
 
 // sameIssue reports whether a request asks for the coupon that its reference has made. A request without valid_from asks for a

@@ -122,7 +122,7 @@ func TestUnknownOperation(t *testing.T) {
 func TestRetryableRefusalsAreNotPinned(t *testing.T) {
 	for _, reason := range reasons {
 		r := refuse(refusal(reason, "", "because"))
-		again := reason == ErrHeldByOther || reason == ErrQuotaUnavailable //nolint:errorlint // sentinels
+		again := reason == ErrHeldByOther || reason == ErrQuotaUnavailable || reason == ErrTooManyGuesses //nolint:errorlint // sentinels
 		if pinned := r.Verdict == shard.Refused; pinned == again {
 			t.Errorf("%v: pinned %v", reason, pinned)
 		}

@@ -89,6 +89,7 @@ type Campaign struct {
 	OwnerLimit    int64        `json:"owner_limit,omitempty"`     // coupons of one owner; 0: no limit
 	OwnerDayLimit int64        `json:"owner_day_limit,omitempty"` // and on one day
 	Budget        *Money       `json:"budget,omitempty"`          // the most that all coupons may give; nil: no cap. budget:{campaign_id}
+	CodeRequired  bool         `json:"code_required,omitempty"`   // coupons are given for codes only
 
 	State     CampaignState `json:"state,omitempty"`
 	Frozen    bool          `json:"frozen,omitempty"`
@@ -149,13 +150,19 @@ func rulesOf(c *Campaign) (*rules, error) {
 		return nil, fmt.Errorf("time zone of campaign %s: %w", c.CampaignID, err)
 	}
 	r := &rules{Campaign: *c, zone: zone, discount: c.Discount.discount()}
-	if c.Budget != nil {
-		r.needs = addTake(r.needs, quotaTake{BudgetID(c.CampaignID), r.discount.most()})
-	}
-	if c.TotalLimit > 0 {
-		r.needs = addTake(r.needs, quotaTake{CountID(c.CampaignID), 1})
-	}
+	r.needs = r.needsOf(&r.discount)
 	return r, nil
+}
+
+// needsOf is what a coupon of the campaign takes of its quotas.
+func (r *rules) needsOf(d *Discount) (needs []quotaTake) {
+	if r.Budget != nil {
+		needs = addTake(needs, quotaTake{BudgetID(r.CampaignID), d.most()})
+	}
+	if r.TotalLimit > 0 {
+		needs = addTake(needs, quotaTake{CountID(r.CampaignID), 1})
+	}
+	return needs
 }
 
 // discount is the Discount that a body shows.
@@ -197,8 +204,9 @@ func (r *rules) validity(now time.Time) (from, until time.Time) {
 	return now, now
 }
 
-// admit says why an owner who has used so much may not claim now; nil if he may. The order is that of the codes.
-func (r *rules) admit(s standing, u *usageRow, now time.Time) *Refusal {
+// admit says why nobody may claim now; nil if owners may, within their limits. byCode: the owner has shown a code. The order is that of
+// the codes.
+func (r *rules) admit(s standing, now time.Time, byCode bool) *Refusal {
 	_, until := r.validity(now)
 	switch {
 	case now.Before(r.StartsAt):
@@ -213,10 +221,10 @@ func (r *rules) admit(s standing, u *usageRow, now time.Time) *Refusal {
 		return refusal(ErrFrozen, "", "the campaign is frozen")
 	case s.state == CampaignPaused:
 		return refusal(ErrFrozen, "", "the campaign is paused")
-	case u == nil:
-		return nil
+	case r.CodeRequired && !byCode:
+		return refusal(ErrCodeRequired, "", "the campaign gives coupons for codes only")
 	}
-	return r.admitUsage(u, now)
+	return nil
 }
 
 // admitUsage checks the limits of one owner. One of 1 that is used up is told apart: there is a coupon to show.

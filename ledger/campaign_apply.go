@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/statesvc/statesvc/shard"
@@ -158,16 +159,32 @@ func (s *state) claim(o *ownerRow, op *claimOp) shard.Reply {
 	}
 	u := s.usages[usageRef{o.name, op.CampaignID}]
 	now := instant(s.now)
-	if r := op.rules.admit(m.standing, u, now); r != nil {
-		if u != nil && r.Code == ErrAlreadyClaimed.Error() {
-			r.CouponID = s.codec.Text(id.Coupon, u.couponID)
-		}
-		return refuse(r)
+	refused := op.rules.admit(m.standing, now, strings.HasPrefix(op.ClaimRef, codePrefix))
+	if refused == nil && o.frozen {
+		refused = refusal(ErrFrozen, "", "the owner is frozen: he claims nothing")
+	}
+	if refused == nil {
+		refused = s.limit(op.rules, u, now)
+	}
+	if refused != nil {
+		return refuse(refused)
 	}
 	if r, ok := op.checkNeeds(s, func(string) string { return "" }); !ok {
 		return r
 	}
 	return s.grant(o, u, op, now)
+}
+
+// limit says which limit of the owner stands against one more coupon; nil if none does.
+func (s *state) limit(r *rules, u *usageRow, now time.Time) *Refusal {
+	if u == nil {
+		return nil
+	}
+	refused := r.admitUsage(u, now)
+	if refused != nil && refused.Code == ErrAlreadyClaimed.Error() {
+		refused.CouponID = s.codec.Text(id.Coupon, u.couponID)
+	}
+	return refused
 }
 
 // grant makes the coupon of a claim that was admitted.
@@ -181,15 +198,15 @@ func (s *state) grant(o *ownerRow, u *usageRow, op *claimOp, now time.Time) shar
 	s.changeCoupon(c)
 	b := s.appendCouponChange(s.openChanges(), c, "")
 	b = s.spendQuotas(b, &op.quotaSide)
-	s.countUse(o, u, op, dayOf(now, op.rules.zone))
+	s.countUse(o, u, c, dayOf(now, op.rules.zone))
 	s.addEntry(o, entryClaimed, id.ID{}, s.closeChanges(b))
 	return done(s.couponReply(c, false))
 }
 
 // countUse counts a claim in the owner's transaction, so that no other claim of his can be between the check and the count.
-func (s *state) countUse(o *ownerRow, u *usageRow, op *claimOp, day int64) {
+func (s *state) countUse(o *ownerRow, u *usageRow, c *couponRow, day int64) {
 	if u == nil {
-		u = s.addUsage(&usageRow{owner: o, campaignID: op.CampaignID})
+		u = s.addUsage(&usageRow{owner: o, campaignID: c.campaignID})
 	}
 	s.changeUsage(u)
 	if u.day != day {
@@ -197,7 +214,7 @@ func (s *state) countUse(o *ownerRow, u *usageRow, op *claimOp, day int64) {
 	}
 	u.used++
 	u.dayUsed++
-	u.couponID = op.id
+	u.couponID = c.id
 }
 
 // spendQuotas takes what checkNeeds has found, for good.

@@ -117,7 +117,7 @@ func (l *Ledger) tell(ctx context.Context, body *Campaign, number int) error {
 
 // Tend finishes what somebody has left half-way on a shard. It is for a sweeper.
 func (l *Ledger) Tend(ctx context.Context, number int) error {
-	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number), l.TendPackets(ctx, number))
+	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number), l.TendPackets(ctx, number), l.TendCodes(ctx, number))
 }
 
 // untoldSQL lists campaigns whose state somebody has left half spread; it takes no locks.
@@ -149,40 +149,77 @@ func (l *Ledger) Claim(ctx context.Context, c Caller, r Claim) (Answer, error) {
 	if err := validateClaim(c, &r); err != nil {
 		return Answer{}, err
 	}
+	return l.claimAs(ctx, c, r, kindClaim, fingerprintClaim(&r))
+}
+
+// claimAs ends Claim and Redeem.
+func (l *Ledger) claimAs(ctx context.Context, c Caller, r Claim, kind string, fingerprint []byte) (Answer, error) {
 	rules, err := l.rules(ctx, r.CampaignID)
 	if err != nil {
 		return Answer{}, err
 	}
 	op := &claimOp{Claim: r, rules: rules, quotaSide: quotaSide{needs: rules.needs}}
+	submit := func() (Answer, error) { return l.submit(ctx, c, r.Owner, kind, fingerprint, op) }
 	if err := l.mint(&op.id, id.Coupon, r.Owner); err != nil {
 		return Answer{}, err
 	}
 	number := int(l.cfg.Store.Placement(shard.BucketOf(r.Owner)))
-	answer, err := l.withUnits(ctx, number, func() (Answer, error) { return l.tryClaim(ctx, c, op, number) }, op.noted)
-	if err != nil || answer.Replayed {
-		return answer, err
+	answer, err := l.withUnits(ctx, number, func() (Answer, error) { return l.tryClaim(ctx, r.CampaignID, number, submit) }, op.noted)
+	if err == nil && !answer.Replayed {
+		l.borrowAhead(&op.quotaSide, number)
 	}
-	for _, lacking := range op.low {
-		l.broker.ahead(end{lacking.quota, number}, lacking)
-	}
-	return answer, nil
+	return answer, err
 }
 
-// tryClaim submits a claim, again once if the shard had never heard of the campaign.
-func (l *Ledger) tryClaim(ctx context.Context, c Caller, op *claimOp, number int) (Answer, error) {
-	fingerprint := fingerprintClaim(&op.Claim)
-	answer, err := l.submit(ctx, c, op.Owner, kindClaim, fingerprint, op)
+// issue ends IssueCoupon. An issue under the name of a campaign that was never created asks nobody. That it was, its shard says, and then
+// the limits of the campaign are those of its issues.
+func (l *Ledger) issue(ctx context.Context, c Caller, op *issueOp) (Answer, error) {
+	submit := func() (Answer, error) {
+		return l.submit(ctx, c, op.Owner, kindIssue, fingerprintIssue(&op.IssueCoupon), op)
+	}
+	known := l.campaigns.get(op.CampaignID)
+	if known == nil {
+		answer, err := submit()
+		if _, limited := errors.AsType[*counted](err); !limited {
+			return answer, err
+		}
+		if known, err = l.rules(ctx, op.CampaignID); err != nil {
+			return Answer{}, err
+		}
+	}
+	if known.Budget != nil && op.Discount.most() == 0 {
+		return Answer{}, invalid("/discount/cap", "is needed: the campaign has a budget, and without a cap the coupon may give any amount")
+	}
+	op.rules, op.needs = known, known.needsOf(&op.Discount)
+	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
+	answer, err := l.withUnits(ctx, number, func() (Answer, error) { return l.tryClaim(ctx, op.CampaignID, number, submit) }, op.noted)
+	if err == nil && !answer.Replayed {
+		l.borrowAhead(&op.quotaSide, number)
+	}
+	return answer, err
+}
+
+// borrowAhead has the slices filled that an operation has left low.
+func (l *Ledger) borrowAhead(q *quotaSide, number int) {
+	for _, lacking := range q.low {
+		l.broker.ahead(end{lacking.quota, number}, lacking)
+	}
+}
+
+// tryClaim submits a claim or an issue, again once if the shard had never heard of the campaign.
+func (l *Ledger) tryClaim(ctx context.Context, campaignID string, number int, submit func() (Answer, error)) (Answer, error) {
+	answer, err := submit()
 	if _, unknown := errors.AsType[*unmarked](err); !unknown {
 		return answer, err
 	}
-	body, _, err := l.readCampaign(ctx, op.CampaignID)
+	body, _, err := l.readCampaign(ctx, campaignID)
 	if err != nil {
 		return Answer{}, err
 	}
 	if err := l.tell(ctx, &body, number); err != nil {
 		return Answer{}, err
 	}
-	answer, err = l.submit(ctx, c, op.Owner, kindClaim, fingerprint, op)
+	answer, err = submit()
 	if _, unknown := errors.AsType[*unmarked](err); unknown {
 		return answer, fmt.Errorf("%w: the owner's shard has changed", shard.ErrFailover)
 	}

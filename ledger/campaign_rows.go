@@ -45,24 +45,54 @@ func campaignOf(op *shard.Op) string {
 		return body.CampaignID
 	case *toldOp:
 		return body.campaignID
+	case *makeBatchOp:
+		return body.CampaignID
 	}
 	return ""
 }
 
-// loadClaims reads what claims look at: the coupon of their reference, what the owner has claimed, and the campaign's mark.
+// loadClaims reads what claims and issues look at: the coupon of a claim's reference, what the owner has had, and the campaign's mark.
 func (b *batch) loadClaims(p *shard.Packet) {
 	byRef := keys(p, couponByRef, b.scanIssue)
 	for op, claim := range b.claims() {
 		byRef.row(op.Bucket).ASCII(op.Owner).ASCII(claim.CampaignID).ASCII(claim.ClaimRef)
 	}
 	usages := keys(p, usageLookup, b.scanUsage)
-	for op, claim := range b.claims() {
-		usages.row(op.Bucket).ASCII(op.Owner).ASCII(claim.CampaignID)
+	for op, campaign := range b.asked() {
+		if counts(op) {
+			usages.row(op.Bucket).ASCII(op.Owner).ASCII(campaign)
+		}
 	}
 	marks := keys(p, markLookup, b.scanMark)
-	for _, claim := range b.claims() {
-		marks.next().ASCII(claim.CampaignID)
+	for _, campaign := range b.asked() {
+		marks.next().ASCII(campaign)
 	}
+}
+
+// asked are the operations that give coupons of campaigns, each with its campaign.
+func (b *batch) asked() func(yield func(*shard.Op, string) bool) {
+	return func(yield func(*shard.Op, string) bool) {
+		for _, op := range b.ops {
+			var campaign string
+			switch body := op.Body.(type) {
+			case *claimOp:
+				campaign = body.CampaignID
+			case *issueOp:
+				campaign = body.CampaignID
+			default:
+				continue
+			}
+			if !yield(op, campaign) {
+				return
+			}
+		}
+	}
+}
+
+// counts says whether an operation is counted among what its owner has of a campaign: all but issues under a mere name.
+func counts(op *shard.Op) bool {
+	issue, ok := op.Body.(*issueOp)
+	return !ok || issue.rules != nil
 }
 
 // claims are the claims of the batch, each with its operation.

@@ -99,7 +99,10 @@ func TestAdmit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := r.admit(c.standing, c.usage, c.at)
+		got := r.admit(c.standing, c.at, false)
+		if got == nil && c.usage != nil {
+			got = r.admitUsage(c.usage, c.at)
+		}
 		switch {
 		case got == nil && c.want != nil:
 			t.Errorf("%s: admitted, want %v", c.name, c.want)

@@ -149,8 +149,6 @@ func validateClaim(c Caller, r *Claim) error {
 	if !validCampaign(r.CampaignID) {
 		p.add("/campaign_id", wrongCampaign)
 	}
-	if !validRef(r.ClaimRef) {
-		p.add("/claim_ref", wrongRef)
-	}
+	p.ownRef("/claim_ref", r.ClaimRef)
 	return p.err()
 }

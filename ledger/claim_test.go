@@ -36,6 +36,9 @@ var campaignSuite = []struct {
 	{"Pause", testPause},
 	{"NewShard", testUnmarkedShard},
 	{"LeftHalfSpread", testLeftHalfSpread},
+	{"C39IssuesMeetTheLimits", testIssuesMeetLimits},
+	{"C39Budget", testIssuesMeetBudget},
+	{"FrozenOwner", testFrozenOwner},
 	{"ListCampaigns", testListCampaigns},
 }
 
@@ -126,6 +129,112 @@ func testCreateAgain(t *testing.T, f *fleet) {
 	wantError(t, err, ledger.ErrKeyReused)
 	if b := f.count(t, ledger.CountID(c.CampaignID)); b.total != 5 {
 		t.Errorf("%+v", b)
+	}
+}
+
+// issueUnder asks for a coupon of 300 of a campaign, directly.
+func (a as) issueUnder(t testing.TB, campaign, ref string, d ledger.Discount) (ledger.Answer, error) {
+	t.Helper()
+	return a.l.IssueCoupon(t.Context(), a.key(), ledger.IssueCoupon{
+		Owner: a.owner, CampaignID: campaign, IssueRef: ref, Discount: d, ExpiresAt: time.Now().AddDate(1, 0, 0),
+	})
+}
+
+// A total of 10 is met by claims and issues together, on all shards and instances; limits of an owner as well.
+func testIssuesMeetLimits(t *testing.T, f *fleet) {
+	c := f.campaign()
+	c.TotalLimit, c.OwnerLimit = 10, 2
+	f.create(t, c)
+	var mu sync.Mutex
+	counts := map[string]int{}
+	var all sync.WaitGroup
+	for i := range 30 {
+		all.Go(func() {
+			var err error
+			if a := f.on(i%3 + 1); i%2 == 0 {
+				_, err = a.issueUnder(t, c.CampaignID, "direct", fixed(300))
+			} else {
+				_, err = a.claim(t, c.CampaignID, "direct")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			counts[code(err)]++
+		})
+	}
+	all.Wait()
+	wantCounts(t, counts, map[string]int{"": 10, "sold-out": 20})
+	must(f.ledgers[0].AdjustQuota(t.Context(), f.key(), ledger.AdjustQuota{Quota: ledger.CountID(c.CampaignID), Delta: 5, Reason: "more"}))
+	a := f.on(2)
+	for i, want := range []error{nil, nil, ledger.ErrLimitReached} {
+		_, err := a.issueUnder(t, c.CampaignID, fmt.Sprint("own-", i), fixed(300))
+		if !errors.Is(err, want) {
+			t.Errorf("issue %d: %v, want %v", i, err, want)
+		}
+	}
+	_, err := a.claim(t, c.CampaignID, "own-3")
+	wantError(t, err, ledger.ErrLimitReached)
+	if b := f.count(t, ledger.CountID(c.CampaignID)); b.used != 12 {
+		t.Errorf("%+v", b)
+	}
+	f.move(t, c.CampaignID, ledger.EndCampaign)
+	_, err = f.on(1).issueUnder(t, c.CampaignID, "late", fixed(300))
+	wantError(t, err, ledger.ErrEnded)
+}
+
+// An issue takes from the budget what its own discount can give.
+func testIssuesMeetBudget(t *testing.T, f *fleet) {
+	c := f.campaign()
+	c.Budget = &ledger.Money{Amount: 1000, Currency: "CNY"}
+	f.create(t, c)
+	a := f.on(1)
+	if _, err := a.issueUnder(t, c.CampaignID, "large", fixed(700)); err != nil {
+		t.Error(err)
+	}
+	if _, err := f.on(2).claim(t, c.CampaignID, "one"); err != nil {
+		t.Error(err)
+	}
+	_, err := f.on(3).issueUnder(t, c.CampaignID, "small", fixed(1))
+	wantError(t, err, ledger.ErrSoldOut)
+	_, err = a.issueUnder(t, c.CampaignID, "any", ledger.Discount{Kind: ledger.Percent, Currency: "CNY", BasisPoints: 100})
+	wantError(t, err, ledger.ErrInvalid)
+	dollars := fixed(1)
+	dollars.Currency = "USD"
+	_, err = a.issueUnder(t, c.CampaignID, "dollars", dollars)
+	wantError(t, err, ledger.ErrCurrencyMismatch)
+	if b := f.count(t, ledger.BudgetID(c.CampaignID)); b.used != 1000 {
+		t.Errorf("%+v", b)
+	}
+}
+
+// A frozen owner claims, redeems, sends and grabs nothing; what he has grabbed before, he is shown again.
+func testFrozenOwner(t *testing.T, f *fleet) {
+	c := f.create(t, f.campaign())
+	a, sender := f.on(1), f.on(2)
+	sender.credit(t, 10, 48*time.Hour)
+	a.credit(t, 10, 48*time.Hour)
+	_, had := sender.send(t, 4, 2, ledger.EqualSplit)
+	_, other := sender.send(t, 4, 2, ledger.EqualSplit)
+	first := a.share(t, had)
+	must(a.l.Freeze(t.Context(), a.key(), ledger.Freeze{Owner: a.owner, Frozen: true, Reason: "test"}))
+	_, err := a.claim(t, c.CampaignID, "one")
+	wantError(t, err, ledger.ErrFrozen)
+	_, err = a.redeem(t, f.codes(t, c.CampaignID, 1)[0])
+	wantError(t, err, ledger.ErrFrozen)
+	_, err = a.l.CreatePacket(t.Context(), a.key(), ledger.CreatePacket{
+		Owner: a.owner, PacketRef: "p", Amount: ledger.Money{Amount: 5, Currency: "CNY"}, Shares: 1, Mode: ledger.EqualSplit,
+	})
+	wantError(t, err, ledger.ErrFrozen)
+	_, err = a.grab(t, other)
+	wantError(t, err, ledger.ErrFrozen)
+	if again := a.share(t, had); again != first {
+		t.Errorf("%+v, first %+v", again, first)
+	}
+	must(a.l.Freeze(t.Context(), a.key(), ledger.Freeze{Owner: a.owner, Reason: "test"}))
+	if _, err := a.grab(t, other); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.claim(t, c.CampaignID, "one"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -55,6 +55,12 @@
 // its instance keeps, at the mark, at the owner's usage, and takes from the slices of the campaign's quotas, all in the owner's
 // transaction (campaign_apply.go). campaign_desk.go spreads the states.
 //
+// # Codes
+//
+// A code lives where its text says, under the lock of code:{code}. A redemption reserves it there for an owner and one of his keys, is
+// decided as a claim under that key on his shard, and is closed there: redeemed, or free again. Each step is safe to repeat, and
+// whoever meets a reservation finishes it (code_desk.go).
+//
 // # Packets
 //
 // A packet lives with its sender, whose money it took when it was made, split into shares. A grab marks the next share as its owner's

@@ -36,6 +36,8 @@ const (
 	printClaim
 	printPacket
 	printGrab
+	printCodes
+	printRedeem
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -58,12 +60,14 @@ var printFields = [...][]string{
 
 	printCampaign: {
 		"campaign_id", "discount", "time_zone", "starts_at", "ends_at", "validity", "total_limit", "owner_limit", "owner_day_limit",
-		"budget",
+		"budget", "code_required",
 	},
 	printMoveCampaign: {"operation", "reason"},
 	printClaim:        {"campaign_id", "claim_ref"},
 	printPacket:       {"packet_ref", "amount", "shares", "mode"},
 	printGrab:         {"packet_id", "owner"},
+	printCodes:        {"batch_ref", "count", "codes", "shared_code"},
+	printRedeem:       {"code"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -246,7 +250,11 @@ func fingerprintCampaign(c *Campaign) []byte {
 	if c.Budget != nil {
 		p.money(*c.Budget)
 	}
-	return p.close().sum
+	p.close()
+	if c.CodeRequired {
+		p.bool(true).close()
+	}
+	return p.sum
 }
 
 func fingerprintMove(r *MoveCampaign) []byte {
@@ -265,6 +273,29 @@ func fingerprintPacket(r *CreatePacket) []byte {
 func fingerprintGrab(r *Grab) []byte {
 	return newPrinter(printGrab).id(r.PacketID).close().str(r.Owner).close().sum
 }
+
+func fingerprintCodes(r *MakeCodes, texts []CodeText) []byte {
+	p := newPrinter(printCodes).str(r.BatchRef).close().int(int64(r.Count)).close()
+	if r.Shared != "" {
+		p.close()
+	}
+	for _, text := range texts {
+		p.str(text.Canonical)
+	}
+	if r.Shared == "" {
+		p.close()
+	}
+	return p.close().sum
+}
+
+// codesHash tells which codes a batch has, from the fingerprint of its request.
+func codesHash(fingerprint []byte) (hash [2 * printLen]byte) {
+	sum := sha256.Sum256(fingerprint[1+printLen:])
+	copy(hash[:], sum[:])
+	return hash
+}
+
+func fingerprintRedeem(code string) []byte { return newPrinter(printRedeem).str(code).close().sum }
 
 // requestHash tells what a hold takes, from the fingerprint of its request: the lines and the items. A second request for the
 // same order is answered with the hold only if it takes the same; that it may ask for another TTL, as a caller does who

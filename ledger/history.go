@@ -39,6 +39,8 @@ const (
 	entryReceived        = "RECEIVED"         // money of a packet
 	entryCampaignCreated = "CAMPAIGN_CREATED" // these are in the history of a campaign's home
 	entryCampaignChanged = "CAMPAIGN_CHANGED"
+	entryCodesMade       = "CODES_MADE"
+	entryCodeRedeemed    = "CODE_REDEEMED" // in the history of the code
 )
 
 // entryRow is a row of entries that apply has added.

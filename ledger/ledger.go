@@ -52,6 +52,8 @@ type Ledger struct {
 	broker    *broker
 	campaigns campaignMemory
 	packets   packetMemory
+	shared    sharedCodes
+	guesses   guesses
 }
 
 // New returns a ledger.
@@ -116,6 +118,12 @@ const (
 	kindLandShare    = "land-share"
 	kindCloseShare   = "close-share"
 	kindReturnPacket = "return-packet"
+
+	kindMakeCodes   = "make-codes"
+	kindMakeCode    = "make-code"
+	kindReserveCode = "reserve-code"
+	kindCloseCode   = "close-code"
+	kindRedeem      = "redeem"
 )
 
 // Hold takes coupons, money and units of quotas for an order, all or nothing (R6). The Body is a HoldReply. It may wait for units that
@@ -194,7 +202,7 @@ func (l *Ledger) IssueCoupon(ctx context.Context, c Caller, r IssueCoupon) (Answ
 	if err := l.mint(&op.id, id.Coupon, r.Owner); err != nil {
 		return Answer{}, err
 	}
-	return l.submit(ctx, c, r.Owner, kindIssue, fingerprintIssue(&r), op)
+	return l.issue(ctx, c, op)
 }
 
 // CreditLot gives an owner money, once per reference. The Body is a LotReply.
@@ -322,7 +330,8 @@ var alreadyExists = []byte(`,"already_exists":true}`)
 
 func created(kind string, body []byte) bool {
 	switch kind {
-	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket:
+	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket,
+		kindMakeCodes, kindRedeem:
 		return !bytes.HasSuffix(body, alreadyExists)
 	}
 	return false

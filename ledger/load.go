@@ -117,6 +117,7 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadHomes(p)
 		b.loadCampaigns(p)
 		b.loadPackets(p)
+		b.loadCodes(p)
 		b.loadSlices(p, round)
 	case 1:
 		b.loadDue(p)

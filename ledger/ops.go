@@ -34,7 +34,9 @@ type (
 	}
 	issueOp struct {
 		IssueCoupon
-		id id.ID
+		id    id.ID
+		rules *rules // of its campaign, if it was created and the instance knows; else nil
+		quotaSide
 	}
 	creditOp struct {
 		CreditLot

@@ -19,6 +19,7 @@ type (
 	grabOp struct {
 		Grab
 		transferID id.ID
+		frozen     bool // the owner was, when his shard was asked
 		pending    bool // told by apply: the share is not known to be in the lots of its owner
 	}
 	landShareOp    struct{ sentShare } // in at the lots of who has grabbed it
@@ -48,6 +49,9 @@ func (s *state) createPacket(o *ownerRow, op *createPacketOp) shard.Reply {
 			return reused("packet_ref")
 		}
 		return s.packetReply(p, true)
+	}
+	if o.frozen {
+		return refuse(refusal(ErrFrozen, "", "the owner is frozen: he sends nothing"))
 	}
 	expiresAt := s.now + PacketTTL.Microseconds()
 	taken, have := payFrom(o, op.Amount, expiresAt)
@@ -100,6 +104,9 @@ func (s *state) grab(o *ownerRow, op *grabOp) shard.Reply {
 	if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil {
 		op.pending = share.sentAt != 0
 		return s.grabReply(p, share)
+	}
+	if op.frozen {
+		return refuse(refusal(ErrFrozen, "", "the owner is frozen: he grabs nothing"))
 	}
 	if p.state == packetReturned || s.now >= p.expiresAt {
 		return refuse(refusal(ErrEnded, "", "the packet could be grabbed from until "+instant(p.expiresAt).Format(time.RFC3339Nano)))

@@ -40,6 +40,8 @@ func (l *Ledger) CreatePacket(ctx context.Context, c Caller, r CreatePacket) (An
 // and under whichever key. The share is decided in one commit where the packet is; the money reaches his lots by a transfer. An Answer
 // that is Pending was given before the transfer was known to be in: it will be, exactly once.
 //
+// A frozen owner grabs nothing that he has not grabbed before; his shard is asked first, so that a freeze that was answered is seen.
+//
 // A key counts for one packet and one owner. That a packet is empty is not recorded, because it stays so: instances answer from memory.
 func (l *Ledger) Grab(ctx context.Context, c Caller, r Grab) (Answer, error) {
 	if err := validateCaller(c, r.Owner); err != nil {
@@ -53,6 +55,9 @@ func (l *Ledger) Grab(ctx context.Context, c Caller, r Grab) (Answer, error) {
 		return Answer{}, err
 	}
 	op := &grabOp{Grab: r}
+	if op.frozen, err = l.frozen(ctx, r.Owner); err != nil {
+		return Answer{}, err
+	}
 	bucket := shard.Bucket(r.PacketID.Bucket())
 	if op.transferID, err = l.cfg.Minter.Mint(id.Transfer, uint16(bucket), l.cfg.Store.Placement(bucket)); err != nil {
 		return Answer{}, fmt.Errorf("for a share of packet %s: %w", r.PacketID, err)
@@ -70,6 +75,23 @@ func (l *Ledger) Grab(ctx context.Context, c Caller, r Grab) (Answer, error) {
 	}
 	answer.Pending = l.sendShare(ctx, facts, answer.Body) != nil
 	return answer, nil
+}
+
+// frozen asks the shard of an owner whether he is frozen.
+func (l *Ledger) frozen(ctx context.Context, owner string) (frozen bool, err error) {
+	bucket := shard.BucketOf(owner)
+	err = l.read(ctx, bucket, func(tx *gorm.DB, _ time.Time) error {
+		var flags []bool
+		if err := tx.Table("owners").Where("bucket = ? AND owner = ?", bucket, owner).Limit(1).Pluck("frozen", &flags).Error; err != nil {
+			return err
+		}
+		frozen = len(flags) > 0 && flags[0]
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s is frozen: %w", owner, err)
+	}
+	return frozen, nil
 }
 
 // grabKey is the key of a grab among the keys of the packet's sender, where grabs are recorded. No caller's own key looks like it by

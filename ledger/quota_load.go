@@ -139,8 +139,11 @@ func (b *batch) sliceNames() (names []string) {
 
 // needsOf is what an operation takes of quotas.
 func needsOf(op *shard.Op) []quotaTake {
-	if claim, ok := op.Body.(*claimOp); ok {
-		return claim.needs
+	switch body := op.Body.(type) {
+	case *claimOp:
+		return body.needs
+	case *issueOp:
+		return body.needs
 	}
 	if hold := newHold(op); hold != nil {
 		return hold.needs

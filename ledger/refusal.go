@@ -7,8 +7,10 @@ import (
 )
 
 // The reasons for which a rule refuses an operation, in the order in which they are checked. Their texts are the codes of
-// docs/errors.md. All are final and recorded under the operation's key, except ErrHeldByOther and ErrQuotaUnavailable (R24).
+// docs/errors.md. All are final and recorded under the operation's key, except ErrTooManyGuesses,
+// ErrHeldByOther and ErrQuotaUnavailable (R24).
 var (
+	ErrTooManyGuesses   = errors.New("too-many-guesses") // retryable after RetryAt
 	ErrNotFound         = errors.New("not-found")
 	ErrSuperseded       = errors.New("superseded")
 	ErrAlreadyConfirmed = errors.New("already-confirmed")
@@ -18,6 +20,7 @@ var (
 	ErrNotStarted       = errors.New("not-started")
 	ErrEnded            = errors.New("ended")
 	ErrFrozen           = errors.New("frozen")
+	ErrCodeRequired     = errors.New("code-required")
 	ErrLimitReached     = errors.New("limit-reached")
 	ErrAlreadyClaimed   = errors.New("already-claimed") // CouponID says what
 	ErrNotStackable     = errors.New("not-stackable")
@@ -35,8 +38,8 @@ var (
 
 // reasons lists the errors above in their order.
 var reasons = []error{
-	ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
-	ErrNotStarted, ErrEnded, ErrFrozen, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
+	ErrTooManyGuesses, ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
+	ErrNotStarted, ErrEnded, ErrFrozen, ErrCodeRequired, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
 	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
@@ -52,7 +55,7 @@ func reasonOf(code string) error {
 
 // retryable says that the same key may be tried again: the refusal is not recorded.
 func retryable(reason error) bool {
-	return errors.Is(reason, ErrHeldByOther) || errors.Is(reason, ErrQuotaUnavailable)
+	return errors.Is(reason, ErrHeldByOther) || errors.Is(reason, ErrQuotaUnavailable) || errors.Is(reason, ErrTooManyGuesses)
 }
 
 // ErrInvalid: the request breaks a rule of syntax or a limit; nothing was looked up. See [Invalid].

@@ -31,6 +31,7 @@ type state struct {
 	quotaRows
 	campaignRows
 	packetRows
+	codeRows
 
 	changed struct {
 		owners  []*ownerRow

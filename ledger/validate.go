@@ -263,9 +263,7 @@ func validateIssue(c Caller, r *IssueCoupon, now time.Time) error {
 	if !shard.ValidOwner(r.CampaignID) { // it stands in paths, and so has the alphabet of owners
 		p.add("/campaign_id", wrongOwner)
 	}
-	if !validRef(r.IssueRef) {
-		p.add("/issue_ref", wrongRef)
-	}
+	p.ownRef("/issue_ref", r.IssueRef)
 	p.discount(&r.Discount)
 	p.terms(&r.Terms)
 	r.ValidFrom, r.ExpiresAt = r.ValidFrom.Truncate(time.Microsecond), r.ExpiresAt.Truncate(time.Microsecond)

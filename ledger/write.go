@@ -24,6 +24,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeQuotas(p)
 	b.writeCampaigns(p)
 	b.writePackets(p)
+	b.writeCodes(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

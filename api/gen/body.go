@@ -465,6 +465,8 @@ func (b *CampaignRequest) ReadJSON(r *strictjson.Reader) {
 			b.OwnerDayLimit = r.Integer(1, strictjson.MaxInteger)
 		case "budget":
 			b.Budget.read(r, 1)
+		case "code_required":
+			b.CodeRequired = r.Bool()
 		default:
 			r.Unknown()
 		}
@@ -516,6 +518,42 @@ func (b *ClaimRequest) ReadJSON(r *strictjson.Reader) {
 		}
 	}
 	r.Require("owner", "claim_ref")
+}
+
+// ReadJSON reads the body of makeCodes.
+func (b *CodesRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "batch_ref":
+			b.BatchRef = r.String()
+		case "count":
+			b.Count = int(r.Integer(1, 1000))
+		case "codes":
+			for r.Array(); r.Element(); {
+				b.Codes = append(b.Codes, r.String())
+			}
+		case "shared_code":
+			b.SharedCode = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("batch_ref")
+}
+
+// ReadJSON reads the body of redeemCode.
+func (b *RedemptionRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "code":
+			b.Code = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "code")
 }
 
 // ReadJSON reads the body of createPacket.

@@ -280,8 +280,11 @@ type Campaign struct {
 	// CampaignID A name of the caller's own.
 	CampaignID string    `json:"campaign_id"`
 	ChangedAt  time.Time `json:"changed_at,omitempty,omitzero"`
-	CreatedAt  time.Time `json:"created_at,omitempty,omitzero"`
-	Discount   Discount  `json:"discount"`
+
+	// CodeRequired Coupons are given for codes only, and claims without one are refused.
+	CodeRequired bool      `json:"code_required,omitempty,omitzero"`
+	CreatedAt    time.Time `json:"created_at,omitempty,omitzero"`
+	Discount     Discount  `json:"discount"`
 
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
@@ -318,6 +321,29 @@ type CampaignChange struct {
 	Reason ChangeReason `json:"reason,omitempty,omitzero"`
 }
 
+// CampaignCode defines model for CampaignCode.
+type CampaignCode struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	Code Code     `json:"code"`
+	Kind CodeKind `json:"kind"`
+
+	// Number In the batch.
+	Number int64 `json:"number"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner,omitempty,omitzero"`
+
+	// State RESERVED, while the shard of its owner decides whether he gets a coupon for it. A shared code stays FREE.
+	State string `json:"state"`
+}
+
 // CampaignID A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -346,6 +372,9 @@ type CampaignRequest struct {
 
 	// CampaignID A name of the caller's own.
 	CampaignID string `json:"campaign_id"`
+
+	// CodeRequired Coupons are given for codes only, and claims without one are refused.
+	CodeRequired bool `json:"code_required,omitempty,omitzero"`
 
 	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
 	// needed if no amount names it. The result of PERCENT is rounded down.
@@ -389,6 +418,63 @@ type ClaimRequest struct {
 	//
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
+}
+
+// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+type Code = string
+
+// CodeBatch defines model for CodeBatch.
+type CodeBatch struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID `json:"campaign_id"`
+	Count      int        `json:"count"`
+	CreatedAt  time.Time  `json:"created_at"`
+	Kind       CodeKind   `json:"kind"`
+}
+
+// CodeKind defines model for CodeKind.
+type CodeKind = string
+
+// CodeList defines model for CodeList.
+type CodeList struct {
+	Codes []CampaignCode `json:"codes"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// CodesReply defines model for CodesReply.
+type CodesReply struct {
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Batch         CodeBatch `json:"batch"`
+
+	// Codes The codes that are there now, in the order of the batch.
+	Codes []Code `json:"codes,omitempty,omitzero"`
+
+	// Elsewhere Of a list: the codes that another batch has.
+	Elsewhere []Code `json:"elsewhere,omitempty,omitzero"`
+}
+
+// CodesRequest One of `count`, `codes` and `shared_code`.
+type CodesRequest struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// Codes Each of 8 to 32 letters and digits, and no two the same.
+	Codes []Code `json:"codes,omitempty,omitzero"`
+	Count int    `json:"count,omitempty,omitzero"`
+
+	// SharedCode Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	SharedCode Code `json:"shared_code,omitempty,omitzero"`
 }
 
 // ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
@@ -1781,6 +1867,17 @@ type RebuildRequest struct {
 	Reason string `json:"reason"`
 }
 
+// RedemptionRequest defines model for RedemptionRequest.
+type RedemptionRequest struct {
+	// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	Code Code `json:"code"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
 // Reference The caller's own name for something.
 //
 // Example: order-1001
@@ -2230,6 +2327,12 @@ type CampaignCreated = CampaignReply
 // CampaignExists defines model for CampaignExists.
 type CampaignExists = CampaignReply
 
+// CodesExist defines model for CodesExist.
+type CodesExist = CodesReply
+
+// CodesMade defines model for CodesMade.
+type CodesMade = CodesReply
+
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
 
@@ -2349,6 +2452,17 @@ type LocateParams struct {
 
 // ListCampaignsParams defines parameters for ListCampaigns.
 type ListCampaignsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ListCodesParams defines parameters for ListCodes.
+type ListCodesParams struct {
+	BatchRef Reference `form:"batch_ref" json:"batch_ref"`
+
 	// Limit The most rows that the page may have.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
@@ -2554,6 +2668,9 @@ type CreateCampaignJSONRequestBody = CampaignRequest
 // ClaimCouponJSONRequestBody defines body for ClaimCoupon for application/json ContentType.
 type ClaimCouponJSONRequestBody = ClaimRequest
 
+// MakeCodesJSONRequestBody defines body for MakeCodes for application/json ContentType.
+type MakeCodesJSONRequestBody = CodesRequest
+
 // EndCampaignJSONRequestBody defines body for EndCampaign for application/json ContentType.
 type EndCampaignJSONRequestBody = CampaignChange
 
@@ -2634,6 +2751,9 @@ type SetQuotaJSONRequestBody = QuotaRequest
 
 // AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
 type AdjustQuotaJSONRequestBody = QuotaAdjustment
+
+// RedeemCodeJSONRequestBody defines body for RedeemCode for application/json ContentType.
+type RedeemCodeJSONRequestBody = RedemptionRequest
 
 // PatchDocumentApplicationMergePatchPlusJSONRequestBody defines body for PatchDocument for application/merge-patch+json ContentType.
 type PatchDocumentApplicationMergePatchPlusJSONRequestBody = MergePatch
@@ -2742,6 +2862,12 @@ type ServerInterface interface {
 	// ClaimCoupon Claim a coupon
 	// (POST /v1/campaigns/{campaign_id}/claims)
 	ClaimCoupon(c *gin.Context, campaignID CampaignIDInPath)
+	// ListCodes List the codes of a batch
+	// (GET /v1/campaigns/{campaign_id}/codes)
+	ListCodes(c *gin.Context, campaignID CampaignIDInPath, params ListCodesParams)
+	// MakeCodes Make codes of a campaign
+	// (POST /v1/campaigns/{campaign_id}/codes)
+	MakeCodes(c *gin.Context, campaignID CampaignIDInPath)
 	// EndCampaign End a campaign for ever
 	// (POST /v1/campaigns/{campaign_id}/end)
 	EndCampaign(c *gin.Context, campaignID CampaignIDInPath)
@@ -2883,6 +3009,9 @@ type ServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(c *gin.Context, quotaID QuotaIDInPath)
+	// RedeemCode Redeem a code
+	// (POST /v1/redemptions)
+	RedeemCode(c *gin.Context)
 	// GetRefund Read a refund
 	// (GET /v1/refunds/{refund_id})
 	GetRefund(c *gin.Context, refundID RefundID)
@@ -3673,6 +3802,83 @@ func (siw *ServerInterfaceWrapper) ClaimCoupon(c *gin.Context) {
 	}
 
 	siw.Handler.ClaimCoupon(c, campaignID)
+}
+
+// ListCodes operation middleware
+func (siw *ServerInterfaceWrapper) ListCodes(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCodesParams
+
+	// ------------- Required query parameter "batch_ref" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "batch_ref", c.Request.URL.Query(), &params.BatchRef, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter batch_ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCodes(c, campaignID, params)
+}
+
+// MakeCodes operation middleware
+func (siw *ServerInterfaceWrapper) MakeCodes(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "campaign_id" -------------
+	var campaignID CampaignIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "campaign_id", c.Param("campaign_id"), &campaignID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter campaign_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.MakeCodes(c, campaignID)
 }
 
 // EndCampaign operation middleware
@@ -5000,6 +5206,19 @@ func (siw *ServerInterfaceWrapper) AdjustQuota(c *gin.Context) {
 	siw.Handler.AdjustQuota(c, quotaID)
 }
 
+// RedeemCode operation middleware
+func (siw *ServerInterfaceWrapper) RedeemCode(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RedeemCode(c)
+}
+
 // GetRefund operation middleware
 func (siw *ServerInterfaceWrapper) GetRefund(c *gin.Context) {
 
@@ -5641,6 +5860,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/campaigns", wrapper.CreateCampaign)
 	router.GET(options.BaseURL+"/v1/campaigns/:campaign_id", wrapper.GetCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/claims", wrapper.ClaimCoupon)
+	router.GET(options.BaseURL+"/v1/campaigns/:campaign_id/codes", wrapper.ListCodes)
+	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/codes", wrapper.MakeCodes)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/end", wrapper.EndCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/freeze", wrapper.FreezeCampaign)
 	router.POST(options.BaseURL+"/v1/campaigns/:campaign_id/imports", wrapper.ImportCoupons)
@@ -5688,6 +5909,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
+	router.POST(options.BaseURL+"/v1/redemptions", wrapper.RedeemCode)
 	router.GET(options.BaseURL+"/v1/refunds/:refund_id", wrapper.GetRefund)
 	router.GET(options.BaseURL+"/v1/state/:kind", wrapper.ListDocuments)
 	router.DELETE(options.BaseURL+"/v1/state/:kind/:id", wrapper.DeleteDocument)
@@ -5732,6 +5954,26 @@ type CampaignExistsJSONResponse struct {
 	Body CampaignReply
 
 	Headers CampaignExistsResponseHeaders
+}
+
+type CodesExistResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CodesExistJSONResponse struct {
+	Body CodesReply
+
+	Headers CodesExistResponseHeaders
+}
+
+type CodesMadeResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type CodesMadeJSONResponse struct {
+	Body CodesReply
+
+	Headers CodesMadeResponseHeaders
 }
 
 type CouponCreatedResponseHeaders struct {
@@ -6805,6 +7047,78 @@ func (response ClaimCoupon200JSONResponse) VisitClaimCouponResponse(w http.Respo
 type ClaimCoupon201JSONResponse struct{ CouponCreatedJSONResponse }
 
 func (response ClaimCoupon201JSONResponse) VisitClaimCouponResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCodesRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Params     ListCodesParams
+}
+
+type ListCodesResponseObject interface {
+	VisitListCodesResponse(w http.ResponseWriter) error
+}
+
+type ListCodes200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListCodes200JSONResponse struct {
+	Body    CodeList
+	Headers ListCodes200ResponseHeaders
+}
+
+func (response ListCodes200JSONResponse) VisitListCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeCodesRequestObject struct {
+	CampaignID CampaignIDInPath `json:"campaign_id"`
+	Body       *MakeCodesJSONRequestBody
+}
+
+type MakeCodesResponseObject interface {
+	VisitMakeCodesResponse(w http.ResponseWriter) error
+}
+
+type MakeCodes200JSONResponse struct{ CodesExistJSONResponse }
+
+func (response MakeCodes200JSONResponse) VisitMakeCodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeCodes201JSONResponse struct{ CodesMadeJSONResponse }
+
+func (response MakeCodes201JSONResponse) VisitMakeCodesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8305,6 +8619,46 @@ func (response AdjustQuota200JSONResponse) VisitAdjustQuotaResponse(w http.Respo
 	return err
 }
 
+type RedeemCodeRequestObject struct {
+	Body *RedeemCodeJSONRequestBody
+}
+
+type RedeemCodeResponseObject interface {
+	VisitRedeemCodeResponse(w http.ResponseWriter) error
+}
+
+type RedeemCode200JSONResponse struct{ CouponExistsJSONResponse }
+
+func (response RedeemCode200JSONResponse) VisitRedeemCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeemCode201JSONResponse struct{ CouponCreatedJSONResponse }
+
+func (response RedeemCode201JSONResponse) VisitRedeemCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRefundRequestObject struct {
 	RefundID RefundID `json:"refund_id"`
 }
@@ -8864,6 +9218,12 @@ type StrictServerInterface interface {
 	// ClaimCoupon Claim a coupon
 	// (POST /v1/campaigns/{campaign_id}/claims)
 	ClaimCoupon(ctx context.Context, request ClaimCouponRequestObject) (ClaimCouponResponseObject, error)
+	// ListCodes List the codes of a batch
+	// (GET /v1/campaigns/{campaign_id}/codes)
+	ListCodes(ctx context.Context, request ListCodesRequestObject) (ListCodesResponseObject, error)
+	// MakeCodes Make codes of a campaign
+	// (POST /v1/campaigns/{campaign_id}/codes)
+	MakeCodes(ctx context.Context, request MakeCodesRequestObject) (MakeCodesResponseObject, error)
 	// EndCampaign End a campaign for ever
 	// (POST /v1/campaigns/{campaign_id}/end)
 	EndCampaign(ctx context.Context, request EndCampaignRequestObject) (EndCampaignResponseObject, error)
@@ -9005,6 +9365,9 @@ type StrictServerInterface interface {
 	// AdjustQuota Add units to a quota, or take away some that are free
 	// (POST /v1/quotas/{quota_id}/adjustments)
 	AdjustQuota(ctx context.Context, request AdjustQuotaRequestObject) (AdjustQuotaResponseObject, error)
+	// RedeemCode Redeem a code
+	// (POST /v1/redemptions)
+	RedeemCode(ctx context.Context, request RedeemCodeRequestObject) (RedeemCodeResponseObject, error)
 	// GetRefund Read a refund
 	// (GET /v1/refunds/{refund_id})
 	GetRefund(ctx context.Context, request GetRefundRequestObject) (GetRefundResponseObject, error)
@@ -9544,6 +9907,41 @@ func (sh *strictHandler) ClaimCoupon(ctx *gin.Context, campaignID CampaignIDInPa
 		return
 	}
 	if err := response.VisitClaimCouponResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListCodes reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListCodes(ctx *gin.Context, campaignID CampaignIDInPath, params ListCodesParams) {
+	var request ListCodesRequestObject
+	request.CampaignID = campaignID
+	request.Params = params
+	response, err := sh.ssi.ListCodes(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListCodesResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// MakeCodes reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) MakeCodes(ctx *gin.Context, campaignID CampaignIDInPath) {
+	var request MakeCodesRequestObject
+	request.CampaignID = campaignID
+	var body MakeCodesJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.MakeCodes(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitMakeCodesResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }
@@ -10366,6 +10764,25 @@ func (sh *strictHandler) AdjustQuota(ctx *gin.Context, quotaID QuotaIDInPath) {
 		return
 	}
 	if err := response.VisitAdjustQuotaResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// RedeemCode reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RedeemCode(ctx *gin.Context) {
+	var request RedeemCodeRequestObject
+	var body RedeemCodeJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RedeemCode(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRedeemCodeResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

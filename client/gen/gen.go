@@ -280,8 +280,11 @@ type Campaign struct {
 	// CampaignID A name of the caller's own.
 	CampaignID string    `json:"campaign_id"`
 	ChangedAt  time.Time `json:"changed_at,omitempty,omitzero"`
-	CreatedAt  time.Time `json:"created_at,omitempty,omitzero"`
-	Discount   Discount  `json:"discount"`
+
+	// CodeRequired Coupons are given for codes only, and claims without one are refused.
+	CodeRequired bool      `json:"code_required,omitempty,omitzero"`
+	CreatedAt    time.Time `json:"created_at,omitempty,omitzero"`
+	Discount     Discount  `json:"discount"`
 
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
@@ -318,6 +321,29 @@ type CampaignChange struct {
 	Reason ChangeReason `json:"reason,omitempty,omitzero"`
 }
 
+// CampaignCode defines model for CampaignCode.
+type CampaignCode struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	Code Code     `json:"code"`
+	Kind CodeKind `json:"kind"`
+
+	// Number In the batch.
+	Number int64 `json:"number"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner,omitempty,omitzero"`
+
+	// State RESERVED, while the shard of its owner decides whether he gets a coupon for it. A shared code stays FREE.
+	State string `json:"state"`
+}
+
 // CampaignID A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -346,6 +372,9 @@ type CampaignRequest struct {
 
 	// CampaignID A name of the caller's own.
 	CampaignID string `json:"campaign_id"`
+
+	// CodeRequired Coupons are given for codes only, and claims without one are refused.
+	CodeRequired bool `json:"code_required,omitempty,omitzero"`
 
 	// Discount FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
 	// needed if no amount names it. The result of PERCENT is rounded down.
@@ -389,6 +418,63 @@ type ClaimRequest struct {
 	//
 	// Example: user-1
 	Owner OwnerName `json:"owner"`
+}
+
+// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+type Code = string
+
+// CodeBatch defines model for CodeBatch.
+type CodeBatch struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// CampaignID A campaign, by a name of the caller's own.
+	//
+	// Example: spring-2026
+	CampaignID CampaignID `json:"campaign_id"`
+	Count      int        `json:"count"`
+	CreatedAt  time.Time  `json:"created_at"`
+	Kind       CodeKind   `json:"kind"`
+}
+
+// CodeKind defines model for CodeKind.
+type CodeKind = string
+
+// CodeList defines model for CodeList.
+type CodeList struct {
+	Codes []CampaignCode `json:"codes"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// CodesReply defines model for CodesReply.
+type CodesReply struct {
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Batch         CodeBatch `json:"batch"`
+
+	// Codes The codes that are there now, in the order of the batch.
+	Codes []Code `json:"codes,omitempty,omitzero"`
+
+	// Elsewhere Of a list: the codes that another batch has.
+	Elsewhere []Code `json:"elsewhere,omitempty,omitzero"`
+}
+
+// CodesRequest One of `count`, `codes` and `shared_code`.
+type CodesRequest struct {
+	// BatchRef The caller's own name for something.
+	//
+	// Example: order-1001
+	BatchRef Reference `json:"batch_ref"`
+
+	// Codes Each of 8 to 32 letters and digits, and no two the same.
+	Codes []Code `json:"codes,omitempty,omitzero"`
+	Count int    `json:"count,omitempty,omitzero"`
+
+	// SharedCode Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	SharedCode Code `json:"shared_code,omitempty,omitzero"`
 }
 
 // ConfirmRequest What to confirm: everything that is left, or a part by `items` or by `amount`. `final` belongs to a part, `allow_late` to
@@ -1781,6 +1867,17 @@ type RebuildRequest struct {
 	Reason string `json:"reason"`
 }
 
+// RedemptionRequest defines model for RedemptionRequest.
+type RedemptionRequest struct {
+	// Code Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1.
+	Code Code `json:"code"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner OwnerName `json:"owner"`
+}
+
 // Reference The caller's own name for something.
 //
 // Example: order-1001
@@ -2239,6 +2336,12 @@ type CampaignCreated = CampaignReply
 // CampaignExists defines model for CampaignExists.
 type CampaignExists = CampaignReply
 
+// CodesExist defines model for CodesExist.
+type CodesExist = CodesReply
+
+// CodesMade defines model for CodesMade.
+type CodesMade = CodesReply
+
 // CouponCreated defines model for CouponCreated.
 type CouponCreated = CouponReply
 
@@ -2405,6 +2508,31 @@ type GetCampaignParams struct {
 
 // ClaimCouponParams defines parameters for ClaimCoupon.
 type ClaimCouponParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ListCodesParams defines parameters for ListCodes.
+type ListCodesParams struct {
+	BatchRef Reference `form:"batch_ref" json:"batch_ref"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// MakeCodesParams defines parameters for MakeCodes.
+type MakeCodesParams struct {
 	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
@@ -2947,6 +3075,16 @@ type AdjustQuotaParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// RedeemCodeParams defines parameters for RedeemCode.
+type RedeemCodeParams struct {
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetRefundParams defines parameters for GetRefund.
 type GetRefundParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
@@ -3103,6 +3241,9 @@ type CreateCampaignJSONRequestBody = CampaignRequest
 // ClaimCouponJSONRequestBody defines body for ClaimCoupon for application/json ContentType.
 type ClaimCouponJSONRequestBody = ClaimRequest
 
+// MakeCodesJSONRequestBody defines body for MakeCodes for application/json ContentType.
+type MakeCodesJSONRequestBody = CodesRequest
+
 // EndCampaignJSONRequestBody defines body for EndCampaign for application/json ContentType.
 type EndCampaignJSONRequestBody = CampaignChange
 
@@ -3183,6 +3324,9 @@ type SetQuotaJSONRequestBody = QuotaRequest
 
 // AdjustQuotaJSONRequestBody defines body for AdjustQuota for application/json ContentType.
 type AdjustQuotaJSONRequestBody = QuotaAdjustment
+
+// RedeemCodeJSONRequestBody defines body for RedeemCode for application/json ContentType.
+type RedeemCodeJSONRequestBody = RedemptionRequest
 
 // PatchDocumentApplicationMergePatchPlusJSONRequestBody defines body for PatchDocument for application/merge-patch+json ContentType.
 type PatchDocumentApplicationMergePatchPlusJSONRequestBody = MergePatch
@@ -3720,6 +3864,37 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/campaigns/{campaign_id}/claims (the `ClaimCoupon` operationId).
 	ClaimCoupon(ctx context.Context, campaignID CampaignIDInPath, params *ClaimCouponParams, body ClaimCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCodes List the codes of a batch
+	//
+	// The codes in the order of the batch, and who has redeemed them. Each shard is asked at an instant of its own.
+	//
+	// Corresponds with GET /v1/campaigns/{campaign_id}/codes (the `ListCodes` operationId).
+	ListCodes(ctx context.Context, campaignID CampaignIDInPath, params *ListCodesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeCodesWithBody Make codes of a campaign
+	//
+	// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+	// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+	// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+	// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+	MakeCodesWithBody(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeCodes Make codes of a campaign
+	//
+	// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+	// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+	// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+	// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+	MakeCodes(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, body MakeCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EndCampaignWithBody End a campaign for ever
 	//
 	// No claim is granted any more; coupons that were claimed stay good.
@@ -3785,7 +3960,8 @@ type ClientInterface interface {
 
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
@@ -3795,7 +3971,8 @@ type ClientInterface interface {
 
 	// IssueCoupon Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
@@ -4501,6 +4678,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedeemCodeWithBody Redeem a code
+	//
+	// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+	// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+	// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+	// type it: the case, spaces and dashes do not count.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+	RedeemCodeWithBody(ctx context.Context, params *RedeemCodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedeemCode Redeem a code
+	//
+	// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+	// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+	// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+	// type it: the case, spaces and dashes do not count.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+	RedeemCode(ctx context.Context, params *RedeemCodeParams, body RedeemCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRefund Read a refund
 	//
@@ -5564,6 +5765,67 @@ func (c *Client) ClaimCoupon(ctx context.Context, campaignID CampaignIDInPath, p
 	return c.Client.Do(req)
 }
 
+// ListCodes List the codes of a batch
+//
+// The codes in the order of the batch, and who has redeemed them. Each shard is asked at an instant of its own.
+//
+// Corresponds with GET /v1/campaigns/{campaign_id}/codes (the `ListCodes` operationId).
+func (c *Client) ListCodes(ctx context.Context, campaignID CampaignIDInPath, params *ListCodesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCodesRequest(c.Server, campaignID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeCodesWithBody Make codes of a campaign
+//
+// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+func (c *Client) MakeCodesWithBody(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeCodesRequestWithBody(c.Server, campaignID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeCodes Make codes of a campaign
+//
+// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+func (c *Client) MakeCodes(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, body MakeCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeCodesRequest(c.Server, campaignID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EndCampaignWithBody End a campaign for ever
 //
 // No claim is granted any more; coupons that were claimed stay good.
@@ -5679,7 +5941,8 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 
 // IssueCouponWithBody Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
@@ -5699,7 +5962,8 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 
 // IssueCoupon Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
@@ -7076,6 +7340,50 @@ func (c *Client) AdjustQuotaWithBody(ctx context.Context, quotaID QuotaIDInPath,
 // Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 func (c *Client) AdjustQuota(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdjustQuotaRequest(c.Server, quotaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedeemCodeWithBody Redeem a code
+//
+// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+// type it: the case, spaces and dashes do not count.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+func (c *Client) RedeemCodeWithBody(ctx context.Context, params *RedeemCodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeemCodeRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedeemCode Redeem a code
+//
+// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+// type it: the case, spaces and dashes do not count.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+func (c *Client) RedeemCode(ctx context.Context, params *RedeemCodeParams, body RedeemCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeemCodeRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8912,6 +9220,173 @@ func NewClaimCouponRequestWithBody(server string, campaignID CampaignIDInPath, p
 	}
 
 	operationPath := fmt.Sprintf("/v1/campaigns/%s/claims", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListCodesRequest constructs an http.Request for the ListCodes method
+func NewListCodesRequest(server string, campaignID CampaignIDInPath, params *ListCodesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "campaign_id", campaignID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/campaigns/%s/codes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_ref", params.BatchRef, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewMakeCodesRequest calls the generic MakeCodes builder with application/json body
+func NewMakeCodesRequest(server string, campaignID CampaignIDInPath, params *MakeCodesParams, body MakeCodesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMakeCodesRequestWithBody(server, campaignID, params, "application/json", bodyReader)
+}
+
+// NewMakeCodesRequestWithBody constructs an http.Request for the MakeCodes method, with any body, and a specified content type
+func NewMakeCodesRequestWithBody(server string, campaignID CampaignIDInPath, params *MakeCodesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "campaign_id", campaignID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/campaigns/%s/codes", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -12579,6 +13054,70 @@ func NewAdjustQuotaRequestWithBody(server string, quotaID QuotaIDInPath, params 
 	return req, nil
 }
 
+// NewRedeemCodeRequest calls the generic RedeemCode builder with application/json body
+func NewRedeemCodeRequest(server string, params *RedeemCodeParams, body RedeemCodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRedeemCodeRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewRedeemCodeRequestWithBody constructs an http.Request for the RedeemCode method, with any body, and a specified content type
+func NewRedeemCodeRequestWithBody(server string, params *RedeemCodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redemptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetRefundRequest constructs an http.Request for the GetRefund method
 func NewGetRefundRequest(server string, refundID RefundID, params *GetRefundParams) (*http.Request, error) {
 	var err error
@@ -14021,6 +14560,39 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/campaigns/{campaign_id}/claims (the `ClaimCoupon` operationId).
 	ClaimCouponWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *ClaimCouponParams, body ClaimCouponJSONRequestBody, reqEditors ...RequestEditorFn) (*ClaimCouponResponse, error)
 
+	// ListCodesWithResponse List the codes of a batch
+	//
+	// The codes in the order of the batch, and who has redeemed them. Each shard is asked at an instant of its own.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/campaigns/{campaign_id}/codes (the `ListCodes` operationId).
+	ListCodesWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *ListCodesParams, reqEditors ...RequestEditorFn) (*ListCodesResponse, error)
+
+	// MakeCodesWithBodyWithResponse Make codes of a campaign
+	//
+	// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+	// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+	// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+	// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+	MakeCodesWithBodyWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeCodesResponse, error)
+
+	// MakeCodesWithResponse Make codes of a campaign
+	//
+	// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+	// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+	// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+	// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+	MakeCodesWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, body MakeCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeCodesResponse, error)
+
 	// EndCampaignWithBodyWithResponse End a campaign for ever
 	//
 	// No claim is granted any more; coupons that were claimed stay good.
@@ -14086,7 +14658,8 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -14096,7 +14669,8 @@ type ClientWithResponsesInterface interface {
 
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
-	// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 	// under another key is answered with the existing coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -14840,6 +15414,30 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/quotas/{quota_id}/adjustments (the `AdjustQuota` operationId).
 	AdjustQuotaWithResponse(ctx context.Context, quotaID QuotaIDInPath, params *AdjustQuotaParams, body AdjustQuotaJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustQuotaResponse, error)
+
+	// RedeemCodeWithBodyWithResponse Redeem a code
+	//
+	// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+	// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+	// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+	// type it: the case, spaces and dashes do not count.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+	RedeemCodeWithBodyWithResponse(ctx context.Context, params *RedeemCodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeemCodeResponse, error)
+
+	// RedeemCodeWithResponse Redeem a code
+	//
+	// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+	// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+	// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+	// type it: the case, spaces and dashes do not count.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+	RedeemCodeWithResponse(ctx context.Context, params *RedeemCodeParams, body RedeemCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeemCodeResponse, error)
 
 	// GetRefundWithResponse Read a refund
 	//
@@ -17394,6 +17992,182 @@ func (r ClaimCouponResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ClaimCouponResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListCodesResponse200Headers the declared response headers of an HTTP 200 response for ListCodes
+type ListCodesResponse200Headers struct {
+	XRequestID string
+}
+
+// ListCodesResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListCodes
+type ListCodesResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListCodesResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListCodes
+type ListCodesResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListCodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CodeList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListCodesResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListCodesResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListCodesResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCodesResponse) GetJSON200() *CodeList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListCodesResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListCodesResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCodesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// MakeCodesResponse200Headers the declared response headers of an HTTP 200 response for MakeCodes
+type MakeCodesResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// MakeCodesResponse201Headers the declared response headers of an HTTP 201 response for MakeCodes
+type MakeCodesResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// MakeCodesResponse4XXHeaders the declared response headers of an HTTP 4XX response for MakeCodes
+type MakeCodesResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// MakeCodesResponse5XXHeaders the declared response headers of an HTTP 5XX response for MakeCodes
+type MakeCodesResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type MakeCodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CodesExist
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *CodesMade
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *MakeCodesResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *MakeCodesResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *MakeCodesResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *MakeCodesResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r MakeCodesResponse) GetJSON200() *CodesExist {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r MakeCodesResponse) GetJSON201() *CodesMade {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r MakeCodesResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r MakeCodesResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeCodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeCodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeCodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeCodesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -21277,6 +22051,102 @@ func (r AdjustQuotaResponse) ContentType() string {
 	return ""
 }
 
+// RedeemCodeResponse200Headers the declared response headers of an HTTP 200 response for RedeemCode
+type RedeemCodeResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// RedeemCodeResponse201Headers the declared response headers of an HTTP 201 response for RedeemCode
+type RedeemCodeResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// RedeemCodeResponse4XXHeaders the declared response headers of an HTTP 4XX response for RedeemCode
+type RedeemCodeResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RedeemCodeResponse5XXHeaders the declared response headers of an HTTP 5XX response for RedeemCode
+type RedeemCodeResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RedeemCodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CouponExists
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *CouponCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RedeemCodeResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *RedeemCodeResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RedeemCodeResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RedeemCodeResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RedeemCodeResponse) GetJSON200() *CouponExists {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RedeemCodeResponse) GetJSON201() *CouponCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RedeemCodeResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RedeemCodeResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RedeemCodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RedeemCodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RedeemCodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RedeemCodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetRefundResponse200Headers the declared response headers of an HTTP 200 response for GetRefund
 type GetRefundResponse200Headers struct {
 	XRequestID string
@@ -23178,6 +24048,57 @@ func (c *ClientWithResponses) ClaimCouponWithResponse(ctx context.Context, campa
 	return ParseClaimCouponResponse(rsp)
 }
 
+// ListCodesWithResponse List the codes of a batch
+//
+// The codes in the order of the batch, and who has redeemed them. Each shard is asked at an instant of its own.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/campaigns/{campaign_id}/codes (the `ListCodes` operationId).
+func (c *ClientWithResponses) ListCodesWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *ListCodesParams, reqEditors ...RequestEditorFn) (*ListCodesResponse, error) {
+	rsp, err := c.ListCodes(ctx, campaignID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCodesResponse(rsp)
+}
+
+// MakeCodesWithBodyWithResponse Make codes of a campaign
+//
+// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+func (c *ClientWithResponses) MakeCodesWithBodyWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeCodesResponse, error) {
+	rsp, err := c.MakeCodesWithBody(ctx, campaignID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeCodesResponse(rsp)
+}
+
+// MakeCodesWithResponse Make codes of a campaign
+//
+// Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+// unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+// of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+// key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/campaigns/{campaign_id}/codes (the `MakeCodes` operationId).
+func (c *ClientWithResponses) MakeCodesWithResponse(ctx context.Context, campaignID CampaignIDInPath, params *MakeCodesParams, body MakeCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeCodesResponse, error) {
+	rsp, err := c.MakeCodes(ctx, campaignID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeCodesResponse(rsp)
+}
+
 // EndCampaignWithBodyWithResponse End a campaign for ever
 //
 // No claim is granted any more; coupons that were claimed stay good.
@@ -23273,7 +24194,8 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -23289,7 +24211,8 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 
 // IssueCouponWithResponse Issue a coupon to an owner
 //
-// Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
 // under another key is answered with the existing coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -24440,6 +25363,42 @@ func (c *ClientWithResponses) AdjustQuotaWithResponse(ctx context.Context, quota
 		return nil, err
 	}
 	return ParseAdjustQuotaResponse(rsp)
+}
+
+// RedeemCodeWithBodyWithResponse Redeem a code
+//
+// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+// type it: the case, spaces and dashes do not count.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+func (c *ClientWithResponses) RedeemCodeWithBodyWithResponse(ctx context.Context, params *RedeemCodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeemCodeResponse, error) {
+	rsp, err := c.RedeemCodeWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedeemCodeResponse(rsp)
+}
+
+// RedeemCodeWithResponse Redeem a code
+//
+// Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+// coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+// 200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+// type it: the case, spaces and dashes do not count.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redemptions (the `RedeemCode` operationId).
+func (c *ClientWithResponses) RedeemCodeWithResponse(ctx context.Context, params *RedeemCodeParams, body RedeemCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeemCodeResponse, error) {
+	rsp, err := c.RedeemCode(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedeemCodeResponse(rsp)
 }
 
 // GetRefundWithResponse Read a refund
@@ -27735,6 +28694,239 @@ func ParseClaimCouponResponse(rsp *http.Response) (*ClaimCouponResponse, error) 
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers ClaimCouponResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListCodesResponse parses an HTTP response from a ListCodesWithResponse call
+func ParseListCodesResponse(rsp *http.Response) (*ListCodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CodeList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListCodesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListCodesResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListCodesResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseMakeCodesResponse parses an HTTP response from a MakeCodesWithResponse call
+func ParseMakeCodesResponse(rsp *http.Response) (*MakeCodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeCodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CodesExist
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest CodesMade
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers MakeCodesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers MakeCodesResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers MakeCodesResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers MakeCodesResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -32818,6 +34010,138 @@ func ParseAdjustQuotaResponse(rsp *http.Response) (*AdjustQuotaResponse, error) 
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers AdjustQuotaResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRedeemCodeResponse parses an HTTP response from a RedeemCodeWithResponse call
+func ParseRedeemCodeResponse(rsp *http.Response) (*RedeemCodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RedeemCodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CouponExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest CouponCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RedeemCodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers RedeemCodeResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RedeemCodeResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RedeemCodeResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -1034,6 +1034,55 @@ var mutants = []mutant{
 			"for _, number := range l.cfg.Store.Shards()[:1] {\n\t\tif err := l.tell"),
 	},
 	{
+		name: "a-code-has-one-winner", pkg: "./ledger", tests: "TestCodes/sqlite/OneWinner",
+		edits: in("ledger/code_apply.go", "c.kind == SharedCode || c.state != codeFree {", "c.kind == SharedCode || c.state == codeReserved {"),
+	},
+	{
+		name: "a-refused-owner-frees-the-code", pkg: "./ledger", tests: "TestCodes/sqlite/RefusedOwner",
+		edits: in("ledger/code_desk.go", "attempt: code.attempt, redeemed: err == nil}", "attempt: code.attempt, redeemed: true}"),
+	},
+	{
+		name: "late-closes-change-nothing", pkg: "./ledger", tests: "TestLateClose",
+		edits: in("ledger/code_apply.go", "c.state != codeReserved || c.attempt != op.attempt {", "c.state != codeReserved {"),
+	},
+	{
+		name: "codes-left-half-way-are-finished", pkg: "./ledger", tests: "TestCodes/sqlite",
+		edits: in("ledger/code_desk.go", "if _, failed := l.decideCode(ctx, Caller{Key: one.OpKey}, code);", "if failed := error(nil);"),
+	},
+	{
+		name: "guesses-are-counted", pkg: "./ledger", tests: "TestCodes/sqlite/Guessing",
+		edits: in("ledger/guess.go", "w.wrong >= one.most &&", "false &&"),
+	},
+	{
+		name: "look-alikes-are-refused", pkg: "./ledger", tests: "TestReadCode",
+		edits: in("ledger/code.go", "unicode.Is(unicode.Dash, char)", "unicode.Is(unicode.Dash, char) || char > unicode.MaxASCII"),
+	},
+	{
+		name: "codes-are-required", pkg: "./ledger", tests: "TestCodes/sqlite/Required",
+		edits: in("ledger/campaign.go", "case r.CodeRequired && !byCode:", "case false:"),
+	},
+	{
+		name: "references-of-codes-are-reserved", pkg: "./ledger", tests: "TestCodes/sqlite/Required",
+		edits: in("ledger/code_desk.go", "case strings.HasPrefix(ref, codePrefix):", "case false:"),
+	},
+	{
+		name: "issues-meet-limits", pkg: "./ledger", tests: "TestCampaigns/sqlite/C39",
+		edits: in("ledger/apply_issue.go", "case m == nil && op.rules == nil:", "case op.rules == nil:"),
+	},
+	{
+		name: "issues-take-from-the-budget", pkg: "./ledger", tests: "TestCampaigns/sqlite/C39",
+		edits: in("ledger/apply_issue.go", "return op.checkNeeds(s, func(string) string { return \"\" })",
+			"op.needs = nil\n\treturn op.checkNeeds(s, func(string) string { return \"\" })"),
+	},
+	{
+		name: "frozen-owners-claim-nothing", pkg: "./ledger", tests: "TestCampaigns/sqlite/FrozenOwner",
+		edits: in("ledger/campaign_apply.go", "refused == nil && o.frozen {", "false {"),
+	},
+	{
+		name: "frozen-owners-grab-nothing", pkg: "./ledger", tests: "TestCampaigns/sqlite/FrozenOwner",
+		edits: in("ledger/packet_apply.go", "if op.frozen {", "if false {"),
+	},
+	{
 		name: "one-share-per-owner", pkg: "./ledger", tests: "TestPackets/sqlite/Lifecycle",
 		edits: in("ledger/packet_apply.go", "if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil {",
 			"if share := s.winners[winnerRef{p.id, op.Owner}]; share != nil && false {"),

@@ -926,6 +926,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/campaigns/{campaign_id}/codes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * List the codes of a batch
+         * @description The codes in the order of the batch, and who has redeemed them. Each shard is asked at an instant of its own.
+         */
+        get: operations["listCodes"];
+        put?: never;
+        /**
+         * Make codes of a campaign
+         * @description Makes `count` unique codes of 80 random bits, or the unique ones of a list, or one shared code. (`campaign_id`, `batch_ref`) is
+         *     unique for ever: a second request for the batch under another key is answered with its codes, `already_exists: true` and 200. Codes
+         *     of a list that another batch has are named in `elsewhere`; the others are made. After an error some codes may be there: the same
+         *     key makes the rest. Letters and digits count; the case, spaces, dashes and full width do not, and O is 0, I and L are 1.
+         */
+        post: operations["makeCodes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/redemptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redeem a code
+         * @description Claims a coupon from the campaign of the code, within the campaign's window, limits, total and budget. A unique code gives one
+         *     coupon in all, a shared one gives each owner one; an owner who redeems his code again gets his coupon, `already_exists: true` and
+         *     200. A code that somebody else has redeemed is `spent`; one that a refused owner has tried stays free. The code is read as people
+         *     type it: the case, spaces and dashes do not count.
+         */
+        post: operations["redeemCode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/campaigns/{campaign_id}/issues": {
         parameters: {
             query?: never;
@@ -940,7 +993,8 @@ export interface paths {
         put?: never;
         /**
          * Issue a coupon to an owner
-         * @description Gives the owner a coupon of the campaign that has not ended yet. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
+         * @description Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
+         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
          *     under another key is answered with the existing coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
@@ -2580,6 +2634,56 @@ export interface components {
              */
             owner_day_limit?: number;
             budget?: components["schemas"]["Money"];
+            /** @description Coupons are given for codes only, and claims without one are refused. */
+            code_required?: boolean;
+        };
+        /** @description One of `count`, `codes` and `shared_code`. */
+        CodesRequest: {
+            batch_ref: components["schemas"]["Reference"];
+            count?: number;
+            /** @description Each of 8 to 32 letters and digits, and no two the same. */
+            codes?: components["schemas"]["Code"][];
+            shared_code?: components["schemas"]["Code"];
+        };
+        /** @description Letters A–Z and digits; the case, spaces, dashes and full width do not count, and O is 0, I and L are 1. */
+        Code: string;
+        CodeKind: string;
+        CodeBatch: {
+            campaign_id: components["schemas"]["CampaignId"];
+            batch_ref: components["schemas"]["Reference"];
+            kind: components["schemas"]["CodeKind"];
+            count: number;
+            /** Format: date-time */
+            created_at: string;
+        };
+        CodesReply: {
+            batch: components["schemas"]["CodeBatch"];
+            /** @description The codes that are there now, in the order of the batch. */
+            codes?: components["schemas"]["Code"][];
+            /** @description Of a list: the codes that another batch has. */
+            elsewhere?: components["schemas"]["Code"][];
+            already_exists?: boolean;
+        };
+        CampaignCode: {
+            code: components["schemas"]["Code"];
+            batch_ref: components["schemas"]["Reference"];
+            /**
+             * Format: int64
+             * @description In the batch.
+             */
+            number: number;
+            kind: components["schemas"]["CodeKind"];
+            /** @description RESERVED, while the shard of its owner decides whether he gets a coupon for it. A shared code stays FREE. */
+            state: string;
+            owner?: components["schemas"]["OwnerName"];
+        };
+        CodeList: {
+            codes: components["schemas"]["CampaignCode"][];
+            next_cursor?: components["schemas"]["NextCursor"];
+        };
+        RedemptionRequest: {
+            owner: components["schemas"]["OwnerName"];
+            code: components["schemas"]["Code"];
         };
         /**
          * @description From when to when a claimed coupon may be used. WINDOW: from `from` to `until`. DAYS: until `days` days after the claim, at the same time
@@ -2630,6 +2734,8 @@ export interface components {
              */
             owner_day_limit?: number;
             budget?: components["schemas"]["Money"];
+            /** @description Coupons are given for codes only, and claims without one are refused. */
+            code_required?: boolean;
             state?: string;
             /** @description Its coupons make no new holds. */
             frozen?: boolean;
@@ -3656,6 +3762,28 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["CampaignReply"];
+            };
+        };
+        /** @description The codes. A replay of the same key is answered with 201 too. */
+        CodesMade: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CodesReply"];
+            };
+        };
+        /** @description The batch was made before, under another key; `already_exists` is true. */
+        CodesExist: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CodesReply"];
             };
         };
         /** @description The campaign after the change. */
@@ -5479,6 +5607,113 @@ export interface operations {
                  *     }
                  */
                 "application/json": components["schemas"]["ClaimRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CouponExists"];
+            201: components["responses"]["CouponCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listCodes: {
+        parameters: {
+            query: {
+                batch_ref: components["schemas"]["Reference"];
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of codes. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodeList"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    makeCodes: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description The campaign. */
+                campaign_id: components["parameters"]["CampaignIdInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CodesRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["CodesExist"];
+            201: components["responses"]["CodesMade"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    redeemCode: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "code": "7k3m-9qwx-2a4c-hjtv"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RedemptionRequest"];
             };
         };
         responses: {
