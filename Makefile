@@ -96,6 +96,10 @@ soak: deps ## run under load for MINUTES=10, then check memory, goroutines and t
 chaos: deps ## break a whole cluster under load for MINUTES=10, then compare what clients were told (ARGS="--seed 1")
 	go run ./cmd/statesvc bench chaos --minutes $(MINUTES) $(ARGS)
 
+.PHONY: torture
+torture: deps ## random operations of all kinds for MINUTES=10 while databases and processes die, with audits (ARGS="--seed 1")
+	go run ./cmd/statesvc bench torture --minutes $(MINUTES) $(ARGS)
+
 .PHONY: drill
 drill: drill-kill ## kill KILLS=50 primaries under load, then compare what clients were told with what all nodes have
 

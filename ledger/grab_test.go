@@ -37,6 +37,7 @@ var packetSuite = []struct {
 	{"C53GrabbedAtOnce", testGrabbedAtOnce},
 	{"EmptyNeedsNoDatabase", testEmptyPacket},
 	{"CutAtEachStep", testGrabCut},
+	{"NamesOfShares", testNamesOfShares},
 	{"Returns", testPacketReturns}, // the last one: it moves the clock by a day
 }
 
@@ -72,7 +73,7 @@ func (f *fleet) auditPackets(t *testing.T) {
 	}
 	in := f.sum(t, "SELECT COALESCE(SUM(amount),0) FROM packet_shares WHERE owner IS NOT NULL AND sent_at IS NULL") +
 		f.sum(t, "SELECT COALESCE(SUM(returned),0) FROM packets")
-	if lots := f.sum(t, "SELECT COALESCE(SUM(issued),0) FROM lots WHERE source='packet'"); lots != in {
+	if lots := f.sum(t, "SELECT COALESCE(SUM(issued),0) FROM lots WHERE issue_ref LIKE '%#%'"); lots != in {
 		t.Errorf("packets have given %d, lots have got %d", in, lots)
 	}
 }
@@ -298,6 +299,27 @@ func (f *fleet) grabThrough(t *testing.T, l *ledger.Ledger, kind string) {
 	if n := f.sum(t, "SELECT COUNT(*) FROM packet_shares WHERE sent_at IS NOT NULL"); n != 0 {
 		t.Errorf("%d shares are on their way for ever", n)
 	}
+}
+
+// Whatever a caller has credited, and under whichever reference: a share arrives.
+func testNamesOfShares(t *testing.T, f *fleet) {
+	sender, grabber := f.on(1), f.on(2)
+	sender.credit(t, 7, 48*time.Hour)
+	sent, packet := sender.send(t, 7, 1, ledger.EqualSplit)
+	credit := func(ref string) error {
+		_, err := grabber.l.CreditLot(t.Context(), grabber.key(), ledger.CreditLot{
+			Owner: grabber.owner, IssueRef: ref, Source: "packet", Amount: cny(1), ExpiresAt: f.now(t).Add(time.Hour),
+		})
+		return err
+	}
+	if err := credit(sent.PacketID + "/1"); err != nil {
+		t.Error(err)
+	}
+	if err := credit(sent.PacketID + "#1"); code(err) == "" {
+		t.Error("a caller can take the name of a share")
+	}
+	grabber.share(t, packet)
+	grabber.wantMoney(t, 8, 0)
 }
 
 // What nobody has grabbed within a day goes back to the sender, once.

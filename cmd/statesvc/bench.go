@@ -32,7 +32,7 @@ func (p *program) bench() *cobra.Command {
 	}
 	committer.Flags().IntVar(&seconds, "seconds", 10, "length of each run")
 	cmd.AddCommand(committer, p.benchHTTP(), p.benchFlash(), p.benchLedger(), p.benchCache(), p.benchSoak())
-	cmd.AddCommand(p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(), p.benchCacheFaults())
+	cmd.AddCommand(p.benchDrill(), p.benchMachinery(), p.benchCalm(), p.benchChaos(), p.benchTorture(), p.benchCacheFaults())
 	cmd.AddCommand(benchCacheBaseline(), p.benchCacheLoad(), benchBaseline(), p.benchLoad()) // of their own processes
 	return cmd
 }

@@ -989,6 +989,66 @@ var mutants = []mutant{
 		edits: in("ledger/audit.go", "(first == 0) != (due == 0) || due > first", "(first == 0) != (due == 0)"),
 	},
 	{
+		name: "auditor-knows-of-parts", pkg: "./ledger", tests: "TestGrownHolds/sqlite",
+		edits: in("ledger/audit.go", "share.Amount - a.body[i].confirmedOf(item, n)", "share.Amount"),
+	},
+	{
+		name: "auditor-rest-of-parts", pkg: "./ledger", tests: "TestGrownHolds/sqlite",
+		edits: in("ledger/audit.go", "\t\tif a.inPart[e.HoldID] {\n\t\t\twant = Confirmed // whatever became of the rest\n\t\t}\n", ""),
+	},
+	{
+		name: "auditor-units", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit.go", "same(a, checkUnits, text, \"of \"+take.quota, take.amount, row.Amount)", "_ = take.amount"),
+	},
+	{
+		name: "auditor-claims", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit.go", "same(a, checkClaims, campaign, \"used\", c.count, u.Used)", "_ = c.count"),
+	},
+	{
+		name: "auditor-totals", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "a.same(checkQuota, \"\", \"total\", home.Free+granted, home.Total)", "_ = granted"),
+	},
+	{
+		name: "auditor-slices-and-homes", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "s.Granted+there+here, g.Granted)", "s.Granted+there+here, s.Granted+there+here)"),
+	},
+	{
+		name: "auditor-counts-what-is-on-its-way", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "\t\treturn newest.Amount\n", "\t\treturn 0\n"),
+	},
+	{
+		name: "auditor-held-units", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "a.same(checkSlice, text, \"held\", s.Holding, s.Held)", "_ = s.Holding"),
+	},
+	{
+		name: "auditor-sold-too-much", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "owners < before || owners > after", "owners > after"),
+	},
+	{
+		name: "auditor-sold-too-little", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_units.go", "owners < before || owners > after", "owners < before"),
+	},
+	{
+		name: "auditor-packets", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_packet.go", "a.same(checkPacket, \"grabbed\", grabbed, a.packet.Grabbed)", "_ = grabbed"),
+	},
+	{
+		name: "auditor-shares-arrive", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_packet.go", "\tl.checkShares(ctx, a)\n", ""),
+	},
+	{
+		name: "auditor-marks", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_packet.go", "case mark.Ver > after.Ver:", "case false:"),
+	},
+	{
+		name: "auditor-late", pkg: "./ledger", tests: "TestAuditorOfShards/sqlite",
+		edits: in("ledger/audit_packet.go", "now.Add(-auditLate).UnixMicro()", "now.AddDate(-100, 0, 0).UnixMicro()"),
+	},
+	{
+		name: "names-of-shares", pkg: "./ledger", tests: "TestPackets/sqlite/NamesOfShares",
+		edits: in("ledger/audit_packet.go", "\"#\" + strconv.FormatInt(number, 10)", "\"/\" + strconv.FormatInt(number, 10)"),
+	},
+	{
 		name: "scopes-of-a-bulk", pkg: "./api", tests: "TestBulkScopes",
 		edits: in("api/bulk.go", "case !one.key.Scopes.Has(one.route.scope):", "case false:"),
 	},

@@ -26,6 +26,7 @@ type settings struct {
 	private   bool // the MariaDB server is for this test alone and may be killed
 	instances int
 	proxied   int  // so many instances reach each shard through a proxy of their own
+	plain     bool // without the race detector: a start takes less, and the test starts often
 	dev       bool // `statesvc dev`, which is always SQLite and alone
 	sweep     time.Duration
 	redis     string // host:port
@@ -165,7 +166,7 @@ func (c *cluster) writeConfig(t *testing.T, name string, shards []string) string
 func (in *instance) start(t *testing.T, env ...string) {
 	t.Helper()
 	binary := plain
-	if in.cluster.mariadb {
+	if in.cluster.mariadb && !in.cluster.plain {
 		binary = racing
 	}
 	in.program = launch(t, binary, env, in.args...)
