@@ -31,7 +31,8 @@ func ParseServer(text string) (Server, error) {
 	list, name, _ := strings.Cut(rest, "/")
 	s := Server{Sentinels: strings.Split(list, ","), Name: name}
 	if name == "" || strings.Contains(name, "/") {
-		return s, fmt.Errorf("%s does not end in the name under which sentinels know the server: %shost:port,host:port/name", text, sentinelScheme)
+		return s, fmt.Errorf("%s does not end in the name under which sentinels know the server: %shost:port,host:port/name",
+			text, sentinelScheme)
 	}
 	for _, address := range s.Sentinels {
 		if err := checkAddress(address); err != nil {

@@ -30,7 +30,8 @@ func (p *program) cluster() *cobra.Command {
 		Use:   "cluster",
 		Short: "Run a whole cluster on this machine: etcd, Redis, databases with their agents, controllers, instances",
 		Long: "Run a whole cluster on this machine, on the loopback interface: three members of etcd, three databases with their agents\n" +
-			"for each shard, three caches (Redis) with sentinels, a Redis for coordination, controllers and instances. It is for trying and for tests: what should fail apart is on one machine here.\n" +
+			"for each shard, three caches (Redis) with sentinels, a Redis for coordination, controllers and instances. It is for\n" +
+			"trying and for tests: what should fail apart is on one machine here.\n" +
 			"Everything is in --data: addresses and passwords (cluster.json), configurations, logs and databases. Linux only.",
 	}
 	cmd.PersistentFlags().StringVar(&folder, "data", filepath.Join("data", "cluster"), "folder of the cluster")

@@ -69,7 +69,9 @@ func TestClusterUpAndDown(t *testing.T) {
 		t.Errorf("what to try is missing:\n%s", printed)
 	}
 	c.want(t, http.StatusCreated, "POST", "/v1/owners/user-1/lots", "credit-1", creditBody("r1", 100))
-	for _, want := range []string{"shard s1: epoch 1, SERVING, primary s1n1", "s1n3  replica", "controller-3", ", leads", "ready", "sentinel-3"} {
+	for _, want := range []string{
+		"shard s1: epoch 1, SERVING, primary s1n1", "s1n3  replica", "controller-3", ", leads", "ready", "sentinel-3",
+	} {
 		if text := m.run(t, "status"); !strings.Contains(text, want) {
 			t.Errorf("the status lacks %q:\n%s", want, text)
 		}
@@ -99,7 +101,9 @@ func TestClusterUpAndDown(t *testing.T) {
 	m.run(t, "resume", "instance-1")
 	m.run(t, "kill", "controller-2")
 	before := m.process(t, m.state(t), "agent-s1n1").Running
-	if printed := m.run(t, "up"); !strings.Contains(printed, "started controller-2\n") || !strings.Contains(printed, "started cache-1\n") || strings.Contains(printed, "started agent") {
+	printed = m.run(t, "up")
+	if !strings.Contains(printed, "started controller-2\n") || !strings.Contains(printed, "started cache-1\n") ||
+		strings.Contains(printed, "started agent") {
 		t.Errorf("only what was killed should be started:\n%s", printed)
 	}
 	state = m.state(t)
@@ -189,7 +193,8 @@ func databasesIn(t *testing.T, folder string) string {
 	var found []string
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		if err == nil && (strings.Contains(string(text), "mariadbd") || strings.Contains(string(text), "redis-server")) && strings.Contains(string(text), folder) {
+		server := strings.Contains(string(text), "mariadbd") || strings.Contains(string(text), "redis-server")
+		if err == nil && server && strings.Contains(string(text), folder) {
 			found = append(found, strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}

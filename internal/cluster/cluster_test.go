@@ -26,7 +26,8 @@ func TestPlan(t *testing.T) {
 			addresses[address] = true
 		}
 	}
-	want := "etcd-1 etcd-2 etcd-3 cache-1 cache-2 cache-3 sentinel-1 sentinel-2 sentinel-3 coordination agent-s1n1 agent-s1n2 agent-s1n3 agent-s2n1 agent-s2n2 agent-s2n3 " +
+	want := "etcd-1 etcd-2 etcd-3 cache-1 cache-2 cache-3 sentinel-1 sentinel-2 sentinel-3 coordination " +
+		"agent-s1n1 agent-s1n2 agent-s1n3 agent-s2n1 agent-s2n2 agent-s2n3 " +
 		"controller-1 controller-2 controller-3 instance-1"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("the processes are\n%s\nand not\n%s", got, want)
