@@ -27,8 +27,10 @@ func installServers(ctx context.Context) (err error) {
 	}
 	for _, args := range [][]string{
 		{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"},
-		{"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends",
-			"mariadb-server", mariadb.BackupPackage, redisd.Package},
+		{
+			"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends",
+			"mariadb-server", mariadb.BackupPackage, redisd.Package,
+		},
 	} {
 		if os.Getuid() != 0 {
 			args = append([]string{"sudo"}, args...)
