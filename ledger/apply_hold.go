@@ -32,6 +32,9 @@ func (s *state) tryHold(o *ownerRow, op *holdOp) shard.Reply {
 func (s *state) planHold(o *ownerRow, op *holdOp) (r shard.Reply, ok bool) {
 	p := &s.plan
 	p.reset(s, o, op)
+	if o.part(op.moneyCurrency()).hides(s.now) {
+		return shard.Reply{Err: shard.ErrLookUp}, false
+	}
 	s.settleAssets(o, op.moneyCurrency(), p.coupons...)
 	h, foreign := s.known(o, op)
 	if h != nil && (h.state == Held || h.state == Confirmed) {
@@ -110,10 +113,11 @@ func (s *state) take(o *ownerRow, op *holdOp, progress *Progress) shard.Reply {
 
 // plan is what a hold is about to take. Its memory is used again for the next hold.
 type plan struct {
-	currency string // of the whole hold
-	total    int64  // of the lines, before discounts
-	discount int64  // sum over all coupons
-	payable  int64  // what is left of the lines after discounts and money
+	currency string   // of the whole hold
+	part     *lotPart // nil: all lots of the currency are loaded
+	total    int64    // of the lines, before discounts
+	discount int64    // sum over all coupons
+	payable  int64    // what is left of the lines after discounts and money
 	items    []planItem
 	coupons  []*couponRow // by item; nil: not a coupon, or not there
 	left     []int64      // of each line, after the discounts so far
@@ -144,6 +148,7 @@ func (p *plan) reset(s *state, o *ownerRow, op *holdOp) {
 	}
 	p.payable = p.total
 	p.currency = op.currency()
+	p.part = o.part(p.currency)
 	for i := range op.Items {
 		c := s.coupons[op.Items[i].CouponID]
 		if c != nil && c.owner != o {
@@ -333,7 +338,7 @@ func insufficient(pointer string, asked, have int64, detail string) *Refusal {
 
 // matches reports whether a money item may take from a lot.
 func (p *plan) matches(l *lotRow, tag string) bool {
-	return l.currency == p.currency && (tag == "" || l.tag == tag)
+	return l.currency == p.currency && (tag == "" || l.tag == tag) && p.part.covers(l)
 }
 
 // available is what a money item could take, after the items before it.

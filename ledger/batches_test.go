@@ -42,8 +42,8 @@ func compareBatches(t *testing.T, w *walk) {
 		want[i] = w.do(s.owner, s.body)
 	}
 	tables := w.tables()
-	for _, size := range []int{1, 40, unbroken} {
-		db := newLiteDB(t, size == unbroken)
+	for _, size := range []int{1, 40, partly, unbroken} {
+		db := newLiteDB(t, size)
 		for i, got := range db.run(steps, size, want) {
 			if got.Verdict != want[i].Verdict || !bytes.Equal(got.Body, want[i].Body) || fmt.Sprint(got.Err) != fmt.Sprint(want[i].Err) {
 				t.Fatalf("batches of %d, step %d, %T %+v:\n got %v %s %v\nwant %v %s %v", size, i, steps[i].body, steps[i].body,
@@ -57,6 +57,9 @@ func compareBatches(t *testing.T, w *walk) {
 // unbroken is a size of batches that look everything up at once, and need not end with an operation that is refused. Other batches do: such
 // an operation runs once more behind the rest of its batch, which is another order.
 const unbroken = 50
+
+// partly is a size of batches that load of an owner's lots no more than the first one, wherever they may.
+const partly = 41
 
 // eager looks everything up in every batch.
 type eager struct{ *Machine }
@@ -203,9 +206,9 @@ type liteDB struct {
 	release chan struct{} // … and now it may
 }
 
-func newLiteDB(t *testing.T, looksUp bool) *liteDB {
+func newLiteDB(t *testing.T, size int) *liteDB {
 	t.Helper()
-	l := &liteDB{T: t, eager: looksUp, entered: make(chan struct{}), release: make(chan struct{})}
+	l := &liteDB{T: t, eager: size == unbroken, entered: make(chan struct{}), release: make(chan struct{})}
 	db, err := shard.OpenSQLite(filepath.Join(t.TempDir(), "shard.db"), func() time.Time {
 		if l.gated.Load() {
 			l.entered <- struct{}{} // the lane asks for the time when it begins a batch
@@ -224,7 +227,10 @@ func newLiteDB(t *testing.T, looksUp bool) *liteDB {
 	}
 	l.db = db
 	var machine shard.Machine = NewMachine(testCodec())
-	if looksUp {
+	switch size {
+	case partly:
+		machine = &Machine{testCodec(), newCrowds(1)}
+	case unbroken:
 		machine = eager{NewMachine(testCodec())}
 	}
 	l.committer = shard.NewCommitter(shard.Config{

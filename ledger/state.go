@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"slices"
 	"time"
@@ -95,6 +93,7 @@ type ownerRow struct {
 	lots       []*lotRow  // earliest expiry first, ties by id, as they are spent (R7)
 	unsorted   bool
 	currencies []string // whose live lots are all loaded
+	parts      []*lotPart
 }
 
 // owner returns the row of an owner, a new one if nothing was ever written for it.
@@ -143,9 +142,7 @@ func (o *ownerRow) holdEnded() {
 // sortedLots returns the owner's lots in the order in which they are spent.
 func (o *ownerRow) sortedLots() []*lotRow {
 	if o.unsorted {
-		slices.SortFunc(o.lots, func(a, b *lotRow) int {
-			return cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt), bytes.Compare(a.id[:], b.id[:]))
-		})
+		slices.SortFunc(o.lots, inSpendingOrder)
 		o.unsorted = false
 	}
 	return o.lots
@@ -302,13 +299,22 @@ func (s *state) find(o *ownerRow, r HoldRef) (h *holdRow, foreign bool) {
 	return h, false
 }
 
-// balance sums up an owner's lots of a currency.
+// balance sums up an owner's lots of a currency. Of those that are not loaded the table's sums are known, and nothing has changed.
 func (s *state) balance(o *ownerRow, currency string) Balance {
 	b := Balance{Currency: currency}
+	part := o.part(currency)
+	if part != nil {
+		b.Available, b.Held = part.available, part.held
+	}
 	for _, l := range o.lots {
-		if l.currency == currency {
-			b.Available += l.Available
-			b.Held += l.Held
+		if l.currency != currency {
+			continue
+		}
+		b.Available += l.Available
+		b.Held += l.Held
+		if part != nil {
+			b.Available -= l.was.Available
+			b.Held -= l.was.Held
 		}
 	}
 	return b

@@ -573,7 +573,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
-		edits: in("ledger/state.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
+		edits: in("ledger/crowd.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
 	},
 	{
 		name: "hash-chain", pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
