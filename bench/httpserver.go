@@ -127,7 +127,7 @@ func newMariaCluster(ctx context.Context, folder string, server *mariadb.Server)
 		if _, err := server.Admin().ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
 			return nil, fmt.Errorf("make the schema of %s: %w", name, err)
 		}
-		c.shards = append(c.shards, instance.Shard{Name: name, DSN: server.DSN(name)})
+		c.shards = append(c.shards, instance.Shard{Name: name, DSN: server.DSN(name), Feed: server.AdminDSN(name)})
 	}
 	return c, c.bootstrap(ctx)
 }
@@ -194,7 +194,7 @@ func (c *cluster) writeConfigOf(name, more string) (path string, err error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "instance: %s\nregister: %q\ndrain_delay: 0s\nlog_level: warn\n%sshards:\n", name, c.registerPath(), more)
 	for _, s := range c.shards {
-		fmt.Fprintf(&text, "  - {name: %q, dsn: %q}\n", s.Name, s.DSN)
+		fmt.Fprintf(&text, "  - {name: %q, dsn: %q, feed: %q}\n", s.Name, s.DSN, s.Feed)
 	}
 	path = filepath.Join(c.folder, name+".yaml")
 	return path, os.WriteFile(path, []byte(text.String()), 0o600)
