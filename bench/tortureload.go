@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -30,12 +29,12 @@ const (
 
 // The books that answers make; see tortureBooks.
 const (
-	bookCredited = "money credited"
-	bookCoupons  = "coupons"
-	bookPackets  = "money in packets"
-	bookUnits    = "units of quotas"
-	bookRefunds  = "refunds"
-	bookDone     = "keys that were done"
+	bookMoney   = "money credited"
+	bookCoupons = "coupons"
+	bookPackets = "money in packets"
+	bookUnits   = "units of quotas"
+	bookRefunds = "refunds"
+	bookDone    = "keys that were done"
 )
 
 // bookEntry is what an answer adds to a book if it says that the call was done.
@@ -164,7 +163,8 @@ func (c *tortureCall) tell(r *tortureReply, l *tortureLoad) error {
 		c.code = r.code
 		l.answered.Add(1)
 	case c.told != sum:
-		return fmt.Errorf("%w: %s under %s with %s was answered otherwise before; now it is %d %s", errTorture, c.path, c.key, c.body, r.status, r.body)
+		return fmt.Errorf("%w: %s under %s with %s was answered otherwise before; now it is %d %s",
+			errTorture, c.path, c.key, c.body, r.status, r.body)
 	}
 	return nil
 }
@@ -200,7 +200,8 @@ func (l *tortureLoad) send(ctx context.Context, call *tortureCall, instance int)
 	if call.put {
 		method = http.MethodPut
 	}
-	request, err := http.NewRequestWithContext(ctx, method, l.address[instance].Load().(string)+call.path, bytes.NewReader([]byte(call.body)))
+	server := l.address[instance].Load().(string)
+	request, err := http.NewRequestWithContext(ctx, method, server+call.path, strings.NewReader(call.body))
 	if err != nil {
 		return reply, err
 	}
