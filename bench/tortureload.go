@@ -122,7 +122,7 @@ func (c *tortureCaller) run(ctx context.Context) error {
 		if call == nil {
 			continue
 		}
-		reply, err := c.settle(ctx, call, c.dice)
+		reply, err := c.settle(ctx, call, c.dice, false)
 		if err != nil {
 			return err
 		}
@@ -133,8 +133,8 @@ func (c *tortureCaller) run(ctx context.Context) error {
 }
 
 // settle sends a call until its answer is final, and compares the answer with what was told before. It gives up without an answer after a
-// while, and at once if somebody else's hold is in the way: such a key stays open.
-func (l *tortureLoad) settle(ctx context.Context, call *tortureCall, dice *rand.Rand) (last tortureReply, err error) {
+// while, and, unless the call must be answered, at once if somebody else's hold is in the way: such a key stays open.
+func (l *tortureLoad) settle(ctx context.Context, call *tortureCall, dice *rand.Rand, must bool) (last tortureReply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, torturePatience)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -144,7 +144,7 @@ func (l *tortureLoad) settle(ctx context.Context, call *tortureCall, dice *rand.
 			last.code = "no reply"
 		case last.final:
 			return last, call.tell(&last, l)
-		case last.code == "held-by-other":
+		case last.code == "held-by-other" && !must:
 			return last, nil
 		}
 		sleepUntil(ctx, time.Now().Add(time.Duration(20+dice.IntN(60))*time.Millisecond))
@@ -258,7 +258,7 @@ func (l *tortureLoad) resolve(ctx context.Context, dice *rand.Rand) error {
 		}
 		chance := rand.New(rand.NewPCG(dice.Uint64(), 0))
 		group.Go(func() error {
-			reply, err := l.settle(ctx, call, chance)
+			reply, err := l.settle(ctx, call, chance, true)
 			switch {
 			case err != nil:
 				return err

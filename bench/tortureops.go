@@ -79,7 +79,7 @@ func (l *tortureLoad) prepare(ctx context.Context) error {
 		calls = append(calls, l.credit(tortureOwner(n), 100_000))
 	}
 	for _, call := range calls {
-		if reply, err := l.settle(ctx, call, dice); err != nil || reply.code != "" || !reply.final {
+		if reply, err := l.settle(ctx, call, dice, true); err != nil || reply.code != "" || !reply.final {
 			return fmt.Errorf("%w: %s: %d %s %w", errPrepare, call.path, reply.status, reply.body, err)
 		}
 	}
