@@ -157,7 +157,8 @@ func (r *tortureRig) newToken(ctx context.Context) (token string, err error) {
 // wireUp puts a wire between an instance and each shard, and writes the configuration of the instance.
 func (r *tortureRig) wireUp(i int) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "instance: i%d\nregister: %q\nsweep_every: 500ms\ndrain_delay: 0s\nlog_level: warn\nshards:\n", i+1, r.cluster.registerPath())
+	fmt.Fprintf(&text, "instance: i%d\nregister: %q\nsweep_every: 500ms\ndrain_delay: 0s\nlog_level: warn\nshards:\n",
+		i+1, r.cluster.registerPath())
 	var wires []*wire
 	for n, server := range r.servers {
 		w, err := newWire(server.Addr())
@@ -195,7 +196,8 @@ func (r *tortureRig) run(ctx context.Context) error {
 	var err error
 	for err == nil && time.Now().Before(end) && ctx.Err() == nil {
 		fault := tortureFaults[r.dice.IntN(len(tortureFaults))]
-		say(r.out, "%6.0f s  %8d operations  %s\n", r.options.Duration.Seconds()-time.Until(end).Seconds(), r.load.answered.Load(), fault.name)
+		passed := r.options.Duration - time.Until(end)
+		say(r.out, "%6.0f s  %8d operations  %s\n", passed.Seconds(), r.load.answered.Load(), fault.name)
 		if err = fault.play(ctx, r); err != nil {
 			err = fmt.Errorf("%s: %w", fault.name, err)
 			break
@@ -275,12 +277,12 @@ func (r *tortureRig) sum(ctx context.Context, query string) (sum int64, err erro
 
 // tortureBooks are what the shards have of what callers are told, by name.
 var tortureBooks = map[string]string{
-	bookCredited: "SELECT COALESCE(SUM(issued), 0) FROM lots WHERE issue_ref NOT LIKE '%#%'",
-	bookCoupons:  "SELECT COUNT(*) FROM coupons",
-	bookPackets:  "SELECT COALESCE(SUM(total), 0) FROM packets",
-	bookUnits:    "SELECT COALESCE(SUM(total), 0) FROM quotas",
-	bookRefunds:  "SELECT COUNT(*) FROM refunds",
-	bookDone:     "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE'",
+	bookMoney:   "SELECT COALESCE(SUM(issued), 0) FROM lots WHERE issue_ref NOT LIKE '%#%'",
+	bookCoupons: "SELECT COUNT(*) FROM coupons",
+	bookPackets: "SELECT COALESCE(SUM(total), 0) FROM packets",
+	bookUnits:   "SELECT COALESCE(SUM(total), 0) FROM quotas",
+	bookRefunds: "SELECT COUNT(*) FROM refunds",
+	bookDone:    "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE'",
 }
 
 func (r *tortureRig) books(ctx context.Context) (map[string]int64, error) {

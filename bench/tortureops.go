@@ -70,8 +70,8 @@ func (l *tortureLoad) prepare(ctx context.Context) error {
 		calls = append(calls, call)
 	}
 	for n := range tortureCampaigns {
-		calls = append(calls, l.newCall("/v1/campaigns", fmt.Sprintf(`{"campaign_id":%q,"time_zone":"Asia/Shanghai","starts_at":%q,"ends_at":%q,`+
-			`"discount":{"kind":"FIXED","amount":{"amount":7,"currency":"CNY"}},"validity":{"kind":"DAYS","days":3},`+
+		calls = append(calls, l.newCall("/v1/campaigns", fmt.Sprintf(`{"campaign_id":%q,"time_zone":"Asia/Shanghai",`+
+			`"starts_at":%q,"ends_at":%q,"discount":{"kind":"FIXED","amount":{"amount":7,"currency":"CNY"}},"validity":{"kind":"DAYS","days":3},`+
 			`"total_limit":100000,"budget":{"amount":500000,"currency":"CNY"}}`,
 			tortureCampaign(n), time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), nextYear().Format(time.RFC3339)), bookEntry{}))
 	}
@@ -79,7 +79,7 @@ func (l *tortureLoad) prepare(ctx context.Context) error {
 		calls = append(calls, l.credit(tortureOwner(n), 100_000))
 	}
 	for _, call := range calls {
-		if reply, err := l.settle(ctx, call, dice); err != nil || reply.code != "" || !reply.final {
+		if reply, err := l.settle(ctx, call, dice, true); err != nil || reply.code != "" || !reply.final {
 			return fmt.Errorf("%w: %s: %d %s %w", errPrepare, call.path, reply.status, reply.body, err)
 		}
 	}
@@ -89,7 +89,7 @@ func (l *tortureLoad) prepare(ctx context.Context) error {
 
 func (l *tortureLoad) credit(owner string, amount int64) *tortureCall {
 	return l.newCall("/v1/owners/"+owner+"/lots", fmt.Sprintf(`{"issue_ref":"r-%d","source":"torture","expires_at":%q,"amount":%s}`,
-		l.serial.Add(1), nextYear().Format(time.RFC3339), cnyJSON(amount)), bookEntry{bookCredited, amount})
+		l.serial.Add(1), nextYear().Format(time.RFC3339), cnyJSON(amount)), bookEntry{bookMoney, amount})
 }
 
 func cnyJSON(amount int64) string { return fmt.Sprintf(`{"amount":%d,"currency":"CNY"}`, amount) }
@@ -101,11 +101,25 @@ type tortureOp struct {
 }
 
 var tortureOps = []tortureOp{
-	{6, (*tortureCaller).creditSome}, {6, (*tortureCaller).claim}, {4, (*tortureCaller).issue},
-	{24, (*tortureCaller).hold}, {12, (*tortureCaller).confirm}, {8, (*tortureCaller).confirmPart}, {6, (*tortureCaller).cancel},
-	{4, (*tortureCaller).extend}, {2, (*tortureCaller).pin}, {4, (*tortureCaller).replace}, {8, (*tortureCaller).refund},
-	{1, (*tortureCaller).freeze}, {5, (*tortureCaller).unfreeze}, {1, (*tortureCaller).revokeCoupon}, {1, (*tortureCaller).revokeLot},
-	{3, (*tortureCaller).sendPacket}, {10, (*tortureCaller).grab}, {6, (*tortureCaller).adjust}, {1, (*tortureCaller).moveCampaign},
+	{6, (*tortureCaller).creditSome},
+	{6, (*tortureCaller).claim},
+	{4, (*tortureCaller).issue},
+	{24, (*tortureCaller).hold},
+	{12, (*tortureCaller).confirm},
+	{8, (*tortureCaller).confirmPart},
+	{6, (*tortureCaller).cancel},
+	{4, (*tortureCaller).extend},
+	{2, (*tortureCaller).pin},
+	{4, (*tortureCaller).replace},
+	{8, (*tortureCaller).refund},
+	{1, (*tortureCaller).freeze},
+	{5, (*tortureCaller).unfreeze},
+	{1, (*tortureCaller).revokeCoupon},
+	{1, (*tortureCaller).revokeLot},
+	{3, (*tortureCaller).sendPacket},
+	{10, (*tortureCaller).grab},
+	{6, (*tortureCaller).adjust},
+	{1, (*tortureCaller).moveCampaign},
 	{6, (*tortureCaller).again},
 }
 
@@ -155,8 +169,8 @@ func (c *tortureCaller) claim(owner string) (*tortureCall, func([]byte)) {
 }
 
 func (c *tortureCaller) issue(owner string) (*tortureCall, func([]byte)) {
-	body := fmt.Sprintf(`{"owner":%q,"issue_ref":"i-%d","expires_at":%q,"discount":{"kind":"FIXED","amount":%s},"refund_policy":"ANY_REFUND"}`,
-		owner, c.serial.Add(1), nextYear().Format(time.RFC3339), cnyJSON(5))
+	body := fmt.Sprintf(`{"owner":%q,"issue_ref":"i-%d","expires_at":%q,"discount":{"kind":"FIXED","amount":%s},`+
+		`"refund_policy":"ANY_REFUND"}`, owner, c.serial.Add(1), nextYear().Format(time.RFC3339), cnyJSON(5))
 	return c.newCall("/v1/campaigns/direct/issues", body, bookEntry{bookCoupons, 1}), c.learnCoupon(owner)
 }
 
@@ -169,7 +183,8 @@ func (c *tortureCaller) items(owner string) (items []string) {
 		items = append(items, fmt.Sprintf(`{"kind":"coupon","coupon_id":%q}`, coupon.id))
 	}
 	for range c.dice.IntN(3) {
-		items = append(items, fmt.Sprintf(`{"kind":"stock","sku":"sku-%d","location":"x","quantity":%d}`, c.dice.IntN(tortureSKUs), 1+c.dice.IntN(4)))
+		items = append(items, fmt.Sprintf(`{"kind":"stock","sku":"sku-%d","location":"x","quantity":%d}`,
+			c.dice.IntN(tortureSKUs), 1+c.dice.IntN(4)))
 	}
 	if c.dice.IntN(3) == 0 || len(items) == 0 {
 		items = append(items, fmt.Sprintf(`{"kind":"budget","campaign_id":%q,"amount":%s}`, tortureCampaign(c.dice.IntN(tortureCampaigns)),
@@ -180,8 +195,9 @@ func (c *tortureCaller) items(owner string) (items []string) {
 
 func (c *tortureCaller) holdBody(owner, order string, attempt int) (body string, items int) {
 	list := c.items(owner)
-	return fmt.Sprintf(`{"owner":%q,"order_id":%q,"attempt":%d,"ttl_ms":%d,"lines":[{"line_id":"a","amount":%s},{"line_id":"b","amount":%s}],`+
-		`"items":[%s]}`, owner, order, attempt, 1000+c.dice.IntN(5000), cnyJSON(90), cnyJSON(33), strings.Join(list, ",")), len(list)
+	lines := fmt.Sprintf(`[{"line_id":"a","amount":%s},{"line_id":"b","amount":%s}]`, cnyJSON(90), cnyJSON(33))
+	return fmt.Sprintf(`{"owner":%q,"order_id":%q,"attempt":%d,"ttl_ms":%d,"lines":%s,"items":[%s]}`, owner, order, attempt,
+		1000+c.dice.IntN(5000), lines, strings.Join(list, ",")), len(list)
 }
 
 func (c *tortureCaller) learnHold(owner, order string, items int) func([]byte) {

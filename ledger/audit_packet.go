@@ -32,7 +32,6 @@ type packetAudit struct {
 	codec  *id.Codec
 	bucket shard.Bucket
 	packet packetRecord
-	due    int64
 	shares []shareRecord
 	rest   []lotRecord
 }
@@ -214,6 +213,8 @@ type standingRecord struct {
 	Untold bool
 }
 
+func (r standingRecord) shown() string { return fmt.Sprintf("%s, frozen %t", r.State, r.Frozen) }
+
 // auditMarkAt compares what a shard knows of a campaign with what the home says. The mark is read in between: it may be behind while the
 // home has something untold, and never ahead.
 func auditMarkAt(ctx context.Context, l *Ledger, at place, w *walked) (Audit, error) {
@@ -223,23 +224,25 @@ func auditMarkAt(ctx context.Context, l *Ledger, at place, w *walked) (Audit, er
 	if err != nil {
 		return a.Audit, err
 	}
-	bucket := shard.BucketOf(a.quota)
-	before, err := l.standingOf(ctx, bucket, "campaigns", "bucket = ? AND campaign_id = ?", bucket, at.Name)
-	if err != nil {
-		a.Unread++
-		return a.Audit, nil
-	}
+	before, was := a.homeStanding(ctx, l, at.Name)
 	mark, err := l.standingOf(ctx, door, "campaign_marks", "campaign_id = ?", at.Name)
 	if err != nil {
 		return a.Audit, err
 	}
-	after, err := l.standingOf(ctx, bucket, "campaigns", "bucket = ? AND campaign_id = ?", bucket, at.Name)
-	if err != nil {
+	after, is := a.homeStanding(ctx, l, at.Name)
+	if was && is {
+		a.checkMark(w.shard, before, mark, after)
+	} else {
 		a.Unread++
-		return a.Audit, nil
 	}
-	a.checkMark(w.shard, before, mark, after)
 	return a.Audit, nil
+}
+
+// homeStanding is what the home of a campaign says; false if it cannot be read.
+func (a *quotaAudit) homeStanding(ctx context.Context, l *Ledger, campaignID string) (standingRecord, bool) {
+	bucket := shard.BucketOf(a.quota)
+	r, err := l.standingOf(ctx, bucket, "campaigns", "bucket = ? AND campaign_id = ?", bucket, campaignID)
+	return r, err == nil
 }
 
 func (a *quotaAudit) checkMark(number int, before, mark, after standingRecord) {
@@ -250,7 +253,7 @@ func (a *quotaAudit) checkMark(number int, before, mark, after standingRecord) {
 	case mark.Ver < before.Ver && !before.Untold:
 		a.found(checkCampaign, text, fmt.Sprintf("at least version %d, which all shards were told", before.Ver), mark.Ver)
 	case mark.Ver == after.Ver && (mark.State != after.State || mark.Frozen != after.Frozen):
-		a.found(checkCampaign, text, fmt.Sprintf("%s, frozen %t", after.State, after.Frozen), fmt.Sprintf("%s, frozen %t", mark.State, mark.Frozen))
+		a.found(checkCampaign, text, after.shown(), mark.shown())
 	}
 }
 

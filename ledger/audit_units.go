@@ -209,7 +209,9 @@ func (a *quotaAudit) underWay(text, kind string, number int, out, in int64, sent
 }
 
 // auditedHome reads a home, what it has granted, and what it has sent; nil if there is no home.
-func (l *Ledger) auditedHome(ctx context.Context, quota string) (home *auditedHome, grants []auditedGrant, out []transferRecord, err error) {
+func (l *Ledger) auditedHome(ctx context.Context, quota string) (
+	home *auditedHome, grants []auditedGrant, out []transferRecord, err error,
+) {
 	bucket := shard.BucketOf(quota)
 	err = l.read(ctx, bucket, func(tx *gorm.DB, _ time.Time) error {
 		home, grants, out = nil, nil, nil

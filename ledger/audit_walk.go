@@ -35,7 +35,10 @@ var walks = []auditWalk{
 	{next: ownersAfter, audit: auditOwnerAt, count: func(p *AuditPass) *int64 { return &p.Owners }},
 	{next: namesAfter("slices", "quota"), audit: auditSliceAt},
 	{next: keysAfter("quotas", "quota", "quota"), audit: auditHomeAt, count: func(p *AuditPass) *int64 { return &p.Quotas }},
-	{next: keysAfter("packets", "packet_id", "LOWER(HEX(packet_id))"), audit: auditPacketAt, count: func(p *AuditPass) *int64 { return &p.Packets }},
+	{
+		next: keysAfter("packets", "packet_id", "LOWER(HEX(packet_id))"), audit: auditPacketAt,
+		count: func(p *AuditPass) *int64 { return &p.Packets },
+	},
 	{next: namesAfter("campaign_marks", "campaign_id"), audit: auditMarkAt, count: func(p *AuditPass) *int64 { return &p.Campaigns }},
 	{next: once, audit: auditLateAt},
 }

@@ -26,7 +26,8 @@ func TestCheckLedger(t *testing.T) {
 		return lines[len(lines)-1]
 	}
 	sound := must(t, "check", "ledger", "--config", file)
-	if last := lastLine(sound); !strings.HasPrefix(last, "audited owners=2 quotas=0 packets=0 campaigns=0 rows=") || !strings.HasSuffix(last, " drift=0") {
+	last := lastLine(sound)
+	if !strings.HasPrefix(last, "audited owners=2 quotas=0 packets=0 campaigns=0 rows=") || !strings.HasSuffix(last, " drift=0") {
 		t.Errorf("a sound ledger:\n%s", sound)
 	}
 	db, err := shard.OpenSQLite(filepath.Join(filepath.Dir(file), "s2.db"), time.Now)

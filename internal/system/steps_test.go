@@ -141,7 +141,8 @@ func (c *cluster) borrowScene(t *testing.T, name string) (request, func(t *testi
 	c.setStock(t, sku)
 	c.do(t, name+"-first", "/v1/holds", object{"owner": near, "order_id": "first", "items": []object{stock(sku, 5)}}, &held)
 	c.do(t, name+"-back", "/v1/holds/"+held.Hold.HoldID+"/cancel", object{"owner": near}, &held)
-	wants := newRequest(http.MethodPost, "/v1/holds", name+"-wants", object{"owner": far, "order_id": "wants", "items": []object{stock(sku, 5)}})
+	order := object{"owner": far, "order_id": "wants", "items": []object{stock(sku, 5)}}
+	wants := newRequest(http.MethodPost, "/v1/holds", name+"-wants", order)
 	return wants, func(t *testing.T) {
 		var q struct {
 			Total, Available, Held, Used int64

@@ -2343,7 +2343,11 @@ export interface components {
         Lot: {
             lot_id: components["schemas"]["LotId"];
             owner: components["schemas"]["OwnerName"];
-            issue_ref: components["schemas"]["Reference"];
+            /**
+             * @description The caller's own name for it. Only the service makes names with a `#`, for money out of packets.
+             * @example spring-2026/0001
+             */
+            issue_ref: string;
             source: components["schemas"]["Reference"];
             tag?: components["schemas"]["Reference"];
             currency: components["schemas"]["Currency"];
@@ -3334,7 +3338,7 @@ export interface components {
             last: components["schemas"]["AuditPass"];
             current: components["schemas"]["AuditPass"];
         };
-        /** @description A walk through all owners of a shard. Without `started_at` there was none yet. */
+        /** @description A walk through everything on a shard. Without `started_at` there was none yet. */
         AuditPass: {
             /** Format: date-time */
             started_at?: string;
@@ -3342,10 +3346,31 @@ export interface components {
             ended_at?: string;
             /** Format: int64 */
             owners: number;
+            /**
+             * Format: int64
+             * @description Whose home is the shard.
+             */
+            quotas: number;
+            /** Format: int64 */
+            packets: number;
+            /**
+             * Format: int64
+             * @description That the shard was told of.
+             */
+            campaigns: number;
             /** Format: int64 */
             rows: number;
+            /**
+             * Format: int64
+             * @description Comparisons with another shard that could not be made; the next walk tries again.
+             */
+            unread: number;
             /** Format: int64 */
             drift: number;
+            /** @description The contradictions by check; those that have found none are not in it. */
+            checks: {
+                [key: string]: number;
+            };
             /** @description The first hundred contradictions. */
             findings: components["schemas"]["Drift"][];
         };
@@ -3353,8 +3378,9 @@ export interface components {
         Drift: {
             check: string;
             bucket: number;
+            /** @description Of a quota or a campaign, its name as an owner. */
             owner: string;
-            /** @description The lot, coupon or hold, or the entry; without it the owner himself. */
+            /** @description The lot, coupon, hold, packet, transfer, slice or entry; without it the owner himself. */
             subject?: string;
             want: string;
             have: string;
