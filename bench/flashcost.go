@@ -59,7 +59,7 @@ func (f *fleet) holdCost(ctx context.Context, out io.Writer, holds int) (float64
 	if err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(out, "  %d holds of a coupon, money and two SKUs, one caller: %d durable commits, %d transfers (%d COMMITs with those of reads)\n",
+	fmt.Fprintf(out, "  %d holds of a coupon, money and two SKUs, one caller: %d durable commits, %d transfers (%d COMMITs)\n",
 		holds, used.durable, used.transfers, used.commits)
 	return float64(used.durable) / float64(holds), nil
 }

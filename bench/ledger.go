@@ -105,7 +105,8 @@ func (f *fleet) grabs(ctx context.Context, out io.Writer, d time.Duration) (floa
 			place.CompareAndSwap(packet, &another)
 		}
 	})
-	fmt.Fprintf(out, "  grabs of shares of %d, from %d packets at a time, %d callers           %v\n", ledger.MaxShares, packetSenders, callers, x)
+	fmt.Fprintf(out, "  grabs of shares of %d, from %d packets at a time, %d callers           %v\n",
+		ledger.MaxShares, packetSenders, callers, x)
 	return x.perSecond, err
 }
 
@@ -271,7 +272,8 @@ func (f *fleet) liveHolds(ctx context.Context, out io.Writer, count int64) (hold
 	if err != nil {
 		return 0, 0, err
 	}
-	fmt.Fprintf(out, "  a hold of a SKU that %d live holds have: p50 %.2f ms; that %d have: %.2f ms\n", count, ms(manyHold), callers, ms(fewHold))
+	fmt.Fprintf(out, "  a hold of a SKU that %d live holds have: p50 %.2f ms; that %d have: %.2f ms\n",
+		count, ms(manyHold), callers, ms(fewHold))
 	fmt.Fprintf(out, "  its quota, a buyer's holds, and what can be reclaimed of it: p50 %.2f ms; %.2f ms\n", ms(manyList), ms(fewList))
 	return float64(manyHold) / float64(fewHold), float64(manyList) / float64(fewList), nil
 }

@@ -576,6 +576,14 @@ var mutants = []mutant{
 		edits: in("ledger/crowd.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
 	},
 	{
+		name: "part-is-too-small", pkg: "./ledger", tests: "TestBatchesChangeNothing",
+		edits: in("ledger/crowd.go", "part.loaded == part.limit && part.free < part.asked", "false"),
+	},
+	{
+		name: "part-has-sums", pkg: "./ledger", tests: "TestBatchesChangeNothing",
+		edits: in("ledger/crowd.go", "part.available, part.held = available, held", "part.available = available"),
+	},
+	{
 		name: "hash-chain", pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
 		edits: in("ledger/state.go", "appendHashed(s.buf[:0], o.head[:], ", "appendHashed(s.buf[:0], make([]byte, len(o.head)), "),
 	},
