@@ -83,9 +83,9 @@ type (
 		Used       int64
 		CouponID   []byte
 	}
-	claims struct {
-		count  int64
-		newest string // coupon
+	claims struct { // and issues: they count as well, but for those before the campaign was created, when it was only a name
+		least, most int64
+		newest      string // coupon
 	}
 )
 
@@ -308,12 +308,16 @@ func (h *HoldBody) units() (takes []quotaTake) {
 func (a *audited) checkClaims() {
 	for campaign, u := range a.usage {
 		c := a.claimed[campaign]
-		same(a, checkClaims, campaign, "used", c.count, u.Used)
+		if u.Used < c.least || u.Used > c.most {
+			a.found(checkClaims, campaign, fmt.Sprintf("used from %d to %d", c.least, c.most), u.Used)
+		}
 		same(a, checkClaims, campaign, "newest coupon", c.newest, a.codec.Text(id.Coupon, toID(u.CouponID)))
 		delete(a.claimed, campaign)
 	}
 	for campaign, c := range a.claimed {
-		a.found(checkClaims, campaign, fmt.Sprintf("used %d", c.count), "none")
+		if c.least > 0 {
+			a.found(checkClaims, campaign, fmt.Sprintf("used from %d", c.least), "none")
+		}
 	}
 }
 
@@ -363,10 +367,14 @@ func (a *audited) addEntry(r *entryRecord, e *Entry, decided State) {
 
 func (a *audited) countClaim(kind, coupon string) {
 	c := a.coupon[coupon]
-	if kind != entryClaimed || c == nil {
+	if c == nil || kind != entryClaimed && kind != entryIssued {
 		return
 	}
-	a.claimed[c.CampaignID] = claims{a.claimed[c.CampaignID].count + 1, coupon}
+	n := a.claimed[c.CampaignID]
+	if kind == entryClaimed || n.least > 0 { // the campaign was there
+		n.least++
+	}
+	a.claimed[c.CampaignID] = claims{n.least, n.most + 1, coupon}
 }
 
 // stateAfter is what became of a hold that has an entry of this kind.
