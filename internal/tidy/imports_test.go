@@ -60,7 +60,7 @@ var layers = []layer{
 	{"client", nil, "callers build it into their programs: it must not bring ours along"},
 	{"bench", []string{
 		"api", "events", "ledger", "pending", "cache", "state", "feed", "blacklist", "access", "shard", "register", "failover", "client",
-		"migrations",
+		"migrations", "stock",
 	}, "bench drives what internal/instance has wired, it does not wire"},
 }
 
