@@ -187,11 +187,11 @@ func (f *fleet) skewed(ctx context.Context, out io.Writer, d time.Duration) erro
 		return err
 	}
 	var mu sync.Mutex
-	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 1, spreadSKUs-1) //nolint:gosec // a load, and the same one each time
+	dice := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 1, spreadSKUs-1)
 	next := func() int64 {
 		mu.Lock()
 		defer mu.Unlock()
-		return int64(zipf.Uint64()) //nolint:gosec // below spreadSKUs
+		return int64(dice.Uint64())
 	}
 	r, err := load(ctx, skewedCallers, d, func(ctx context.Context) error { return f.buy(ctx, spreadSKU(next())) })
 	if err != nil {
@@ -228,7 +228,7 @@ func (f *fleet) drainBudget(ctx context.Context, out io.Writer, total int64) err
 	drains := make([]drain, budgetCallers)
 	var wg sync.WaitGroup
 	for i := range drains {
-		drains[i] = drain{smallest: total, random: rand.New(rand.NewPCG(3, uint64(i)))} //nolint:gosec // a load, the same each time
+		drains[i] = drain{smallest: total, dice: rand.New(rand.NewPCG(3, uint64(i)))}
 		wg.Go(func() { drains[i].run(ctx, f, campaign) })
 	}
 	wg.Wait()
@@ -262,14 +262,14 @@ func (f *fleet) drainBudget(ctx context.Context, out io.Writer, total int64) err
 
 // drain is one caller of drainBudget.
 type drain struct {
-	random                   *rand.Rand
+	dice                     *rand.Rand
 	granted, holds, smallest int64 // smallest of what was refused
 	err                      error
 }
 
 func (x *drain) run(ctx context.Context, f *fleet, campaign string) {
 	for refused := 0; refused < budgetTries && x.err == nil; {
-		amount := x.random.Int64N(budgetMost) + 1
+		amount := x.dice.Int64N(budgetMost) + 1
 		err := f.hold(ctx, f.unique("spender"), ledger.Item{
 			Kind: ledger.BudgetItem, CampaignID: campaign, Amount: ledger.Money{Amount: amount, Currency: currency},
 		})

@@ -91,9 +91,6 @@ func (r *remote) close() error {
 	return err
 }
 
-// running returns the run_id of the server in use; "" if none was reached yet.
-func (r *remote) running() string { return r.pool().running() }
-
 // command is a script to run on a key, or, without one, a message to publish; or just what its words say.
 type command struct {
 	script *redis.Script

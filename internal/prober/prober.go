@@ -136,7 +136,7 @@ func (p *prober) probe(ctx context.Context, n int) error {
 	switch {
 	case errors.Is(err, client.ErrPreconditionFailed) && !d.made: // an attempt without an answer has made it
 		d.made = true
-		return nil //nolint:nilerr // the next one replaces it
+		return nil // the next one replaces it
 	case err != nil && final(err):
 		return fmt.Errorf("write %s/%s: %w", p.cfg.Kind, d.id, err)
 	case err != nil:
