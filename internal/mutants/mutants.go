@@ -581,7 +581,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "part-has-sums", pkg: "./ledger", tests: "TestBatchesChangeNothing",
-		edits: in("ledger/crowd.go", "part.available, part.held = available, held", "part.available = available"),
+		edits: in("ledger/crowd.go", "part.available, part.held = available, held", "part.available, part.held = held, available"),
 	},
 	{
 		name: "hash-chain", pkg: "./ledger", tests: "TestOnDatabases/sqlite|TestC31Walk",
