@@ -998,7 +998,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "auditor-knows-of-parts", pkg: "./ledger", tests: "TestGrownHolds/sqlite",
-		edits: in("ledger/audit.go", "share.Amount - a.body[i].confirmedOf(item, n)", "share.Amount"),
+		edits: in("ledger/audit.go", "share.Amount - a.body[i].confirmedOf(item, n)", "share.Amount - 0*a.body[i].confirmedOf(item, n)"),
 	},
 	{
 		name: "auditor-rest-of-parts", pkg: "./ledger", tests: "TestGrownHolds/sqlite",
