@@ -28,11 +28,16 @@ func (r reply) write(w http.ResponseWriter) error {
 		return nil
 	}
 	header["Content-Type"] = []string{"application/json"}
-	header["Content-Length"] = []string{strconv.Itoa(len(r.body))}
+	if len(r.body) >= buffered {
+		header["Content-Length"] = []string{strconv.Itoa(len(r.body))}
+	}
 	w.WriteHeader(r.status)
 	_, err := w.Write(r.body)
 	return err
 }
+
+// buffered is what net/http keeps of a reply, and counts by itself. A ninth header would make it build a larger map.
+const buffered = 2 << 10
 
 // written answers a write with what the ledger says. The status is that of the first reply also for a replay: Created follows
 // from the operation and the recorded bytes.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -41,9 +40,11 @@ func (s *server) GetDocument(ctx context.Context, r gen.GetDocumentRequestObject
 	if err != nil {
 		return nil, err
 	}
-	header := headersOf(&found)
+	header := headerOf(&found)
 	if !found.Document.Exists() {
-		callOf(ctx).header = header
+		call := callOf(ctx)
+		call.header = http.Header{}
+		header.enter(call.header)
 		return nil, errNotFound
 	}
 	if same(found.Document.Version) {
@@ -85,19 +86,29 @@ func askOf(k state.Key, consistency, token string) (ask cache.Ask, err error) {
 	return ask, nil
 }
 
-// headersOf is what the headers say of a read.
-func headersOf(found *cache.Result) http.Header {
-	header := http.Header{
-		headerToken:       {cache.FormatToken(found.Document.Key, found.Seen)},
-		headerCacheStatus: {found.Status.String()},
-	}
+// documentHeader is what the headers say of a document; what is empty is left out.
+type documentHeader struct{ token, status, etag, age string }
+
+// headerOf is what the headers say of a read.
+func headerOf(found *cache.Result) documentHeader {
+	h := documentHeader{token: cache.FormatToken(found.Document.Key, found.Seen), status: found.Status.String()}
 	if found.Document.Exists() {
-		header[headerETag] = []string{formatETag(found.Document.Version)}
+		h.etag = formatETag(found.Document.Version)
 	}
 	if found.Age >= 0 {
-		header[headerAge] = []string{strconv.FormatInt(int64(found.Age/time.Second), 10)}
+		h.age = strconv.FormatInt(int64(found.Age/time.Second), 10)
 	}
-	return header
+	return h
+}
+
+// enter sets the headers. Their values share one array, because this is on the way of every read.
+func (h *documentHeader) enter(header http.Header) {
+	values := []string{h.token, h.status, h.etag, h.age}
+	for i, name := range [...]string{headerToken, headerCacheStatus, headerETag, headerAge} {
+		if values[i] != "" {
+			header[name] = values[i : i+1 : i+1]
+		}
+	}
 }
 
 func formatETag(v state.Version) string { return `"` + v.String() + `"` }
@@ -195,8 +206,8 @@ func documentWritten(ctx context.Context, k state.Key, answer *state.Answer, err
 		return documentReply{}, err
 	}
 	call.verdict = "done"
-	r := documentReply{reply{http.StatusOK, answer.Reply, answer.Replayed}, http.Header{
-		headerToken: {cache.FormatToken(k, answer.Version)}, headerETag: {formatETag(answer.Version)},
+	r := documentReply{reply{http.StatusOK, answer.Reply, answer.Replayed}, documentHeader{
+		token: cache.FormatToken(k, answer.Version), etag: formatETag(answer.Version),
 	}}
 	if answer.Created {
 		r.status = http.StatusCreated
@@ -207,11 +218,11 @@ func documentWritten(ctx context.Context, k state.Key, answer *state.Answer, err
 // documentReply is a reply with the headers of state data.
 type documentReply struct {
 	reply
-	header http.Header
+	header documentHeader
 }
 
 func (r documentReply) write(w http.ResponseWriter) error {
-	maps.Copy(w.Header(), r.header)
+	r.header.enter(w.Header())
 	return r.reply.write(w)
 }
 
