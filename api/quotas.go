@@ -66,7 +66,7 @@ func (s *server) setQuota(ctx context.Context, n named, b *gen.QuotaRequest) (re
 		return reply{}, err
 	}
 	answer, err := s.cfg.Ledger.SetQuota(ctx, callOf(ctx).caller(), ledger.SetQuota{
-		Quota: owner(ctx, id), Total: b.Total, Currency: b.Currency, Reason: b.Reason,
+		Quota: owner(ctx, id), Total: b.Total, Currency: b.Currency, Reason: b.Reason, LowAt: b.LowAt,
 	})
 	return written(ctx, answer, err)
 }

@@ -28,7 +28,13 @@ func (s *state) setQuota(o *ownerRow, op *setQuotaOp) shard.Reply {
 	if h.currency != op.Currency {
 		return refuse(refusal(ErrCurrencyMismatch, "/currency", "the quota is in "+cmp.Or(h.currency, "pieces")))
 	}
-	return s.changeTotal(h, op.Total-h.total, entryQuotaSet, op.Reason, "/total", op.gathered)
+	lowAt := h.lowAt
+	h.lowAt = op.LowAt
+	r := s.changeTotal(h, op.Total-h.total, entryQuotaSet, op.Reason, "/total", op.gathered)
+	if r.Verdict != shard.Done {
+		h.lowAt = lowAt
+	}
+	return r
 }
 
 func (s *state) adjustQuota(op *adjustQuotaOp) shard.Reply {
@@ -53,10 +59,12 @@ func (s *state) changeTotal(h *homeRow, delta int64, kind, reason, pointer strin
 	}
 	s.addHome(h)
 	s.changeHome(h)
+	before := h.free
 	h.total += delta
 	h.free += delta
 	b := appendQuotaChange(s.openChanges(), h.quota, "", quotaFree, delta)
 	s.addEntry(h.owner, kind, id.ID{}, s.closeReasoned(b, reason))
+	s.noteLow(h, before)
 	return s.homeReply(h)
 }
 
@@ -90,8 +98,18 @@ func (s *state) borrow(op *borrowOp) shard.Reply {
 	})
 	b := appendQuotaChange(s.openChanges(), h.quota, quotaFree, quotaGranted, amount)
 	s.addEntry(h.owner, entryQuotaGranted, id.ID{}, s.closeChanges(b))
+	s.noteLow(h, h.free+amount)
 	op.told.transfer = g.out.transfer
 	return moved()
+}
+
+// noteLow says in the history that free units have become few, once until there are more again. Slices may have some left.
+func (s *state) noteLow(h *homeRow, before int64) {
+	if h.lowAt == 0 || before <= h.lowAt || h.free > h.lowAt {
+		return
+	}
+	b := appendQuotaChange(s.openChanges(), h.quota, "", "", h.free) // nothing has moved
+	s.addEntry(h.owner, entryQuotaLow, id.ID{}, s.closeChanges(b))
 }
 
 // lendsNothing is what a home tells that has too few free units.

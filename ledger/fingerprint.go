@@ -55,7 +55,7 @@ var printFields = [...][]string{
 	printFreeze:  {"frozen", "reason"},
 	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
 
-	printSetQuota:    {"total", "currency", "reason"},
+	printSetQuota:    {"total", "currency", "reason", "low_at"},
 	printAdjustQuota: {"delta", "reason"},
 
 	printCampaign: {
@@ -233,7 +233,7 @@ func fingerprintCredit(r *CreditLot) []byte {
 }
 
 func fingerprintSetQuota(r *SetQuota) []byte {
-	return newPrinter(printSetQuota).int(r.Total).close().str(r.Currency).close().str(r.Reason).close().sum
+	return newPrinter(printSetQuota).int(r.Total).close().str(r.Currency).close().str(r.Reason).close().int(r.LowAt).close().sum
 }
 
 func fingerprintAdjustQuota(r *AdjustQuota) []byte {

@@ -31,6 +31,7 @@ const (
 	entryQuotaAdjusted = "QUOTA_ADJUSTED"
 	entryQuotaGranted  = "QUOTA_GRANTED"  // units went to a slice
 	entryQuotaReturned = "QUOTA_RETURNED" // and came back
+	entryQuotaLow      = "QUOTA_LOW"      // few are free
 
 	entryClaimed         = "CLAIMED"
 	entryPacketMade      = "PACKET_MADE"

@@ -110,6 +110,7 @@ type homeRow struct {
 	currency string // empty: it counts pieces
 	total    int64
 	free     int64
+	lowAt    int64 // see SetQuota
 	ver      int64
 	grants   []*grantRow // by shard
 

@@ -11,7 +11,7 @@ import (
 // owners and in the order of quotas; then the transfers that are to be closed. Batches without quotas have none of these statements.
 var (
 	homeLookup = shard.Lookup{
-		Columns: "q.quota, q.currency, q.total, q.free, q.ver, g.shard, g.granted, g.out_seq, g.in_seq, g.ver, " +
+		Columns: "q.quota, q.currency, q.total, q.free, q.low_at, q.ver, g.shard, g.granted, g.out_seq, g.in_seq, g.ver, " +
 			"t.bucket, t.transfer_id, t.kind, t.quota, t.shard, t.seq, t.amount, t.currency, t.created_at",
 		From: "quotas q", Index: "PRIMARY", Keys: "q.bucket, q.quota",
 		Joins: " LEFT JOIN grants g ON g.bucket=q.bucket AND g.quota=q.quota" +
@@ -174,7 +174,7 @@ func (b *batch) lockClosing(p *shard.Packet) {
 
 // scanHome reads a home with one of its grants, or without any.
 func (b *batch) scanHome(r *shard.Row) error {
-	h := &homeRow{quota: r.Str(), currency: r.Str(), total: r.Int(), free: r.Int(), ver: r.Int(), stored: true}
+	h := &homeRow{quota: r.Str(), currency: r.Str(), total: r.Int(), free: r.Int(), lowAt: r.Int(), ver: r.Int(), stored: true}
 	h.owner = b.owners[h.quota]
 	h = b.addHome(h)
 	number := int(r.Int())

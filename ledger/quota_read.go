@@ -15,6 +15,7 @@ type (
 		Currency string
 		Total    int64
 		Free     int64
+		LowAt    int64
 		Ver      int64
 	}
 	sliceRecord struct {
@@ -89,7 +90,8 @@ func (l *Ledger) readHome(ctx context.Context, quota string) (body QuotaBody, sh
 		if err := first(db.Table("quotas"), &record); err != nil {
 			return err
 		}
-		body = QuotaBody{QuotaID: quota, Currency: record.Currency, Total: record.Total, Free: record.Free, Version: record.Ver}
+		body = QuotaBody{QuotaID: quota, Currency: record.Currency, Total: record.Total, Free: record.Free, LowAt: record.LowAt,
+			Version: record.Ver}
 		shards = nil
 		return db.Table("grants").Order("shard").Pluck("shard", &shards).Error
 	})

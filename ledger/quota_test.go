@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +38,7 @@ var quotaSuite = []struct {
 	{"Totals", testTotals},
 	{"Budget", testBudget},
 	{"IdleSlices", testIdleSlices},
+	{"LowStock", testLowStock},
 	{"Parts", testPartsOfUnits},
 	{"Rest", testRestOfUnits},
 	{"Late", testLateUnits},
@@ -402,4 +404,44 @@ func allowed(t *testing.T, err error, these ...error) {
 		}
 	}
 	t.Error(err)
+}
+
+// testLowStock has the free units of a quota become few, more again, and few again: each time its history says so once.
+func testLowStock(t *testing.T, f *fleet) {
+	ctx, l, sku := t.Context(), f.ledgers[0], f.sku(1)
+	quota := ledger.StockID(sku, "x")
+	set := func(total, lowAt int64) {
+		t.Helper()
+		must(l.SetQuota(ctx, f.key(), ledger.SetQuota{Quota: quota, Total: total, LowAt: lowAt}))
+	}
+	said := func(want ...int64) {
+		t.Helper()
+		var got []int64
+		for _, e := range must(l.Entries(ctx, quota, ledger.EntryFilter{Limit: ledger.MaxPage})).Items {
+			if e.Kind == "QUOTA_LOW" {
+				got = append(got, e.Changes[0].Quantity)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("low at %v, want %v", got, want)
+		}
+	}
+	set(10, 4)
+	if read := must(l.Quota(ctx, quota)); read.LowAt != 4 {
+		t.Errorf("%+v", read)
+	}
+	must(l.AdjustQuota(ctx, f.key(), ledger.AdjustQuota{Quota: quota, Delta: -5}))
+	said()
+	must(l.AdjustQuota(ctx, f.key(), ledger.AdjustQuota{Quota: quota, Delta: -1}))
+	must(l.AdjustQuota(ctx, f.key(), ledger.AdjustQuota{Quota: quota, Delta: -1}))
+	said(4)
+	set(10, 4)
+	near := f.on(1)
+	near.hold(t, stockOnly(near, pieces(sku, 7)))
+	said(4, 3)
+	set(20, 0)
+	must(l.AdjustQuota(ctx, f.key(), ledger.AdjustQuota{Quota: quota, Delta: -13}))
+	said(4, 3)
+	_, err := l.SetQuota(ctx, f.key(), ledger.SetQuota{Quota: quota, Total: 1, LowAt: -1})
+	wantError(t, err, ledger.ErrInvalid)
 }

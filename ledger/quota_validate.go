@@ -21,6 +21,7 @@ func validateSetQuota(c Caller, r *SetQuota) error {
 		p.add("/currency", "is only for budgets")
 	}
 	p.within("/total", r.Total, 0, MaxAmount)
+	p.within("/low_at", r.LowAt, 0, MaxAmount)
 	return p.err()
 }
 

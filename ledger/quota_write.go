@@ -22,16 +22,16 @@ func (h *homeRow) compare(other *homeRow) int { return h.owner.compare(other.own
 func (b *batch) writeHomes(p *shard.Packet) {
 	changed := b.quotaRows.changed.homes
 	slices.SortFunc(changed, (*homeRow).compare)
-	added := rows{open: func() shard.Values { return p.Insert("quotas", "bucket, quota, currency, total, free, ver") }}
+	added := rows{open: func() shard.Values { return p.Insert("quotas", "bucket, quota, currency, total, free, low_at, ver") }}
 	for _, h := range changed {
 		if !h.stored {
-			added.row().Bucket(h.owner.bucket).ASCII(h.quota).ASCII(h.currency).Int(h.total).Int(h.free).Int(h.ver)
+			added.row().Bucket(h.owner.bucket).ASCII(h.quota).ASCII(h.currency).Int(h.total).Int(h.free).Int(h.lowAt).Int(h.ver)
 		}
 	}
-	updated := rows{open: func() shard.Values { return p.Update("quotas", "bucket, quota", "total, free, ver") }}
+	updated := rows{open: func() shard.Values { return p.Update("quotas", "bucket, quota", "total, free, low_at, ver") }}
 	for _, h := range changed {
 		if h.stored {
-			updated.row().Bucket(h.owner.bucket).ASCII(h.quota).Int(h.total).Int(h.free).Int(h.ver)
+			updated.row().Bucket(h.owner.bucket).ASCII(h.quota).Int(h.total).Int(h.free).Int(h.lowAt).Int(h.ver)
 		}
 	}
 }

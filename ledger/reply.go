@@ -227,6 +227,7 @@ type QuotaBody struct {
 	Used      int64       `json:"used"`       // sold, spent
 	Free      int64       `json:"free"`       // at home
 	InTransit int64       `json:"in_transit"` // out and not in
+	LowAt     int64       `json:"low_at,omitempty"`
 	Slices    []SliceBody `json:"slices"`
 	Version   int64       `json:"version"`
 }

@@ -215,6 +215,7 @@ type SetQuota struct {
 	Total    int64
 	Currency string // of a budget
 	Reason   string // for the history; may be empty
+	LowAt    int64  // when no more units than that are free, the history gets a QUOTA_LOW; 0: it never does
 }
 
 // AdjustQuota gives a quota more units, or takes away some that are free. The quota must be there.

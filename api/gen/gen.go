@@ -1424,6 +1424,10 @@ type LotShare struct {
 	LotID  LotID  `json:"lot_id"`
 }
 
+// LowAt When no more units than that are free, the history of the quota gets a `QUOTA_LOW`, which is an event. Left out, or 0: it never
+// does.
+type LowAt = int64
+
 // MergePatch What is to change in a document (RFC 7396).
 type MergePatch = RawPatch
 
@@ -1747,6 +1751,10 @@ type Quota struct {
 	// InTransit Units between the home and a slice.
 	InTransit int64 `json:"in_transit"`
 
+	// LowAt When no more units than that are free, the history of the quota gets a `QUOTA_LOW`, which is an event. Left out, or 0: it never
+	// does.
+	LowAt LowAt `json:"low_at,omitempty,omitzero"`
+
 	// QuotaID A quota, as `stock:{sku}:{location}`, `budget:{campaign_id}` or `coupons:{campaign_id}`.
 	//
 	// Example: stock:mug-blue:berlin
@@ -1801,6 +1809,10 @@ type QuotaRequest struct {
 	//
 	// Example: CNY
 	Currency Currency `json:"currency,omitempty,omitzero"`
+
+	// LowAt When no more units than that are free, the history of the quota gets a `QUOTA_LOW`, which is an event. Left out, or 0: it never
+	// does.
+	LowAt LowAt `json:"low_at,omitempty,omitzero"`
 
 	// Reason Why, for the history. No control characters.
 	Reason ChangeReason `json:"reason,omitempty,omitzero"`

@@ -136,6 +136,10 @@ var mutants = []mutant{
 		edits: in("ledger/apply_quota.go", "\tif g.out != nil {\n\t\top", "\tif false {\n\t\top"),
 	},
 	{
+		name: "low-stock-is-said-once", pkg: "./ledger", tests: "TestQuotas/sqlite/LowStock",
+		edits: in("ledger/apply_quota.go", "before <= h.lowAt || ", ""),
+	},
+	{
 		name: "sold-out-asks-other-slices", pkg: "./ledger", tests: "TestQuotas/sqlite/Lifecycle",
 		edits: in("ledger/quota_broker.go", "\t\tif number != at.shard {\n\t\t\tsum", "\t\tif number < 0 {\n\t\t\tsum"),
 	},

@@ -2843,7 +2843,14 @@ export interface components {
             total: components["schemas"]["Units"];
             currency?: components["schemas"]["Currency"];
             reason?: components["schemas"]["ChangeReason"];
+            low_at?: components["schemas"]["LowAt"];
         };
+        /**
+         * Format: int64
+         * @description When no more units than that are free, the history of the quota gets a `QUOTA_LOW`, which is an event. Left out, or 0: it never
+         *     does.
+         */
+        LowAt: number;
         QuotaAdjustment: {
             /**
              * Format: int64
@@ -2887,6 +2894,7 @@ export interface components {
              * @description Units between the home and a slice.
              */
             in_transit: number;
+            low_at?: components["schemas"]["LowAt"];
             slices: components["schemas"]["QuotaSlice"][];
             /** Format: int64 */
             version: number;
