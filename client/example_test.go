@@ -415,6 +415,29 @@ func ExampleClient_Claim() {
 	// 500 of 50000
 }
 
+// A code is redeemed once, however often and wherever it is sent; case, spaces and dashes do not count.
+func ExampleClient_Redeem() {
+	ctx := context.Background()
+	value(c.CreateCampaign(ctx, client.NewKey(), client.CampaignRequest{
+		CampaignID: "codes-2026", TimeZone: "Europe/Berlin", CodeRequired: true,
+		Discount: client.DiscountRequest{Kind: client.Fixed, Amount: client.Money{Amount: 500, Currency: "EUR"}},
+		StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().AddDate(0, 0, 14),
+		Validity: client.Validity{Kind: client.Days, Days: 30}, TotalLimit: 100, OwnerLimit: 1,
+	}))
+	made := value(c.MakeCodes(ctx, client.NewKey(), "codes-2026", client.CodesRequest{BatchRef: "flyer", Count: 2}))
+	first := made.Codes[0]
+	coupon := value(c.Redeem(ctx, client.NewKey(), "rita", strings.ToLower(first[:4])+" - "+first[4:])).Coupon
+	_, err := c.Redeem(ctx, client.NewKey(), "ralf", first)
+	fmt.Println(coupon.State, errors.Is(err, client.ErrSpent))
+	for code, err := range c.Codes(ctx, "codes-2026", "flyer") {
+		fmt.Println(code.State, code.Owner, err)
+	}
+	// Output:
+	// AVAILABLE true
+	// REDEEMED rita <nil>
+	// FREE  <nil>
+}
+
 // When a pause is answered, no shard grants a claim any more; a freeze also stops new holds of the coupons.
 func ExampleClient_PauseCampaign() {
 	ctx := context.Background()

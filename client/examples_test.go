@@ -51,15 +51,15 @@ func Example_flashSale() {
 func Example_checkout() {
 	ctx := context.Background()
 	prepareCheckout(ctx)
-	coupon := value(c.Claim(ctx, client.NewKey(), "checkout-2026", client.ClaimRequest{Owner: "wanda", ClaimRef: "banner"})).Coupon
+	coupon := value(c.Claim(ctx, client.NewKey(), "checkout-2026", client.ClaimRequest{Owner: "wilma", ClaimRef: "banner"})).Coupon
 	packet := value(c.CreatePacket(ctx, client.NewKey(), client.PacketRequest{
 		Owner: "viktor", PacketRef: "birthday", Amount: client.Money{Amount: 2000, Currency: "CNY"}, Shares: 2, Mode: client.EqualSplit,
 	})).Packet
-	share := value(c.Grab(ctx, client.NewKey(), packet.PacketID, "wanda")).Share
+	share := value(c.Grab(ctx, client.NewKey(), packet.PacketID, "wilma")).Share
 	fmt.Println("a coupon, and a share of", share.Amount.Amount)
 
 	hold := value(c.Hold(ctx, client.NewKey(), client.HoldRequest{
-		Owner: "wanda", OrderID: "order-1",
+		Owner: "wilma", OrderID: "order-1",
 		Lines: []client.LineRequest{
 			{LineID: "boots", Amount: client.Money{Amount: 8000, Currency: "CNY"}},
 			{LineID: "socks", Amount: client.Money{Amount: 2000, Currency: "CNY"}},
@@ -73,21 +73,21 @@ func Example_checkout() {
 	fmt.Println(hold.State, "discount", hold.Discount.Amount, "left to pay", hold.Payable.Amount)
 
 	// The first parcel: the coupon, most of the money, and one pair.
-	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{Owner: "wanda", Items: []client.PartRequest{
+	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{Owner: "wilma", Items: []client.PartRequest{
 		{Item: 0, All: true}, {Item: 1, Amount: client.Money{Amount: 800, Currency: "CNY"}}, {Item: 2, Quantity: 1},
 	}})).Hold
 	fmt.Println(hold.State, "after the first parcel")
 	// The other pair is not there: what is left goes back.
 	hold = value(c.ConfirmPart(ctx, client.NewKey(), hold.HoldID, client.ConfirmRequest{
-		Owner: "wanda", Final: true, Items: []client.PartRequest{{Item: 1, Amount: client.Money{Amount: 100, Currency: "CNY"}}},
+		Owner: "wilma", Final: true, Items: []client.PartRequest{{Item: 1, Amount: client.Money{Amount: 100, Currency: "CNY"}}},
 	})).Hold
 	stock := value(c.Stock(ctx, "boots-39", "berlin"))
 	fmt.Println(hold.State, "rest", hold.Rest+",", stock.Used, "used,", stock.Available, "available")
 
 	refund := value(c.Refund(ctx, client.NewKey(), hold.HoldID, client.RefundRequest{
-		Owner: "wanda", RefundRef: "return-1", Lines: []string{"socks"},
+		Owner: "wilma", RefundRef: "return-1", Lines: []string{"socks"},
 	})).Refund
-	owner := value(c.Owner(ctx, "wanda"))
+	owner := value(c.Owner(ctx, "wilma"))
 	fmt.Println("refunded", refund.Amount.Amount, "of", refund.Amount.Amount+refund.Left.Amount)
 	fmt.Println("money:", owner.Balances[0].Available, "available,", owner.Balances[0].Held, "held")
 	// Output:

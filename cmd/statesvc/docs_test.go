@@ -119,7 +119,7 @@ func TestSettingsInOperations(t *testing.T) {
 }
 
 // instrument is how the service makes its metrics.
-var instrument = regexp.MustCompile(`\.(Int64Counter|(?:Int64|Float64)(?:Histogram|Gauge|ObservableGauge))\("([a-z.]+)"(.*)`)
+var instrument = regexp.MustCompile(`\.(Int64(?:Observable)?Counter|(?:Int64|Float64)(?:Histogram|Gauge|ObservableGauge))\("([a-z.]+)"(.*)`)
 
 // TestMetricsInOperations: the table of docs/operations.md has every metric that the code makes, and no other.
 func TestMetricsInOperations(t *testing.T) {
@@ -133,7 +133,7 @@ func TestMetricsInOperations(t *testing.T) {
 			if strings.Contains(found[3], `WithUnit("s")`) {
 				name += "_seconds"
 			}
-			if found[1] == "Int64Counter" {
+			if strings.HasSuffix(found[1], "Counter") {
 				name += "_total"
 			}
 			made[name] = true
