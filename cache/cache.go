@@ -22,8 +22,10 @@ const (
 	Bound = 2 * time.Second
 	// trusted is the part of Bound for which an entry of Redis is believed. The rest is for copies of it in memory.
 	trusted = 1500 * time.Millisecond
-	// eventualAge is how old a copy in memory may be that answers an eventual read.
+	// eventualAge is how old a copy in memory may be that answers an eventual read, if this instance would have heard of a newer one.
 	eventualAge = time.Minute
+	// deafAge is the same if it would not, and how long it takes to notice that.
+	deafAge = 600 * time.Millisecond
 
 	fillTTL        = 2 * time.Second // for a reader who is to fill; who waits for him asks the primary after that
 	flightPatience = 5 * time.Second // of reads that several callers wait for: longer than the statement's own timeouts
@@ -71,6 +73,7 @@ type Cache struct {
 	l1        *l1
 	remote    *remote // nil: there is none
 	primaries *primaries
+	hearing   hearing
 	flights   singleflight.Group
 	counts    counts
 
@@ -156,7 +159,10 @@ func (c *Cache) readPrimary(ctx context.Context, keys []state.Key) ([]state.Snap
 func (c *Cache) listen(ctx context.Context) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, 2*c.remote.timeout)
-		_ = c.remote.listen(limited, c.cfg.Shards()) // what is not heard grows old
+		askedAt := c.cfg.Now()
+		if c.remote.listen(limited, c.cfg.Shards()) == nil { // what is not heard grows old
+			c.hearing.at.Store(&askedAt)
+		}
 		cancel()
 		select {
 		case <-time.After(listenEvery):
@@ -166,36 +172,9 @@ func (c *Cache) listen(ctx context.Context) {
 	}
 }
 
-// subscribe hears of the writes of all instances. What is missed while there is no connection grows old.
-func (c *Cache) subscribe(ctx context.Context) {
-	for ctx.Err() == nil {
-		c.hearAll(ctx, c.remote.pool())
-	}
-}
-
-// hearAll hears what a server says as long as it is in use.
-func (c *Cache) hearAll(ctx context.Context, p *pool) {
-	subscription := p.client.Subscribe(ctx, channel)
-	defer func() { _ = subscription.Close() }()
-	messages := subscription.Channel()
-	for {
-		select {
-		case m, ok := <-messages:
-			if !ok {
-				return
-			}
-			c.hear(m.Payload)
-		case <-p.replaced:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// HearsRedis reports whether Redis was heard lately, so that writes can be stamped.
+// HearsRedis reports whether Redis was heard lately, so that writes can be stamped, and whether those of others are heard.
 func (c *Cache) HearsRedis() bool {
-	return c.remote != nil && c.remote.clock.last.Load().stampAt(c.cfg.Now()) > 0
+	return c.remote != nil && c.remote.clock.last.Load().stampAt(c.cfg.Now()) > 0 && c.hearing.since.Load() != nil
 }
 
 const redisPrefix = "s:"

@@ -99,7 +99,7 @@ func (c *Cache) satisfies(e *entry, ask *Ask) bool {
 	case AtLeast:
 		return e.seen.Compare(ask.Version) >= 0
 	case Eventual:
-		return age <= eventualAge
+		return age <= deafAge || age <= eventualAge && c.hearing.covers(e.freshAt, c.cfg.Now())
 	case Bounded:
 		return age <= Bound && e.seen.Era >= c.cfg.Locate(e.document.Key.Bucket()).Era
 	case Strong:

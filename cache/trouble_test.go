@@ -326,3 +326,26 @@ func TestSentinelsAreAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An instance that does not hear of the others' writes does not show its memory for long, not even to eventual reads.
+func TestDeafInstance(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	proxy := netfault.New(t, r.redis.Addr())
+	n, deaf := r.start(), r.start(func(c *cache.Config) { c.Redis, c.RedisTimeout = proxy.Addr(), time.Second })
+	k := key("a")
+	n.put(k, v1, absent)
+	deaf.shows(k, v1, bounded)
+	time.Sleep(cache.Bound)
+	eventually(t, "memory answers, as nothing else was heard", func() bool {
+		found, err := deaf.Read(t.Context(), k, eventual)
+		return err == nil && plain(found.Status) == fromL1 && found.Age > time.Second
+	})
+	proxy.Swallow(netfault.ToServer)
+	proxy.Swallow(netfault.ToClient)
+	n.put(k, v2, exists)
+	eventually(t, "the write is seen", func() bool {
+		found, err := deaf.Read(t.Context(), k, eventual)
+		return err == nil && string(found.Document.Body) == v2
+	})
+}

@@ -1318,6 +1318,10 @@ var mutants = []mutant{
 		edits: in("cache/scripts/get.lua", "elseif leased then", "elseif false then"),
 	},
 	{
+		name: "deaf-instances-trust-no-memory", pkg: "./cache", tests: "TestDeafInstance",
+		edits: in("cache/read.go", "age <= eventualAge && c.hearing.covers(e.freshAt, c.cfg.Now())", "age <= eventualAge"),
+	},
+	{
 		name: "a-pool-is-of-one-server", pkg: "./cache", tests: "TestPoolIsOfOneServer",
 		edits: in("cache/redis.go", "&& *p.run.Load() != run {", "&& *p.run.Load() == \"\" {"),
 	},
