@@ -80,6 +80,9 @@ func isWhole(r failover.Record) bool {
 	return r.Phase == shard.PhaseServing && len(r.InSync) == len(r.Nodes)-1
 }
 
+// sound are the states of instances and caches that lack nothing.
+var sound = []string{"ready", "primary", "replica"}
+
 // missing says what a cluster lacks.
 func missing(s cluster.Status) string {
 	if s.Register != "" || s.Leader == "" {
@@ -96,7 +99,7 @@ func missing(s cluster.Status) string {
 		}
 	}
 	for _, p := range s.Processes {
-		if p.State != "ready" && !strings.HasPrefix(p.State, "running") {
+		if !slices.Contains(sound, p.State) && !strings.HasPrefix(p.State, "running") {
 			return p.Name + " is " + p.State
 		}
 	}
