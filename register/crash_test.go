@@ -65,7 +65,7 @@ func TestKilledWriters(t *testing.T) {
 	open := openTest(t, path)
 	acknowledged := 0
 	var lastRev int64
-	for round := range 12 {
+	for round := 0; round < 12 || acknowledged == 0 && round < 200; round++ { // on a busy machine a child begins late
 		a, b := startChild(t, path), startChild(t, path)
 		time.Sleep(time.Duration(20+round*7) * time.Millisecond)
 		acknowledged += a.kill(t)
