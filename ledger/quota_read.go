@@ -90,8 +90,10 @@ func (l *Ledger) readHome(ctx context.Context, quota string) (body QuotaBody, sh
 		if err := first(db.Table("quotas"), &record); err != nil {
 			return err
 		}
-		body = QuotaBody{QuotaID: quota, Currency: record.Currency, Total: record.Total, Free: record.Free, LowAt: record.LowAt,
-			Version: record.Ver}
+		body = QuotaBody{
+			QuotaID: quota, Currency: record.Currency, Total: record.Total, Free: record.Free, LowAt: record.LowAt,
+			Version: record.Ver,
+		}
 		shards = nil
 		return db.Table("grants").Order("shard").Pluck("shard", &shards).Error
 	})
