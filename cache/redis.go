@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Connect returns a client of a Redis server. It does not wait for the server, and every call is short: a caller can do
@@ -34,6 +35,9 @@ func options(timeout time.Duration) *redis.Options {
 		PoolTimeout:           timeout / 2,
 		DialerRetries:         1,
 		MaxRetries:            -1, // default 3, also of what must not be repeated
+		// By default each connection asks for notices of maintenance, which a Redis that is not a cloud's refuses; taking note of
+		// the refusal races with Subscribe in go-redis 9.23.
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
 

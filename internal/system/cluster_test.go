@@ -184,26 +184,46 @@ func (in *instance) start(t *testing.T, env ...string) {
 // ready waits until the instance can serve.
 func (in *instance) ready(t *testing.T) {
 	t.Helper()
-	p := in.program
+	if !in.readyOrEnded(t) {
+		t.Fatalf("%s ended while starting: %v\n%s", in.name, in.program.Err(), in.program.log)
+	}
+}
+
+// readyOrEnded waits until the instance can serve, and reports whether it lives to.
+func (in *instance) readyOrEnded(t *testing.T) (ready bool) {
+	t.Helper()
 	waitFor(t, in.name+" to get ready", readyPatience, func() bool {
-		if !p.Alive() {
-			t.Fatalf("%s ended while starting: %v\n%s", in.name, p.Err(), p.log)
+		if !in.program.Alive() {
+			return true
 		}
 		response, err := http.Get("http://" + in.port.Addr() + "/readyz")
 		if err != nil {
 			return false
 		}
 		_ = response.Body.Close()
-		return response.StatusCode == http.StatusOK
+		ready = response.StatusCode == http.StatusOK
+		return ready
 	})
+	return ready
 }
 
 // restart kills what is left of the instance and starts it again.
-func (in *instance) restart(t *testing.T, env ...string) {
+func (in *instance) restart(t *testing.T) {
 	t.Helper()
 	if err := in.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	in.start(t, env...)
+	in.start(t)
 	in.ready(t)
+}
+
+// arm is restart with a fail point: the n-th batch that passes it is the last. It reports whether the instance got ready before that,
+// because work that waited for it comes at once.
+func (in *instance) arm(t *testing.T, point string, n int) (ready bool) {
+	t.Helper()
+	if err := in.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	in.start(t, fmt.Sprintf("FAILPOINT=%s:%d", point, n))
+	return in.readyOrEnded(t)
 }

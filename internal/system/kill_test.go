@@ -23,7 +23,7 @@ func TestC23KilledAtEveryPoint(t *testing.T) {
 			l := startLoad(c, 8)
 			for i, point := range append(failpoint.All, failpoint.All...) {
 				victim := c.instances[0]
-				victim.restart(t, fmt.Sprintf("FAILPOINT=%s:%d", point, 20+7*i))
+				victim.arm(t, point, 20+7*i)
 				victim.ended(t)
 				if !killed(victim.Err()) {
 					t.Errorf("at %s the instance ended with %v\n%s", point, victim.Err(), victim.log)
