@@ -185,7 +185,7 @@ func (in *instance) start(t *testing.T, env ...string) {
 func (in *instance) ready(t *testing.T) {
 	t.Helper()
 	if !in.readyOrEnded(t) {
-		t.Fatalf("%s ended while starting: %v\n%s", in.name, in.program.Err(), in.program.log)
+		t.Fatalf("%s ended while starting: %v\n%s", in.name, in.Err(), in.log)
 	}
 }
 
@@ -193,7 +193,7 @@ func (in *instance) ready(t *testing.T) {
 func (in *instance) readyOrEnded(t *testing.T) (ready bool) {
 	t.Helper()
 	waitFor(t, in.name+" to get ready", readyPatience, func() bool {
-		if !in.program.Alive() {
+		if !in.Alive() {
 			return true
 		}
 		response, err := http.Get("http://" + in.port.Addr() + "/readyz")
