@@ -136,17 +136,23 @@ func (f *fleet) fill(ctx context.Context) (c cart, err error) {
 
 func (f *fleet) credit(ctx context.Context, owner string, amount int64) error {
 	ref := f.unique("lot")
-	_, err := f.in.Ledger.CreditLot(ctx, ledger.Caller{Key: ref}, ledger.CreditLot{
-		Owner: owner, IssueRef: ref, Source: "bench", ExpiresAt: nextYear(), Amount: ledger.Money{Amount: amount, Currency: currency},
+	return untilDecided(ctx, func() error {
+		_, err := f.in.Ledger.CreditLot(ctx, ledger.Caller{Key: ref}, ledger.CreditLot{
+			Owner: owner, IssueRef: ref, Source: "bench", ExpiresAt: nextYear(), Amount: ledger.Money{Amount: amount, Currency: currency},
+		})
+		return err
 	})
-	return err
 }
 
 func (f *fleet) issue(ctx context.Context, owner string) (id.ID, error) {
 	ref := f.unique("coupon")
-	answer, err := f.in.Ledger.IssueCoupon(ctx, ledger.Caller{Key: ref}, ledger.IssueCoupon{
-		Owner: owner, CampaignID: "bench", IssueRef: ref, ExpiresAt: nextYear(),
-		Discount: ledger.Discount{Kind: ledger.Fixed, Currency: currency, Amount: 500},
+	var answer ledger.Answer
+	err := untilDecided(ctx, func() (err error) {
+		answer, err = f.in.Ledger.IssueCoupon(ctx, ledger.Caller{Key: ref}, ledger.IssueCoupon{
+			Owner: owner, CampaignID: "bench", IssueRef: ref, ExpiresAt: nextYear(),
+			Discount: ledger.Discount{Kind: ledger.Fixed, Currency: currency, Amount: 500},
+		})
+		return err
 	})
 	if err != nil {
 		return id.ID{}, err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/statesvc/statesvc/internal/mariadb"
 	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/register"
+	"github.com/statesvc/statesvc/shard"
 )
 
 // fleetShards is how many shards share the one server of a fleet.
@@ -113,13 +115,23 @@ func (f *fleet) hold(ctx context.Context, owner string, items ...ledger.Item) er
 			request.Lines = []ledger.Line{{LineID: "l1", Amount: ledger.Money{Amount: 10_000, Currency: currency}}}
 		}
 	}
-	for {
+	return untilDecided(ctx, func() error {
 		_, err := f.in.Ledger.Hold(ctx, ledger.Caller{Key: order}, request)
-		if !errors.Is(err, ledger.ErrQuotaUnavailable) || ctx.Err() != nil {
+		return err
+	})
+}
+
+// untilDecided makes a call, with the same key, until there is a verdict.
+func untilDecided(ctx context.Context, call func() error) error {
+	for {
+		if err := call(); ctx.Err() != nil || !slices.ContainsFunc(undecided, func(e error) bool { return errors.Is(err, e) }) {
 			return err
 		}
 	}
 }
+
+// undecided are the answers after which a client sends the same key again.
+var undecided = []error{ledger.ErrQuotaUnavailable, shard.ErrOverloaded, shard.ErrOutcomeUnknown}
 
 // counters are what the server and the shards have counted.
 type counters struct {

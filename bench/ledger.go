@@ -144,7 +144,8 @@ func (f *fleet) packet(ctx context.Context) (id.ID, error) {
 
 // refunds gives back, part by part, what holds have confirmed before.
 func (f *fleet) refunds(ctx context.Context, out io.Writer, d time.Duration) (float64, error) {
-	const holds, parts = 4_000, 10
+	const parts = 10
+	holds := 1_000 * int64(d/time.Second)
 	owners := make([]string, holds)
 	err := times(ctx, holds, func(ctx context.Context, n int64) (err error) {
 		owners[n], err = f.spend(ctx, parts)
