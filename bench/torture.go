@@ -2,28 +2,19 @@ package bench
 
 import (
 	"context"
-	crand "crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/statesvc/statesvc/access"
-	"github.com/statesvc/statesvc/internal/instance"
-	"github.com/statesvc/statesvc/internal/mariadb"
-	"github.com/statesvc/statesvc/internal/scratch"
 	"github.com/statesvc/statesvc/ledger"
-	"github.com/statesvc/statesvc/register"
 )
 
 const (
-	tortureShards    = 2
 	tortureInstances = 2
 	tortureCallers   = 10
 	tortureSettle    = 2 * time.Minute // for everything that is under way to arrive, once nothing is broken any more
@@ -52,9 +43,15 @@ var errTorture = errors.New("a promise was not kept")
 // Torture makes random operations of all kinds on two processes of the service and two MariaDB servers, while connections are cut and
 // servers and processes are killed and paused. It audits in between, and at the end, when everything has settled: then every key must
 // have the one answer that its caller was told, and the books must be what the answers make.
-func Torture(ctx context.Context, out io.Writer, o TortureOptions) (result TortureResult, err error) {
-	r := &tortureRig{out: out, options: o, dice: rand.New(rand.NewPCG(o.Seed, 0))}
-	defer func() { err = errors.Join(err, r.close()) }()
+func Torture(ctx context.Context, out io.Writer, o TortureOptions) (TortureResult, error) {
+	return torture(ctx, out, o, &tortureServers{program: o.Program})
+}
+
+func torture(ctx context.Context, out io.Writer, o TortureOptions, stage tortureStage) (result TortureResult, err error) {
+	r := &tortureRig{
+		out: out, options: o, dice: rand.New(rand.NewPCG(o.Seed, 0)), stage: stage, load: newTortureLoad(o.Seed),
+	}
+	defer func() { err = errors.Join(err, stage.close()) }()
 	if err := r.start(ctx); err != nil {
 		return result, err
 	}
@@ -70,66 +67,47 @@ func Torture(ctx context.Context, out io.Writer, o TortureOptions) (result Tortu
 	return r.result(), errors.Join(err, r.confess())
 }
 
-// tortureRig is the service with its databases, and the load.
-type tortureRig struct {
-	out       io.Writer
-	options   TortureOptions
-	dice      *rand.Rand
-	folder    *scratch.Folder
-	servers   []*mariadb.Server
-	wires     [][]*wire // by instance and shard
-	cluster   *cluster  // reaches the shards without the wires
-	configs   []string  // by instance
-	instances []*child
-	starts    int
-	load      *tortureLoad
-	before    map[string]int64 // the books when the load began
+// tortureStage is the service that is tortured, and what of it breaks.
+type tortureStage interface {
+	start(ctx context.Context, load *tortureLoad) error
+	faults() []tortureFault
+	// whole waits until nothing is broken any more.
+	whole(ctx context.Context) error
+	// books calls f with the schema of each shard, and a connection to its primary.
+	books(ctx context.Context, f func(db *sql.DB, schema string) error) error
+	audit(ctx context.Context, each func(ledger.Drift)) (ledger.AuditPass, error)
+	logs() ([]string, error)
+	close() error
+}
 
-	faults, audits int
+// tortureFault breaks something and makes it whole again.
+type tortureFault struct {
+	name string
+	play func(ctx context.Context, dice *rand.Rand) error
+}
+
+// tortureRig is the service and the load.
+type tortureRig struct {
+	out     io.Writer
+	options TortureOptions
+	dice    *rand.Rand
+	stage   tortureStage
+	load    *tortureLoad
+	before  map[string]int64 // the books when the load began
+
+	broken, audits int
 	drift          int64
 }
 
 func (r *tortureRig) result() TortureResult {
-	result := TortureResult{Faults: r.faults, Audits: r.audits, Drift: r.drift}
-	if r.load != nil {
-		result.Operations, result.Unknown = r.load.answered.Load(), r.load.unknown.Load()
+	return TortureResult{
+		Operations: r.load.answered.Load(), Unknown: r.load.unknown.Load(), Faults: r.broken, Audits: r.audits, Drift: r.drift,
 	}
-	return result
 }
 
 func (r *tortureRig) start(ctx context.Context) (err error) {
-	if r.folder, err = scratch.NewFolder("torture"); err != nil {
+	if err := r.stage.start(ctx, r.load); err != nil {
 		return err
-	}
-	r.cluster = &cluster{folder: filepath.Join(r.folder.Path, "service")}
-	for i := range tortureShards {
-		server, err := mariadb.Start(ctx, mariadb.Options{})
-		if err != nil {
-			return err
-		}
-		r.servers = append(r.servers, server)
-		name := fmt.Sprint("s", i+1)
-		if _, err := server.Admin().ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
-			return fmt.Errorf("make the schema of %s: %w", name, err)
-		}
-		r.cluster.shards = append(r.cluster.shards, instance.Shard{Name: name, DSN: server.DSN(name)})
-	}
-	if err := r.cluster.bootstrap(ctx); err != nil {
-		return err
-	}
-	token, err := r.newToken(ctx)
-	if err != nil {
-		return err
-	}
-	r.load = newTortureLoad(r.options.Seed, token)
-	r.instances = make([]*child, tortureInstances)
-	for i := range r.instances {
-		if err := r.wireUp(i); err != nil {
-			return err
-		}
-		if err := r.startInstance(ctx, i); err != nil {
-			return err
-		}
 	}
 	if err := r.load.prepare(ctx); err != nil {
 		return err
@@ -138,71 +116,23 @@ func (r *tortureRig) start(ctx context.Context) (err error) {
 	return err
 }
 
-func (r *tortureRig) newToken(ctx context.Context) (token string, err error) {
-	err = r.cluster.withRegister(func(reg register.Register) error {
-		keys, err := access.Open(ctx, reg, time.Now, crand.Reader)
-		if err != nil {
-			return err
-		}
-		defer keys.Close()
-		_, token, err = keys.Create(ctx, access.Spec{
-			Name: "torture", Scopes: access.ScopeRead | access.ScopeHold | access.ScopeIssue | access.ScopeAdmin,
-			Rate: access.Rate{PerSecond: benchRate, Burst: benchRate},
-		})
-		return err
-	})
-	return token, err
-}
-
-// wireUp puts a wire between an instance and each shard, and writes the configuration of the instance.
-func (r *tortureRig) wireUp(i int) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "instance: i%d\nregister: %q\nsweep_every: 500ms\ndrain_delay: 0s\nlog_level: warn\nshards:\n",
-		i+1, r.cluster.registerPath())
-	var wires []*wire
-	for n, server := range r.servers {
-		w, err := newWire(server.Addr())
-		if err != nil {
-			return err
-		}
-		wires = append(wires, w)
-		fmt.Fprintf(&text, "  - {name: s%[1]d, dsn: \"app@tcp(%[2]s)/s%[1]d\"}\n", n+1, w.address())
-	}
-	r.wires = append(r.wires, wires)
-	path := filepath.Join(r.cluster.folder, fmt.Sprintf("i%d.yaml", i+1))
-	r.configs = append(r.configs, path)
-	return os.WriteFile(path, []byte(text.String()), 0o600)
-}
-
-func (r *tortureRig) startInstance(ctx context.Context, i int) (err error) {
-	r.starts++
-	c, err := startChild(ctx, r.options.Program, r.folder.Path, fmt.Sprintf("i%d-%d", i+1, r.starts), func(address string) []string {
-		return []string{"serve", "--config", r.configs[i], "--listen", address}
-	}, nil)
-	if err != nil {
-		return err
-	}
-	r.instances[i] = c
-	r.load.address[i].Store("http://" + c.address())
-	return nil
-}
-
 // run loads the service for the whole time; meanwhile one thing breaks after the other.
 func (r *tortureRig) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	end := time.Now().Add(r.options.Duration)
 	r.load.start(ctx)
+	faults := r.stage.faults()
 	var err error
 	for err == nil && time.Now().Before(end) && ctx.Err() == nil {
-		fault := tortureFaults[r.dice.IntN(len(tortureFaults))]
+		fault := faults[r.dice.IntN(len(faults))]
 		passed := r.options.Duration - time.Until(end)
 		say(r.out, "%6.0f s  %8d operations  %s\n", passed.Seconds(), r.load.answered.Load(), fault.name)
-		if err = fault.play(ctx, r); err != nil {
+		if err = errors.Join(fault.play(ctx, r.dice), r.stage.whole(ctx)); err != nil {
 			err = fmt.Errorf("%s: %w", fault.name, err)
 			break
 		}
-		r.faults++
+		r.broken++
 		sleepUntil(ctx, time.Now().Add(time.Second))
 		err = r.audit(ctx, false)
 	}
@@ -211,15 +141,9 @@ func (r *tortureRig) run(ctx context.Context) error {
 
 // audit compares everything that is stored with itself. While units travel, a quota may not hold still long enough; at the end all must.
 func (r *tortureRig) audit(ctx context.Context, all bool) error {
-	var pass ledger.AuditPass
-	err := r.cluster.withRegister(func(reg register.Register) (err error) {
-		pass, err = instance.Audit(ctx, instance.Config{
-			Name: "audit", Register: reg, Shards: r.cluster.shards, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		}, 0, func(d ledger.Drift) {
-			say(r.out, "drift check=%s shard=%d bucket=%d owner=%s subject=%q want=%q have=%q\n",
-				d.Check, d.Shard, d.Bucket, d.Owner, d.Subject, d.Want, d.Have)
-		})
-		return err
+	pass, err := r.stage.audit(ctx, func(d ledger.Drift) {
+		say(r.out, "drift check=%s shard=%d bucket=%d owner=%s subject=%q want=%q have=%q\n",
+			d.Check, d.Shard, d.Bucket, d.Owner, d.Subject, d.Want, d.Have)
 	})
 	r.drift += pass.Drift
 	switch {
@@ -264,15 +188,16 @@ func (r *tortureRig) settle(ctx context.Context) error {
 
 // sum adds up a number over the shards.
 func (r *tortureRig) sum(ctx context.Context, query string) (sum int64, err error) {
-	for i, server := range r.servers {
-		query := strings.ReplaceAll(query, "FROM ", fmt.Sprintf("FROM s%d.", i+1))
+	err = r.stage.books(ctx, func(db *sql.DB, schema string) error {
+		query := strings.ReplaceAll(query, "FROM ", "FROM "+schema+".")
 		var n int64
-		if err := server.Admin().QueryRowContext(context.WithoutCancel(ctx), query).Scan(&n); err != nil {
-			return 0, fmt.Errorf("%s: %w", query, err)
+		if err := db.QueryRowContext(context.WithoutCancel(ctx), query).Scan(&n); err != nil {
+			return fmt.Errorf("%s: %w", query, err)
 		}
 		sum += n
-	}
-	return sum, nil
+		return nil
+	})
+	return sum, err
 }
 
 // tortureBooks are what the shards have of what callers are told, by name.
@@ -282,7 +207,7 @@ var tortureBooks = map[string]string{
 	bookPackets: "SELECT COALESCE(SUM(total), 0) FROM packets",
 	bookUnits:   "SELECT COALESCE(SUM(total), 0) FROM quotas",
 	bookRefunds: "SELECT COUNT(*) FROM refunds",
-	bookDone:    "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE'",
+	bookDone:    "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE' AND op_key NOT LIKE 'display-%'", // not those of documents that show stock
 }
 
 func (r *tortureRig) books(ctx context.Context) (map[string]int64, error) {
@@ -315,8 +240,7 @@ var tortureBlunders = []string{"DATA RACE", "panic:", "fatal error:", "this is a
 
 // confess looks for blunders in the logs of all processes.
 func (r *tortureRig) confess() error {
-	logs, err := filepath.Glob(filepath.Join(r.folder.Path, "i*-*.log"))
-	slices.Sort(logs)
+	logs, err := r.stage.logs()
 	for _, path := range logs {
 		text, failed := os.ReadFile(path)
 		err = errors.Join(err, failed)
@@ -327,23 +251,4 @@ func (r *tortureRig) confess() error {
 		}
 	}
 	return err
-}
-
-func (r *tortureRig) close() error {
-	var errs []error
-	for _, c := range r.instances {
-		errs = append(errs, c.stop())
-	}
-	for _, wires := range r.wires {
-		for _, w := range wires {
-			errs = append(errs, w.close())
-		}
-	}
-	for _, server := range r.servers {
-		errs = append(errs, server.Stop())
-	}
-	if r.folder != nil {
-		errs = append(errs, r.folder.Remove())
-	}
-	return errors.Join(errs...)
 }

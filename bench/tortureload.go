@@ -81,9 +81,9 @@ type tortureLoad struct {
 	}
 }
 
-func newTortureLoad(seed uint64, token string) *tortureLoad {
+func newTortureLoad(seed uint64) *tortureLoad {
 	return &tortureLoad{
-		seed: seed, token: token, stopped: make(chan struct{}),
+		seed: seed, stopped: make(chan struct{}),
 		transport: &http.Transport{MaxIdleConnsPerHost: 4 * tortureCallers},
 	}
 }
