@@ -140,8 +140,9 @@ func (x *trio) failOver() {
 	if all[sibling].Received.Compare(all[candidate].Received) > 0 {
 		candidate, sibling = sibling, candidate
 	}
-	x.must(x.nodes[candidate].Drain(ctx, all[candidate].Received))
-	x.must(x.nodes[sibling].Drain(ctx, all[sibling].Received))
+	for _, i := range []int{candidate, sibling} {
+		x.eventually(x.name(i)+" is drained", func() bool { return x.nodes[i].Drain(ctx, all[i].Received) == nil })
+	}
 	x.must(x.nodes[candidate].Promote(ctx, x.epoch, failover.PromoteOptions{
 		Applied: all[candidate].Received, LockReplicas: []string{x.name(old)}, AllowReplicas: []string{x.name(sibling)},
 	}))
