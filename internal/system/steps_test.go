@@ -1,8 +1,11 @@
 package system_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -220,14 +223,14 @@ func (c *cluster) lateScene(t *testing.T, name string) (request, func(t *testing
 	}
 }
 
-// Random operations of all kinds while databases and processes die, for a short while and always the same ones.
+// Random operations of all kinds while databases and processes die, always the same ones.
 func TestTorture(t *testing.T) {
 	testdb.NeedMariaDB(t)
 	path, err := racing()
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := bench.Torture(t.Context(), t.Output(), bench.TortureOptions{Program: path, Duration: 10 * time.Second, Seed: 1})
+	result, err := bench.Torture(t.Context(), t.Output(), bench.TortureOptions{Program: path, Duration: 90 * time.Second, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,3 +238,30 @@ func TestTorture(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 }
+
+// The same on a cluster, whose shards fail over in the middle of borrowing, grabbing and refunding.
+func TestTortureOfACluster(t *testing.T) {
+	testdb.NeedMariaDB(t)
+	path, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(t.TempDir(), "cluster")
+	testdb.TakeDown(t, path, os.Environ(), folder)
+	p := launch(t, plain, nil, "bench", "torture", "--cluster", "--minutes", "0.5", "--seed", "1", "--data", folder)
+	t.Cleanup(func() { _ = p.Kill() })
+	select {
+	case <-p.Done():
+	case <-time.After(clusterPatience):
+		t.Fatalf("the torture does not end\n%s", p.log)
+	}
+	var operations, faults, audits, drift int
+	last := lastLine(p.log.String())
+	_, err = fmt.Sscanf(last, "operations=%d faults=%d audits=%d drift=%d", &operations, &faults, &audits, &drift)
+	if err = errors.Join(err, p.Err()); err != nil || operations == 0 || faults == 0 || audits == 0 || drift != 0 {
+		showLogs(t, folder)
+		t.Errorf("%s: %v\n%s", last, err, p.log)
+	}
+}
+
+const clusterPatience = 8 * time.Minute
