@@ -30,7 +30,7 @@ test: deps test-client test-go ## run every test, installing missing servers fir
 .PHONY: test-go
 # One package after the other: many start servers and processes, which would starve each other on few cores.
 test-go: ## run the Go tests, with the race detector
-	CGO_ENABLED=1 go test $(RACE) -p 1 -timeout 20m ./... $(ARGS)
+	CGO_ENABLED=1 go test $(RACE) -p 1 -timeout 30m ./... $(ARGS)
 
 .PHONY: test-client
 test-client: ## run the tests of the TypeScript client against the embedded service
