@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/statesvc/statesvc/state"
 )
 
 const (
@@ -89,11 +92,27 @@ func (r *cacheRig) watchOne(ctx context.Context, client *http.Client, id, key st
 		if err != nil {
 			return 0, 0, err
 		}
-		if now := time.Now(); read.Header.Get("Etag") == written.Header.Get("Etag") {
+		newer, err := noOlder(read, written)
+		if err != nil {
+			return 0, 0, err
+		}
+		if now := time.Now(); newer {
 			return now.Sub(sentAt), now.Sub(repliedAt), nil
 		}
 		sleepUntil(ctx, time.Now().Add(visiblePoll))
 	}
+}
+
+// noOlder reports whether what was read is what was written, or newer: the load writes these documents too.
+func noOlder(read, written RecordedReply) (bool, error) {
+	var versions [2]state.Version
+	for i, reply := range []RecordedReply{read, written} {
+		var ok bool
+		if versions[i], ok = state.ParseVersion(strings.Trim(reply.Header.Get("Etag"), `"`)); !ok {
+			return false, fmt.Errorf("%w: ETag %q", errReply, reply.Header.Get("Etag"))
+		}
+	}
+	return versions[0].Compare(versions[1]) >= 0, nil
 }
 
 // cold has many readers ask two instances for a document that is nowhere but in the database, all at once, and returns how many rows the

@@ -93,15 +93,20 @@ type Counts struct {
 	Misses                   int64 // no copy could answer
 	Waits                    int64 // pauses while another instance had the lease to fill
 	PrimaryReads             int64 // statements, of up to state.MaxRead documents each
+	Trips                    int64 // to Redis, of reads and writes; many share one
 }
 
 // Counts returns them.
 func (c *Cache) Counts() Counts {
-	return Counts{
+	all := Counts{
 		Reads: c.counts.reads.Load(), L1Hits: c.counts.l1Hits.Load(), RedisHits: c.counts.redisHits.Load(),
 		StaleHits: c.counts.staleHits.Load(), Misses: c.counts.misses.Load(), Waits: c.counts.waits.Load(),
 		PrimaryReads: c.counts.primaryReads.Load(),
 	}
+	if c.remote != nil {
+		all.Trips = c.remote.trips.Load()
+	}
+	return all
 }
 
 // New returns a cache that runs until Close. It waits for nothing.

@@ -125,6 +125,30 @@ func TestBatchOfMisses(t *testing.T) {
 	}
 }
 
+// Documents that are read together and are all in Redis cost one round trip.
+func TestBatchOfHits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	n := r.start(noL1)
+	keys := make([]state.Key, cache.MaxKeys)
+	for i := range keys {
+		keys[i] = key(fmt.Sprintf("d%d", i))
+	}
+	for range 2 {
+		if _, err := n.ReadMany(t.Context(), keys, eventual); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := n.Counts()
+	if _, err := n.ReadMany(t.Context(), append(keys, keys[0]), eventual); err != nil {
+		t.Fatal(err)
+	}
+	after := n.Counts()
+	if hits, trips := after.RedisHits-before.RedisHits, after.Trips-before.Trips; hits != cache.MaxKeys+1 || trips != 1 {
+		t.Errorf("%d hits in %d round trips", hits, trips)
+	}
+}
+
 // What Redis is in for: it is killed, hangs, or has forgotten everything, and reads and writes go on with what their mode allows.
 func TestRedisInTrouble(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,8 @@
 //
 // # The way of a read
 //
-// A [Cache] looks into its own memory (l1.go), then into Redis (redis.go, scripts/), then it asks the primary (primary.go). Which copies
-// may answer is decided by what the caller asks for ([Ask]):
+// A [Cache] looks into its own memory (l1.go), then it peeks at what Redis has (peek.go), then it asks Redis for the lease to fill it
+// (remote.go, scripts/), and the primary (primary.go). Which copies may answer is decided by what the caller asks for ([Ask]):
 //
 //   - Strong: none. The primary answers, and it is certain that it was one.
 //   - AtLeast: one whose version is not below the version that is asked for.
@@ -29,8 +29,10 @@
 // A HASH per document: v body (empty: there is none) · e, n version as it was seen · g, m era and time of the row · s, u stamp and run ·
 // fe, fn floor · t, x token of a lease and its end · w announced writes · d cost of the last fill. All scripts touch one key.
 //
-//   - get gives the lease of a document that it does not have to one reader; the others wait for him, and after the lease is over ask the
-//     primary without filling. So a thousand readers of a cold document make one read of the primary.
+//   - A peek changes nothing: an HMGET, in one round trip with those of all who read at the same time, behind the server's TIME. Most reads
+//     end here. Its rules are those of get, and it is not believed where get would not: what it does not answer is left to get.
+//   - get gives the lease of a document that it does not have, or that is due to be renewed, to one reader; the others wait for him, and
+//     after the lease is over ask the primary without filling. So a thousand readers of a cold document make one read of the primary.
 //   - fill stores only if its lease lived without interruption and nothing newer is known (CI1).
 //   - put, of a write or of the feed, stores only what is newer, raises the floor and ends the lease. The version never falls while the
 //     key exists (CI2).

@@ -74,8 +74,7 @@ func (b *beats) take(s *sample, of map[int]beat) {
 
 // vouchedAt is an instant before which everything that a shard has acknowledged is in the Redis server with this run_id, for reads of it
 // from now on. ok is false if nobody vouches for the shard in this epoch, or not lately enough.
-func (b *beats) vouchedAt(number int, epoch uint64, run string, now time.Time) (at time.Time, ok bool) {
-	h := b.last.Load()
+func (h *heard) vouchedAt(number int, epoch uint64, run string, now time.Time) (at time.Time, ok bool) {
 	if h == nil || epoch == 0 || h.run != run {
 		return at, false
 	}

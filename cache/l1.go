@@ -15,6 +15,7 @@ type entry struct {
 	document state.Document
 	seen     state.Version // the era of the bucket when it was seen, and the document's number
 	freshAt  time.Time     // an instant at which it was the newest content
+	moved    uint64        // what l1.moved was before it was read
 }
 
 // l1 has copies in this process.
@@ -46,10 +47,11 @@ func (l *l1) get(k state.Key) *entry {
 	return e
 }
 
-// put takes an entry unless what is there is newer. Of two that are as new, the one is kept that was the newest content later.
+// put takes an entry unless what is there is newer, or something newer was heard of since it was read: that may have found nothing here.
+// Of two that are as new, the one is kept that was the newest content later.
 func (l *l1) put(e *entry) {
 	l.entries.Compute(e.document.Key, func(old *entry, found bool) (*entry, otter.ComputeOp) {
-		if found && !e.supersedes(old) {
+		if found && !e.supersedes(old) || l.moved(e.document.Key) != e.moved {
 			return old, otter.CancelOp
 		}
 		return e, otter.WriteOp

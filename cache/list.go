@@ -14,14 +14,26 @@ import (
 // MaxKeys is how many documents one ReadMany takes.
 const MaxKeys = 200
 
-// ReadMany reads documents side by side, in the order of keys. What memory does not have shares round trips to Redis, and what Redis does
-// not have shares statements. The documents are of different instants. The first error ends all of it.
+// ReadMany reads documents side by side, in the order of keys. What memory does not have is looked for in Redis in one round trip, and what
+// may not answer there shares statements. The documents are of different instants. The first error ends all of it.
 func (c *Cache) ReadMany(ctx context.Context, keys []state.Key, ask Ask) ([]Result, error) {
 	results := make([]Result, len(keys))
-	group, ctx := errgroup.WithContext(ctx)
+	var asked []state.Key // of Redis
+	var at []int          // where they belong in results
 	for i, k := range keys {
+		if err := k.Check(); err != nil {
+			return nil, err
+		}
+		var ok bool
+		if results[i], ok = c.fromMemory(k, &ask); !ok {
+			asked, at = append(asked, k), append(at, i)
+		}
+	}
+	found := c.look(ctx, asked, &ask)
+	group, ctx := errgroup.WithContext(ctx)
+	for n, i := range at {
 		group.Go(func() (err error) {
-			results[i], err = c.Read(ctx, k, ask)
+			results[i], err = c.beyond(ctx, keys[i], &ask, found[n])
 			return err
 		})
 	}

@@ -2,6 +2,7 @@ package cache
 
 // The instants at which a test may stop a reader or a writer, to force an interleaving.
 const (
+	AfterPeek     = "after-peek"     // Redis has told what it has, the reader has not decided yet
 	BeforePrimary = "before-primary" // a statement is about to be sent to the primary
 	AfterPrimary  = "after-primary"  // its answer has come
 	BeforeFill    = "before-fill"    // a reader is about to store what he has read

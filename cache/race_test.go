@@ -2,10 +2,13 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/statesvc/statesvc/cache"
+	"github.com/statesvc/statesvc/feed"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/state"
@@ -245,6 +248,32 @@ func TestRace13NewEra(t *testing.T) {
 	}
 }
 
+// Race 14: a bucket moves. What the old place still has is not read there any more, and copies of the time before are read again, once.
+func TestRace14BucketMoves(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	r.commit(k, v1, absent)
+	late := stopAt(cache.BeforePrimary)
+	reader, n, other := r.start(late.in, noL1), r.start(), r.start(noL1)
+	n.comes(k, v1, filled, bounded)
+	r.follow(other) // by a feed that does not hear of the move
+	r.trusts(other, k)
+	late.while(t, func() {
+		if found, err := reader.Read(t.Context(), k, strong); err == nil {
+			t.Errorf("the old place shows %s", found.Document.Body)
+		}
+	}, func() { r.sql(fmt.Sprintf("UPDATE bucket_owner SET state='GONE' WHERE bucket=%d", k.Bucket())) })
+	r.sql(fmt.Sprintf("UPDATE bucket_owner SET state='SERVING', era_base=5 WHERE bucket=%d", k.Bucket()))
+	r.moved(5, k)
+	n.comes(k, v1, renewed, bounded)
+	n.comes(k, v1, fromL1, bounded)
+	other.comes(k, v1, fromRedis, bounded)
+	if seen := other.shows(k, v1, bounded).Seen; seen.Era != 6 {
+		t.Errorf("it was seen in era %d", seen.Era)
+	}
+}
+
 // Race 15: an announced write that does not happen is taken back; if nobody is left to do that, its time ends.
 func TestRace15RollbackAfterIntent(t *testing.T) {
 	t.Parallel()
@@ -307,6 +336,76 @@ func TestRace17ClocksDiffer(t *testing.T) {
 	}
 }
 
+// Race 20: a feed reads a primary that was cut off. It vouches for what its last marker has proved, and nobody believes it in a later
+// epoch.
+func TestRace20FeedOfAnOldPrimary(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	k := key("a")
+	n := r.start(noL1)
+	follower := n.Follower(1)
+	if _, err := follower.Position(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	vouch := func(completeAt time.Time) {
+		r.must(follower.Take(t.Context(), feed.Release{Shard: 1, Epoch: 1, Position: "p", CompleteAt: completeAt}))
+		r.must(r.client.Eval(t.Context(), ageSQL, []string{redisKey(k)}).Err())
+	}
+	vouchForLong := func(completeAt func() time.Time) {
+		for begun := time.Now(); time.Since(begun) < cache.Bound; time.Sleep(20 * time.Millisecond) {
+			vouch(completeAt())
+		}
+	}
+	r.commit(k, v1, absent)
+	n.comes(k, v1, filled, bounded)
+	eventually(t, "it is believed while it is right", func() bool {
+		vouch(time.Now())
+		found, err := n.Read(t.Context(), k, bounded)
+		return err == nil && plain(found.Status) == fromRedis
+	})
+
+	last := time.Now()
+	r.commit(k, v2, exists) // at another primary
+	vouchForLong(func() time.Time { return last })
+	n.shows(k, v2, bounded)
+
+	r.failOver(2)
+	n.shows(k, v2, bounded)
+	r.commit(k, v3, exists)
+	vouchForLong(time.Now)
+	n.shows(k, v3, bounded)
+}
+
+// A reader has seen the first version in Redis when the second is put and all instances are told; then he remembers what he has seen.
+func TestRememberedTooLate(t *testing.T) {
+	t.Parallel()
+	for name, point := range map[string]string{"of Redis": cache.AfterPeek, "of the primary": cache.AfterPrimary} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			k, told := key("a"), key("told")
+			r.commit(k, v1, absent)
+			late := stopAt(point)
+			reader, writer := r.start(), r.start(noL1)
+			slow := r.start(late.in)
+			reader.put(told, v1, absent)
+			if point == cache.AfterPeek {
+				reader.comes(k, v1, filled, bounded)
+			}
+			late.while(t, func() { slow.shows(k, v1, bounded) }, func() {
+				slow.shows(told, v1, bounded)
+				writer.put(k, v2, exists)
+				writer.put(told, v2, exists)
+				eventually(t, "he has heard of it", func() bool {
+					found, err := slow.Read(t.Context(), told, eventual)
+					return err == nil && string(found.Document.Body) == v2 && plain(found.Status) == fromL1
+				})
+			})
+			slow.shows(k, v2, eventual)
+		})
+	}
+}
+
 // A clock of Redis that is set back makes no entry younger.
 func TestRedisClockSetBack(t *testing.T) {
 	t.Parallel()
@@ -344,6 +443,25 @@ func (r *rig) sql(statement string) {
 	}
 	_, err = db.SQL().ExecContext(r.t.Context(), statement)
 	r.must(err)
+}
+
+// moved lets the map say that the bucket of a document was moved, in which its era rises.
+func (r *rig) moved(eraBase int64, k state.Key) {
+	r.t.Helper()
+	m, _ := r.Routes.Map()
+	m.Runs = slices.Clone(m.Runs)
+	for i := range m.Runs {
+		m.Runs[i].EraBase = eraBase
+	}
+	m.Version++
+	text, err := m.Encode()
+	r.must(err)
+	_, err = register.Put(context.Background(), r.reg, shard.MapKey, text)
+	r.must(err)
+	eventually(r.t, "the routes know of the move", func() bool {
+		route, err := r.Routes.Route(k.Bucket())
+		return err == nil && route.EraBase == eraBase
+	})
 }
 
 // failOver begins an epoch of the shard.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -75,18 +74,35 @@ func (c *Cache) Read(ctx context.Context, k state.Key, ask Ask) (Result, error) 
 	if err := k.Check(); err != nil {
 		return Result{}, err
 	}
+	if r, ok := c.fromMemory(k, &ask); ok {
+		return r, nil
+	}
+	return c.beyond(ctx, k, &ask, c.look(ctx, []state.Key{k}, &ask)[0])
+}
+
+// fromMemory begins a read; ok is false if memory may not answer it.
+func (c *Cache) fromMemory(k state.Key, ask *Ask) (r Result, ok bool) {
 	c.counts.reads.Add(1)
-	if ask.Mode == Strong {
+	e := c.l1.get(k)
+	if e == nil || c.cfg.NoL1 || !c.satisfies(e, ask) {
+		return r, false
+	}
+	c.counts.l1Hits.Add(1)
+	return c.hit(e, "l1"), true
+}
+
+// beyond answers a read whom memory has not answered, after a look at Redis.
+func (c *Cache) beyond(ctx context.Context, k state.Key, ask *Ask, found looked) (Result, error) {
+	switch {
+	case ask.Mode == Strong:
 		e, err := c.ask(ctx, k)
 		return c.result(e, Status{Forward: "request"}), err
-	}
-	if e := c.l1.get(k); e != nil && !c.cfg.NoL1 && c.satisfies(e, &ask) {
-		c.counts.l1Hits.Add(1)
-		return c.hit(e, "l1"), nil
+	case found.entry != nil:
+		return c.hit(found.entry, "redis"), nil
 	}
 	for {
-		r, err := c.join(ctx, k, &ask)
-		if err != nil || !r.Status.Collapsed || c.satisfies(r.entry(), &ask) {
+		r, err := c.join(ctx, k, ask, &found)
+		if err != nil || !r.Status.Collapsed || c.satisfies(r.entry(), ask) {
 			return r, err
 		}
 		// The flight was joined late: what it has found has grown too old. The next one begins after this call.
@@ -112,13 +128,16 @@ func (r *Result) entry() *entry {
 }
 
 // join reads together with everybody who asks for the same now. The read goes on if its first caller leaves.
-func (c *Cache) join(ctx context.Context, k state.Key, ask *Ask) (Result, error) {
+func (c *Cache) join(ctx context.Context, k state.Key, ask *Ask, found *looked) (Result, error) {
 	own := false
 	done := c.flights.DoChan(c.flight(k, ask), func() (any, error) {
 		own = true
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightPatience)
 		defer cancel()
-		return c.fetch(ctx, k, ask)
+		if found.around.Forward != "" {
+			return c.fromPrimary(ctx, k, found.around)
+		}
+		return c.fetch(ctx, k, ask, found.luck)
 	})
 	select {
 	case f := <-done:
@@ -144,17 +163,17 @@ func (c *Cache) lastResort(k state.Key, ask *Ask, err error) (Result, error) {
 	return Result{}, err
 }
 
-// fetch looks into Redis, and asks the primary if there is nothing that may answer.
-func (c *Cache) fetch(ctx context.Context, k state.Key, ask *Ask) (Result, error) {
-	if c.remote == nil {
-		return c.fromPrimary(ctx, k, Status{Forward: "miss"})
-	}
+// withoutRedis is the status of what the primary has answered because Redis did not.
+var withoutRedis = Status{Forward: "bypass", Detail: "breaker"}
+
+// fetch asks Redis for a copy or the lease to fill it, and the primary if there is nothing that may answer.
+func (c *Cache) fetch(ctx context.Context, k state.Key, ask *Ask, luck float64) (Result, error) {
 	until := c.cfg.Now().Add(fillTTL)
 	for attempt := 0; ; attempt++ {
-		got, err := c.remote.get(ctx, k, ask, c)
+		got, err := c.remote.get(ctx, k, ask, luck, c)
 		switch {
 		case errors.Is(err, errRemote):
-			return c.fromPrimary(ctx, k, Status{Forward: "bypass", Detail: "breaker"})
+			return c.fromPrimary(ctx, k, withoutRedis)
 		case err != nil:
 			return Result{}, err
 		}
@@ -191,12 +210,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // ask reads a document from its primary, at an instant after the call.
 func (c *Cache) ask(ctx context.Context, k state.Key) (*entry, error) {
-	beganAt := c.cfg.Now()
+	beganAt, moved := c.cfg.Now(), c.l1.moved(k)
 	snapshot, err := c.primaries.one(ctx, c.cfg.Locate(k.Bucket()).Shard, k)
 	if err != nil {
 		return &entry{}, err
 	}
-	return &entry{snapshot.Document, state.Version{Era: snapshot.Era, Number: snapshot.Version.Number}, beganAt}, nil
+	return &entry{snapshot.Document, state.Version{Era: snapshot.Era, Number: snapshot.Version.Number}, beganAt, moved}, nil
 }
 
 func (c *Cache) fromPrimary(ctx context.Context, k state.Key, s Status) (Result, error) {
@@ -258,14 +277,14 @@ type got struct {
 }
 
 // get asks Redis for a document.
-func (r *remote) get(ctx context.Context, k state.Key, ask *Ask, c *Cache) (got, error) {
-	place := c.cfg.Locate(k.Bucket())
-	token, luck := c.cfg.NewToken(), -math.Log(max(c.cfg.Random(), math.SmallestNonzeroFloat64))
+func (r *remote) get(ctx context.Context, k state.Key, ask *Ask, luck float64, c *Cache) (got, error) {
+	place, moved := c.cfg.Locate(k.Bucket()), c.l1.moved(k)
+	token := c.cfg.NewToken()
 	var vouchedAt time.Time
 	var vouched bool
 	a := r.do(ctx, &command{script: getScript, key: redisKey(k), args: func(run string) []any {
 		flag, age := 0, trusted.Milliseconds()
-		if vouchedAt, vouched = r.beats.vouchedAt(place.Shard, place.Epoch, run, r.now()); vouched {
+		if vouchedAt, vouched = r.beats.last.Load().vouchedAt(place.Shard, place.Epoch, run, r.now()); vouched {
 			flag = 1
 		}
 		if !r.clock.believes() {
@@ -278,7 +297,11 @@ func (r *remote) get(ctx context.Context, k state.Key, ask *Ask, c *Cache) (got,
 	if a.err != nil {
 		return got{}, fmt.Errorf("%w: %w", errRemote, a.err)
 	}
-	return parseGot(k, &a, vouchedAt, vouched, r.clock.believes())
+	found, err := parseGot(k, &a, vouchedAt, vouched, r.clock.believes())
+	if found.entry != nil {
+		found.entry.moved = moved
+	}
+	return found, err
 }
 
 // parseGot reads the reply of the script get.

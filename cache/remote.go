@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,9 +15,9 @@ import (
 
 // How commands are gathered.
 const (
-	senders      = 4    // round trips under way; the commands of one are what waited while the others were under way
+	senders      = 2    // round trips under way; the commands of one are what waited while the others were under way
 	mostCommands = 256  // of one round trip
-	mostQueued   = 8192 // commands that wait for one
+	mostQueued   = 8192 // callers who wait for one
 )
 
 // errRemote says that Redis did not answer, or was not asked because it has not answered before. Nobody outside sees it.
@@ -26,9 +28,10 @@ type remote struct {
 	place     Server
 	timeout   time.Duration // for a server to be reached, and again to answer
 	now       func() time.Time
-	sentinels *sentinels // nil: it has an address
-	queue     chan *command
+	sentinels *sentinels      // nil: it has an address
+	queue     chan []*command // each is what one caller wants of the same round trip
 	breaker   breaker
+	trips     atomic.Int64
 	clock     clock
 	beats     beats
 
@@ -39,7 +42,7 @@ type remote struct {
 }
 
 func newRemote(place Server, timeout time.Duration, now func() time.Time) *remote {
-	r := &remote{place: place, now: now, timeout: timeout, queue: make(chan *command, mostQueued)}
+	r := &remote{place: place, now: now, timeout: timeout, queue: make(chan []*command, mostQueued)}
 	if place.Address == "" {
 		r.sentinels = newSentinels(place, timeout)
 	}
@@ -91,7 +94,8 @@ func (r *remote) close() error {
 	return err
 }
 
-// command is a script to run on a key, or, without one, a message to publish; or just what its words say.
+// command is a script to run on a key, or, without one, a message to publish; or just what its words say. Without any of that it is a
+// peek at a key.
 type command struct {
 	script *redis.Script
 	key    string
@@ -100,11 +104,17 @@ type command struct {
 	reply  chan answered // has room for the reply
 }
 
+func (c *command) peeks() bool { return c.words == nil && c.args == nil }
+
 // enter adds a command to a pipeline to the server with this run_id.
 func (c *command) enter(ctx context.Context, pipe redis.Pipeliner, run string) redis.Cmder {
 	switch {
 	case c.words != nil:
 		return pipe.Do(ctx, c.words...)
+	case c.peeks():
+		peek := redis.NewRawCmd(ctx, peekWords(c.key)...)
+		_ = pipe.Process(ctx, peek) // it is only queued
+		return peek
 	case c.script == nil:
 		return pipe.Do(ctx, append([]any{"publish", c.key}, c.args(run)...)...)
 	}
@@ -113,20 +123,40 @@ func (c *command) enter(ctx context.Context, pipe redis.Pipeliner, run string) r
 
 // answered is what became of a command.
 type answered struct {
-	value  any
-	err    error // errRemote, or what the server says
-	run    string
-	sentAt time.Time // before it was sent
+	value any
+	err   error // errRemote, or what the server says
+	*trip
+}
+
+// trip is what the commands of a round trip have in common.
+type trip struct {
+	run      string    // run_id of the server
+	sentAt   time.Time // before it began
+	at       int64     // ms of the server's clock, after it began and before the server did anything else
+	heard    *heard    // what feeds had vouched for when it began
+	believed bool      // whether stamps proved anything then
 }
 
 // do sends a command with whatever waits at the same time, and waits for its reply.
 func (r *remote) do(ctx context.Context, c *command) answered {
 	c.reply = make(chan answered, 1)
-	select {
-	case r.queue <- c:
-	default:
-		return answered{err: fmt.Errorf("%w: %d commands wait", errRemote, mostQueued)}
+	if err := r.enqueue(c); err != nil {
+		return answered{err: err}
 	}
+	return c.wait(ctx)
+}
+
+// enqueue has commands sent in one round trip. Their replies have room for one each.
+func (r *remote) enqueue(commands ...*command) error {
+	select {
+	case r.queue <- commands:
+		return nil
+	default:
+		return fmt.Errorf("%w: %d callers wait", errRemote, mostQueued)
+	}
+}
+
+func (c *command) wait(ctx context.Context) answered {
 	select {
 	case a := <-c.reply:
 		return a
@@ -156,12 +186,13 @@ func (r *remote) send(ctx context.Context) {
 	}
 }
 
-func (r *remote) gather(first *command) []*command {
-	batch := []*command{first}
+// gather takes what waits. Who is about to ask comes along.
+func (r *remote) gather(batch []*command) []*command {
+	runtime.Gosched()
 	for len(batch) < mostCommands {
 		select {
 		case next := <-r.queue:
-			batch = append(batch, next)
+			batch = append(batch, next...)
 		default:
 			return batch
 		}
@@ -177,6 +208,7 @@ func (r *remote) trip(ctx context.Context, batch []*command) {
 		}
 		return
 	}
+	r.trips.Add(1)
 	answers, err := r.exchange(ctx, batch)
 	r.breaker.done(r.now(), err)
 	for i, c := range batch {
@@ -225,27 +257,59 @@ func loadScripts(ctx context.Context, p *pool) error {
 
 // pipeline runs some commands of a batch, and returns those whose scripts the server does not know.
 func (r *remote) pipeline(ctx context.Context, p *pool, batch []*command, todo []int, answers []answered) (unknown []int, err error) {
-	run, sentAt := p.running(), r.now()
+	t := &trip{run: p.running(), sentAt: r.now(), heard: r.beats.last.Load(), believed: r.clock.believes()}
 	pipe := p.client.Pipeline()
-	sent := make([]redis.Cmder, len(todo))
+	at := pipe.Time(ctx)
+	sent, peeks := make([]redis.Cmder, len(todo)), map[string]redis.Cmder{}
 	for n, i := range todo {
-		sent[n] = batch[i].enter(ctx, pipe, run)
+		c := batch[i]
+		if !c.peeks() {
+			sent[n] = c.enter(ctx, pipe, t.run)
+			continue
+		}
+		if peeks[c.key] == nil { // several who peek at a document differ in what they want, not in what is there
+			peeks[c.key] = c.enter(ctx, pipe, t.run)
+		}
+		sent[n] = peeks[c.key]
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !isReply(err) {
 		return nil, err
 	}
+	t.at, t.believed = at.Val().UnixMilli(), t.believed && r.clock.believes()
 	for n, i := range todo {
-		value, err := sent[n].(*redis.Cmd).Result()
+		value, err := valueOf(sent[n])
 		switch {
 		case err != nil && redis.HasErrorPrefix(err, "NOSCRIPT"):
 			unknown = append(unknown, i)
 		case err != nil && unusable(err):
 			return nil, err
 		}
-		answers[i] = answered{value, err, run, sentAt}
+		answers[i] = answered{value, err, t}
 	}
 	return unknown, nil
 }
+
+// valueOf is what the server has answered: to a peek the bytes of its reply, else a value.
+func valueOf(sent redis.Cmder) (any, error) {
+	peek, ok := sent.(*redis.RawCmd)
+	if !ok {
+		return sent.(*redis.Cmd).Result()
+	}
+	raw, err := peek.Result()
+	if text, refused := bytes.CutPrefix(raw, []byte("-")); refused {
+		return nil, refusal(text)
+	}
+	return raw, err
+}
+
+// refusal is what the server says of a peek that it refuses.
+type refusal string
+
+// Error is what it says.
+func (r refusal) Error() string { return string(r) }
+
+// RedisError marks it as a reply of the server.
+func (r refusal) RedisError() {}
 
 // isReply reports that an error is what the server says of a command.
 func isReply(err error) bool {

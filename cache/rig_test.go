@@ -25,7 +25,7 @@ import (
 // rig is a shard with a real Redis, and as many caches over them as a test wants: each is what an instance has.
 type rig struct {
 	*instance.Instance
-	t         *testing.T
+	t         testing.TB
 	reg       *register.File
 	file      string // of the shard
 	redis     *testdb.RedisServer
@@ -40,7 +40,7 @@ const (
 )
 
 // newRig makes a cluster on SQLite, with a real Redis. redisArgs are settings of it.
-func newRig(t *testing.T, redisArgs ...string) *rig {
+func newRig(t testing.TB, redisArgs ...string) *rig {
 	t.Helper()
 	ctx := t.Context()
 	reg, err := register.OpenFile(filepath.Join(t.TempDir(), "register"))
@@ -81,7 +81,7 @@ func newRig(t *testing.T, redisArgs ...string) *rig {
 type node struct {
 	*cache.Cache
 	rig *rig
-	t   *testing.T
+	t   testing.TB
 }
 
 var numbers atomic.Int64
@@ -120,7 +120,7 @@ func (r *rig) start(change ...func(*cache.Config)) *node {
 }
 
 // eventually waits until something is true that nothing but time stands in the way of.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for range 6000 {
 		if is() {

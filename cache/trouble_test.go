@@ -118,7 +118,7 @@ func newPlace(r *rig, what trouble) *place {
 
 // load reads and writes a few documents, and knows what reads must show.
 type load struct {
-	t       *testing.T
+	t       testing.TB
 	trouble string
 	nodes   []*node
 	most    []atomic.Int64 // statements at a time, of each instance

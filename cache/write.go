@@ -71,7 +71,7 @@ func (c *Cache) wrote(ctx context.Context, k state.Key, answer *state.Answer, be
 	c.l1.move(k)
 	if known {
 		document = *answer.Wrote
-		c.remember(&entry{document, document.Version, beganAt})
+		c.remember(&entry{document, document.Version, beganAt, c.l1.moved(k)})
 	} else {
 		c.l1.outdated(k, document.Version, nil)
 	}
@@ -83,10 +83,7 @@ func (c *Cache) wrote(ctx context.Context, k state.Key, answer *state.Answer, be
 	message := messageOf(&document, known, clock, stamp)
 	message.reply = make(chan answered, 1) // nobody waits for it
 	c.remote.do(ctx, putOf(&document, known, clock, stamp, wid))
-	select {
-	case c.remote.queue <- message:
-	default: // instances notice by the age of what they have
-	}
+	_ = c.remote.enqueue(message) // instances notice by the age of what they have
 }
 
 // putOf is the command that tells Redis of a committed version of a document. stamp is 0 if it is not known when that was the newest
@@ -167,7 +164,7 @@ func (c *Cache) hear(text string) {
 	var e *entry
 	clock := c.remote.clock.last.Load()
 	if m.known && m.stamp > 0 && clock != nil && clock.run == m.run && c.remote.clock.believes() {
-		e = &entry{m.document, m.document.Version, clock.instantOf(m.stamp)}
+		e = &entry{document: m.document, seen: m.document.Version, freshAt: clock.instantOf(m.stamp)}
 	}
 	c.l1.outdated(m.document.Key, m.document.Version, e)
 }

@@ -1337,4 +1337,67 @@ var mutants = []mutant{
 		name: "clock-set-back-is-noticed", pkg: "./cache", tests: "TestClockSetBack",
 		edits: in("cache/clock.go", "if next.redis < least {", "if false {"),
 	},
+
+	// Peeks, which decide as scripts/get.lua does.
+	{
+		name: "peek-floors-are-heeded", pkg: "./cache", tests: "TestPeekIsTheScript",
+		edits: in("cache/peek.go", "!s.stored || s.seen.Compare(s.floor) < 0:", "!s.stored:"),
+	},
+	{
+		name: "peek-race-4-intents-are-heeded", pkg: "./cache", tests: "TestRace04",
+		edits: in("cache/peek.go", "case announced(s.writes, t.at):", "case false:"),
+	},
+	{
+		name: "peek-race-4-tokens-are-kept", pkg: "./cache", tests: "TestRace04",
+		edits: in("cache/peek.go", "return s.seen.Compare(by.ask.Version) >= 0, false", "return true, false"),
+	},
+	{
+		name: "peek-race-3-stamps-grow-old", pkg: "./cache", tests: "TestRace03",
+		edits: in("cache/peek.go", "return ok && left >= 0, float64(s.cost)*by.luck >= float64(left.Milliseconds())", "return ok, false"),
+	},
+	{
+		name: "peek-renews-early", pkg: "./cache", tests: "TestPeekIsTheScript",
+		edits: in("cache/peek.go", "float64(s.cost)*by.luck >= float64(left.Milliseconds())", "false"),
+	},
+	{
+		name: "peek-race-11-stamps-are-of-one-server", pkg: "./cache", tests: "TestRace11",
+		edits: in("cache/peek.go", "t.believed && s.run == t.run && age >= 0", "t.believed && age >= 0"),
+	},
+	{
+		name: "peek-stamps-are-not-of-the-future", pkg: "./cache", tests: "TestRedisClockSetBack",
+		edits: in("cache/peek.go", "t.believed && s.run == t.run && age >= 0", "t.believed && s.run == t.run"),
+	},
+	{
+		name: "peek-clocks-set-back-are-not-believed", pkg: "./cache", tests: "TestPeekIsTheScript",
+		edits: in("cache/peek.go", "t.believed && s.run == t.run && age >= 0", "s.run == t.run && age >= 0"),
+	},
+	{
+		name: "peek-race-13-entries-are-of-the-era", pkg: "./cache", tests: "TestRace13|TestRace14",
+		edits: in("cache/peek.go", "by.ask.Mode != Bounded || s.seen.Era < by.era:", "by.ask.Mode != Bounded:"),
+	},
+	{
+		name: "race-14-reads-check-the-bucket", pkg: "./cache", tests: "TestRace14",
+		edits: in("shard/store.go", "fence.Epoch != epoch || fence.Serving != len(buckets)", "fence.Epoch != epoch"),
+	},
+	{
+		name: "race-14-memory-is-of-the-era", pkg: "./cache", tests: "TestRace14",
+		edits: in("cache/read.go", " && e.seen.Era >= c.cfg.Locate(e.document.Key.Bucket()).Era", ""),
+	},
+	{
+		name: "race-20-beats-are-of-what-is-proved", pkg: "./cache", tests: "TestRace20",
+		edits: in("cache/follower.go", "b.at = read.stampAt(completeAt)", "b.at = read.redis"),
+	},
+	{
+		name: "race-20-beats-are-of-one-epoch", pkg: "./cache", tests: "TestRace20",
+		edits: in("cache/feed.go", "v.run != run || v.epoch != epoch", "v.run != run"),
+	},
+	{
+		name: "what-is-outdated-is-not-remembered", pkg: "./cache", tests: "TestRememberedTooLate",
+		edits: in("cache/l1.go", " || l.moved(e.document.Key) != e.moved", ""),
+	},
+	{
+		name: "batches-share-a-round-trip", pkg: "./cache", tests: "TestBatchOfHits",
+		edits: in("cache/peek.go", "	if c.remote.enqueue(peeks...) != nil {\n",
+			"	for _, one := range peeks[1:] {\n		_ = c.remote.enqueue(one)\n	}\n	if c.remote.enqueue(peeks[0]) != nil {\n"),
+	},
 }
