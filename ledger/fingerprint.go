@@ -60,7 +60,7 @@ var printFields = [...][]string{
 
 	printCampaign: {
 		"campaign_id", "discount", "time_zone", "starts_at", "ends_at", "validity", "total_limit", "owner_limit", "owner_day_limit",
-		"budget", "code_required",
+		"budget", "code_required", "terms",
 	},
 	printMoveCampaign: {"operation", "reason"},
 	printClaim:        {"campaign_id", "claim_ref"},
@@ -217,10 +217,18 @@ func fingerprintIssue(r *IssueCoupon) []byte {
 	p := newPrinter(printIssue).str(r.CampaignID).close().str(r.IssueRef).close()
 	p.discount(&r.Discount).close()
 	p.int(r.ValidFrom.UnixMicro()).close().int(r.ExpiresAt.UnixMicro()).close()
-	if t := &r.Terms; *t != (Terms{}) {
-		p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority)).close()
+	if r.Terms != (Terms{}) {
+		p.terms(&r.Terms).close()
 	}
 	return p.sum
+}
+
+func (p *printer) terms(t *Terms) *printer {
+	p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority))
+	if t.MaxDiscount != (Money{}) || t.ReturnGraceMs > 0 {
+		p.money(t.MaxDiscount).int(t.ReturnGraceMs)
+	}
+	return p
 }
 
 func fingerprintCredit(r *CreditLot) []byte {
@@ -251,8 +259,14 @@ func fingerprintCampaign(c *Campaign) []byte {
 		p.money(*c.Budget)
 	}
 	p.close()
+	hasTerms := c.Terms != Terms{}
 	if c.CodeRequired {
 		p.bool(true).close()
+	} else if hasTerms {
+		p.close()
+	}
+	if hasTerms {
+		p.terms(&c.Terms).close()
 	}
 	return p.sum
 }
@@ -323,11 +337,12 @@ func differingFields(stored, sent []byte) []string {
 	return fields
 }
 
-// printOf is the print of field i; nil if the fingerprint is older than the field, or the field was not used.
+// printOf is the print of field i; that of nothing if the fingerprint is older than the field, or the field was not used.
 func printOf(fingerprint []byte, i int) []byte {
 	from := 1 + i*printLen
 	if from+printLen > len(fingerprint) {
-		return nil
+		nothing := sha256.Sum256(nil)
+		return nothing[:printLen]
 	}
 	return fingerprint[from : from+printLen]
 }

@@ -29,6 +29,11 @@ func TestC19DifferingFields(t *testing.T) {
 		change(&r)
 		return fingerprintCredit(&r)
 	}
+	campaign := func(change func(*Campaign)) []byte {
+		c := springCampaign()
+		change(&c)
+		return fingerprintCampaign(&c)
+	}
 	same := hold(func(*Hold) {})
 	sameIssue := issue(func(*IssueCoupon) {})
 	sameCredit := credit(func(*CreditLot) {})
@@ -53,6 +58,14 @@ func TestC19DifferingFields(t *testing.T) {
 		{"discount", sameIssue, issue(func(r *IssueCoupon) { r.Discount.MinSpend = 1 }), []string{"discount"}},
 		{"from", sameIssue, issue(func(r *IssueCoupon) { r.ValidFrom = at }), []string{"valid_from"}},
 		{"expires", sameIssue, issue(func(r *IssueCoupon) { r.ExpiresAt = at.Add(1e6) }), []string{"expires_at"}},
+		{"terms", sameIssue, issue(func(r *IssueCoupon) { r.Terms.ReturnGraceMs = 1 }), []string{"terms"}},
+		{"limit", issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(1) }), issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(2) }), []string{"terms"}},
+		{"campaign terms", campaign(func(*Campaign) {}), campaign(func(c *Campaign) { c.Refund = NoRefund }), []string{"terms"}},
+		{
+			"campaign codes", campaign(func(c *Campaign) { c.Priority = 1 }),
+			campaign(func(c *Campaign) { c.Priority, c.CodeRequired = 1, true }),
+			[]string{"code_required"},
+		},
 		{"credit_ref", sameCredit, credit(func(r *CreditLot) { r.IssueRef = "d" }), []string{"issue_ref"}},
 		{"source", sameCredit, credit(func(r *CreditLot) { r.Source = "d" }), []string{"source"}},
 		{"tag", sameCredit, credit(func(r *CreditLot) { r.Tag = "d" }), []string{"tag"}},

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/statesvc/statesvc/ledger"
 )
 
@@ -26,6 +28,7 @@ var grownSuite = []struct {
 	{"ReplacesAtOnce", testReplacesAtOnce},
 	{"DryRuns", testDryRuns},
 	{"RefundGrace", testRefundGrace},
+	{"ReturnGrace", testReturnGrace},
 	{"GrownLookups", testGrownLookups},
 }
 
@@ -314,6 +317,47 @@ func testRefundGrace(t *testing.T, w *world) {
 		}
 		a.intact(t)
 	}
+}
+
+// A coupon that ends in a hold has its grace from the end of the hold on, whether or not anybody has settled that, and no second one.
+func testReturnGrace(t *testing.T, w *world) {
+	a := w.fresh()
+	issue := func(ref string, grace time.Duration) ledger.Coupon {
+		return decode[ledger.CouponReply](t, must(a.l.IssueCoupon(t.Context(), a.key(), ledger.IssueCoupon{
+			Owner: a.owner, CampaignID: "spring", IssueRef: ref, Discount: fixed(1), ExpiresAt: a.now(t).Add(30 * time.Second),
+			Terms: ledger.Terms{Priority: 1 - int(grace/time.Hour), ReturnGraceMs: grace.Milliseconds()},
+		})), nil).Coupon
+	}
+	coupons := []ledger.Coupon{issue("none", 0), issue("hour", time.Hour), issue("two", 2*time.Hour)}
+	h := a.hold(t, a.request(a.coupon(coupons[0]), a.coupon(coupons[1]), a.coupon(coupons[2])))
+	w.advance(t, 2*time.Minute)
+	shown := func() (shown []ledger.Coupon) {
+		for _, c := range coupons {
+			shown = append(shown, must(a.l.Coupon(t.Context(), a.coupon(c).CouponID)))
+		}
+		return shown
+	}
+	before := shown()
+	if err := a.l.ExpireDue(t.Context(), a.owner); err != nil {
+		t.Fatal(err)
+	}
+	for i, after := range shown() {
+		want := "AVAILABLE"
+		ends := h.Hold.ExpiresAt.Add(time.Duration(i) * time.Hour)
+		if i == 0 {
+			want, ends = "EXPIRED", coupons[0].ExpiresAt
+		}
+		if after.State != want || !after.ExpiresAt.Equal(ends) || after.ReturnGraceMs != 0 || cmp.Diff(after, before[i]) != "" {
+			t.Errorf("%+v, before it was settled %+v; want %s until %s", after, before[i], want, ends)
+		}
+	}
+	h = a.hold(t, a.request(a.coupon(coupons[1])))
+	w.advance(t, 2*time.Hour)
+	if again := shown()[1]; again.State != "EXPIRED" {
+		t.Errorf("a second grace: %+v", again)
+	}
+	wantError(t, a.confirm(t.Context(), a.ref(h)), ledger.ErrHoldExpired)
+	a.intact(t)
 }
 
 // testGrownLookups is testLookups for what grown holds read.

@@ -245,7 +245,10 @@ func (s *script) issueOp(o *options) *issueOp {
 	}
 	terms := Terms{
 		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")),
-		Priority: int(o.int("priority")),
+		Priority: int(o.int("priority")), ReturnGraceMs: o.int("grace") * 1000,
+	}
+	if n := o.int("together"); n > 0 {
+		terms.MaxDiscount = Money{n, d.Currency}
 	}
 	op := &issueOp{id: s.named(id.Coupon, o)}
 	op.IssueCoupon = IssueCoupon{

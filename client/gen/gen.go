@@ -292,11 +292,32 @@ type Campaign struct {
 	// Frozen Its coupons make no new holds.
 	Frozen bool `json:"frozen,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -383,11 +404,32 @@ type CampaignRequest struct {
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -517,9 +559,14 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef    Reference `json:"issue_ref"`
-	IssuedAt    time.Time `json:"issued_at"`
-	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
+	IssueRef Reference `json:"issue_ref"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+	MaxPerGroup int   `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -528,7 +575,8 @@ type Coupon struct {
 	Priority int       `json:"priority,omitempty,omitzero"`
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
-	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	RefundPolicy  RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	ReturnGraceMs int64        `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup The caller's own name for something.
 	//
@@ -1182,6 +1230,11 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// MaxPerGroup 1 makes the group exclusive.
 	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
 
@@ -1195,6 +1248,10 @@ type IssueRequest struct {
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
 	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup One hold takes at most `max_per_group` coupons of a group.
 	StackGroup string `json:"stack_group,omitempty,omitzero"`
@@ -3826,6 +3883,10 @@ type ClientInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -3838,6 +3899,10 @@ type ClientInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3973,8 +4038,10 @@ type ClientInterface interface {
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3984,8 +4051,10 @@ type ClientInterface interface {
 	// IssueCoupon Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -5677,6 +5746,10 @@ func (c *Client) ListCampaigns(ctx context.Context, params *ListCampaignsParams,
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -5699,6 +5772,10 @@ func (c *Client) CreateCampaignWithBody(ctx context.Context, params *CreateCampa
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5954,8 +6031,10 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 // IssueCouponWithBody Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5975,8 +6054,10 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 // IssueCoupon Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -14520,6 +14601,10 @@ type ClientWithResponsesInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -14532,6 +14617,10 @@ type ClientWithResponsesInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14671,8 +14760,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14682,8 +14773,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -23978,6 +24071,10 @@ func (c *ClientWithResponses) ListCampaignsWithResponse(ctx context.Context, par
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -23996,6 +24093,10 @@ func (c *ClientWithResponses) CreateCampaignWithBodyWithResponse(ctx context.Con
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24207,8 +24308,10 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24224,8 +24327,10 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 // IssueCouponWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

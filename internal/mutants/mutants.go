@@ -576,6 +576,31 @@ var mutants = []mutant{
 		edits: in("ledger/stacking.go", "> c.terms.MaxPerGroup {", "> c.terms.MaxPerGroup+1 {"),
 	},
 	{
+		name: "coupons-limit-all-discounts", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/stacking.go", "if most == 0 || c.terms.MaxDiscount.Amount < most {", "if most == 0 {"),
+	},
+	{
+		name: "one-grace-for-each-coupon", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_decide.go", "c.expiresAt, c.terms.ReturnGraceMs, c.extended = at+grace*1000, 0, true",
+			"c.expiresAt, c.extended = at+grace*1000, true"),
+	},
+	{
+		name: "grace-from-the-end-of-the-hold", pkg: "./ledger", tests: "TestGrownHolds/sqlite/ReturnGrace",
+		edits: in("ledger/apply_decide.go", "\t\tat = c.heldUntil\n", ""),
+	},
+	{
+		name: "claims-have-the-terms-of-their-campaign", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/campaign_apply.go", ", terms: op.rules.Terms,", ","),
+	},
+	{
+		name: "issues-inherit-terms", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/apply_issue.go", "return op.Terms.or(op.rules.Terms).plain()", "return op.Terms.plain()"),
+	},
+	{
+		name: "inherited-limits-are-in-the-currency", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/apply_issue.go", "most != (Money{}) && most.Currency != op.Discount.Currency {", "false {"),
+	},
+	{
 		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",
 		edits: in("ledger/crowd.go", "cmp.Or(cmp.Compare(a.expiresAt, b.expiresAt)", "cmp.Or(cmp.Compare(b.expiresAt, a.expiresAt)"),
 	},

@@ -748,6 +748,10 @@ export interface paths {
          *     from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
          *     the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
          *     `campaign:{campaign_id}`.
+         *
+         *     `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+         *     however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+         *     the discount.
          */
         post: operations["createCampaign"];
         delete?: never;
@@ -994,8 +998,10 @@ export interface paths {
         /**
          * Issue a coupon to an owner
          * @description Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-         *     under another key is answered with the existing coupon, `already_exists: true` and 200.
+         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+         *     has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+         *     campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+         *     coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
         delete?: never;
@@ -2266,6 +2272,13 @@ export interface components {
             max_per_group?: number;
             /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /**
          * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
@@ -2327,6 +2340,9 @@ export interface components {
             stack_group?: components["schemas"]["Reference"];
             max_per_group?: number;
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /** Format: int64 */
+            return_grace_ms?: number;
         };
         /** @description When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never. */
         RefundPolicy: string;
@@ -2640,6 +2656,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /** @description One of `count`, `codes` and `shared_code`. */
         CodesRequest: {
@@ -2740,6 +2770,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
             state?: string;
             /** @description Its coupons make no new holds. */
             frozen?: boolean;
@@ -5381,7 +5425,15 @@ export interface operations {
                  *       "budget": {
                  *         "amount": 5000000,
                  *         "currency": "CNY"
-                 *       }
+                 *       },
+                 *       "refund_policy": "ANY_REFUND",
+                 *       "stack_group": "spring",
+                 *       "max_per_group": 1,
+                 *       "max_discount": {
+                 *         "amount": 3000,
+                 *         "currency": "CNY"
+                 *       },
+                 *       "return_grace_ms": 86400000
                  *     }
                  */
                 "application/json": components["schemas"]["CampaignRequest"];
