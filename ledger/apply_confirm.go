@@ -18,7 +18,8 @@ func (s *state) confirmPart(o *ownerRow, h *holdRow, op *confirmOp) shard.Reply 
 	if err != nil {
 		return internal(err)
 	}
-	want, wrong := c.portions(op.Items, op.Amount, c.held)
+	amount, over := c.over(op.Amount)
+	want, wrong := c.portions(op.Items, amount, c.held)
 	if wrong != nil {
 		return *wrong
 	}
@@ -35,20 +36,33 @@ func (s *state) confirmPart(o *ownerRow, h *holdRow, op *confirmOp) shard.Reply 
 	if err := s.checkTakes(h, t); err != nil {
 		return internal(err)
 	}
-	return s.confirmMoved(o, h, c, t, op.Final)
+	beyond, refused := s.planOver(o, c, op.Amount.Amount, over)
+	if refused != nil {
+		return refuse(refused)
+	}
+	return s.confirmMoved(o, h, c, spending{t, beyond, op.Final})
 }
 
-// confirmMoved spends what t has. What is left is given back if this was the final part.
-func (s *state) confirmMoved(o *ownerRow, h *holdRow, c *content, t *takes, final bool) shard.Reply {
-	b := s.endTakes(s.openChanges(), t, EventConfirm)
-	s.grow(h, func(p *Progress) { p.Parts = c.parts })
+// spending is what a part spends.
+type spending struct {
+	held   *takes
+	beyond *takes // lots that are free
+	final  bool
+}
+
+// confirmMoved spends what m has. What is left is given back if this was the final part.
+func (s *state) confirmMoved(o *ownerRow, h *holdRow, c *content, m spending) shard.Reply {
+	b := s.endTakes(s.openChanges(), m.held, EventConfirm)
+	b = s.spendFree(b, h, m.beyond)
+	c.overCapture(s.codec, m.beyond)
+	s.grow(h, c.note)
 	rest, err := s.takesOf(h)
 	if err != nil {
 		return internal(err)
 	}
 	h.quotas = rest.quotas
 	kind := entryPartConfirmed
-	if left := !rest.nothing(); final || !left {
+	if left := !rest.nothing(); m.final || !left {
 		event := EventConfirm
 		if left {
 			event = EventRelease

@@ -42,7 +42,7 @@ const (
 
 // printFields names the fields of each kind, in the order of the fingerprint.
 var printFields = [...][]string{
-	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items", "max_discount"},
+	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items", "max_discount", "over_capture_limit"},
 	printConfirm: {"hold_id", "order_id", "attempt", "items", "amount", "final", "allow_late"},
 	printCancel:  {"hold_id", "order_id", "attempt"},
 	printIssue:   {"campaign_id", "issue_ref", "discount", "valid_from", "expires_at", "terms"},
@@ -51,7 +51,9 @@ var printFields = [...][]string{
 	printRefund:  {"hold_id", "order_id", "attempt", "refund_ref", "all", "amount", "items", "lines", "reason"},
 	printExtend:  {"hold_id", "order_id", "attempt", "ttl_ms"},
 	printPin:     {"hold_id", "order_id", "attempt", "ttl_ms"},
-	printReplace: {"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount"},
+	printReplace: {
+		"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount", "over_capture_limit",
+	},
 	printFreeze:  {"frozen", "reason"},
 	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
 
@@ -112,6 +114,11 @@ func fingerprintHold(h *Hold) []byte {
 	p.lines(h.Lines).close().items(h.Items).close()
 	if h.MaxDiscount > 0 {
 		p.int(h.MaxDiscount).close()
+	} else if h.OverCapture > 0 {
+		p.close()
+	}
+	if h.OverCapture > 0 {
+		p.int(h.OverCapture).close()
 	}
 	return p.sum
 }
@@ -150,7 +157,11 @@ func fingerprintReplace(r *Replace) []byte {
 	h := &r.New
 	p := newPrinter(printReplace).id(r.Old.HoldID).close().str(h.OrderID).close().int(int64(h.Attempt)).close()
 	p.id(h.HoldID).close().int(int64(h.TTL)).close()
-	return p.lines(h.Lines).close().items(h.Items).close().int(h.MaxDiscount).close().sum
+	p.lines(h.Lines).close().items(h.Items).close().int(h.MaxDiscount).close()
+	if h.OverCapture > 0 {
+		p.int(h.OverCapture).close()
+	}
+	return p.sum
 }
 
 func fingerprintRefund(r *Refund) []byte {

@@ -52,6 +52,7 @@ func TestC19DifferingFields(t *testing.T) {
 		{"fewer lines", same, hold(func(h *Hold) { h.Lines = h.Lines[:1] }), []string{"lines"}},
 		{"item", same, hold(func(h *Hold) { h.Items[0].Tag = "x" }), []string{"items"}},
 		{"all", same, hold(func(h *Hold) { h.Items[0].All = true }), []string{"items"}},
+		{"over", same, hold(func(h *Hold) { h.OverCapture = 1 }), []string{"over_capture_limit"}},
 		{"two", same, hold(func(h *Hold) { h.Items[0].Tag, h.Attempt = "x", 3 }), []string{"attempt", "items"}},
 		{"campaign", sameIssue, issue(func(r *IssueCoupon) { r.CampaignID = "d" }), []string{"campaign_id"}},
 		{"issue_ref", sameIssue, issue(func(r *IssueCoupon) { r.IssueRef = "d" }), []string{"issue_ref"}},
@@ -126,5 +127,8 @@ func TestRequestHash(t *testing.T) {
 	}
 	if hash(func(h *Hold) { h.Lines[0].Amount.Amount++ }) == same || hash(func(h *Hold) { h.Items[0].Amount.Amount++ }) == same {
 		t.Error("it does not depend on lines or items")
+	}
+	if over := hash(func(h *Hold) { h.OverCapture = 1 }); over == same || over == hash(func(h *Hold) { h.MaxDiscount = 1 }) {
+		t.Error("it does not depend on what may be confirmed beyond the hold, or takes it for something else")
 	}
 }

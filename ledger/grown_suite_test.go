@@ -29,6 +29,7 @@ var grownSuite = []struct {
 	{"DryRuns", testDryRuns},
 	{"RefundGrace", testRefundGrace},
 	{"ReturnGrace", testReturnGrace},
+	{"OverCapture", testOverCapture},
 	{"GrownLookups", testGrownLookups},
 }
 
@@ -357,6 +358,44 @@ func testReturnGrace(t *testing.T, w *world) {
 		t.Errorf("a second grace: %+v", again)
 	}
 	wantError(t, a.confirm(t.Context(), a.ref(h)), ledger.ErrHoldExpired)
+	a.intact(t)
+}
+
+// Of many confirms at once that want more than is held, those that find enough are decided; what went beyond the hold can be refunded, from
+// a purse that nothing else has loaded, and nothing is taken twice.
+func testOverCapture(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 60, time.Hour)
+	a.credit(t, 70, 2*time.Hour)
+	request := a.request(money(50))
+	request.OverCapture = 80
+	ref := a.ref(a.hold(t, request))
+	got := a.atOnce(t, 6, func(a as, _ int) error { return a.part(t.Context(), ref, 65) })
+	wantCounts(t, got, map[string]int{"": 1, "already-confirmed": 5})
+	a.wantMoney(t, 65, 0)
+
+	request = a.request(money(50), a.coupon(a.issue(t, fixed(10), time.Hour)))
+	request.OverCapture = 80
+	next := a.ref(a.hold(t, request))
+	got = a.atOnce(t, 6, func(a as, _ int) error { return a.part(t.Context(), next, 30) })
+	wantCounts(t, got, map[string]int{"": 2, "insufficient": 4})
+	key, last := a.key(), ledger.Confirm{Owner: a.owner, Hold: next, Amount: cny(5), Final: true}
+	first := must(a.l.Confirm(t.Context(), key, last))
+	if again := must(a.l.Confirm(t.Context(), key, last)); !again.Replayed || string(again.Body) != string(first.Body) {
+		t.Errorf("the key again: %+v", again)
+	}
+	a.wantMoney(t, 0, 0)
+	if h := a.holdOf(t, next); h.State != "CONFIRMED" || h.OverCaptured.Confirmed != 15 || h.OverCaptureLimit.Amount != 80 {
+		t.Errorf("%+v", h)
+	}
+	got = a.atOnce(t, 10, func(a as, i int) error { return second(a.refund(t.Context(), next, fmt.Sprint("r", i), 10)) })
+	wantCounts(t, got, map[string]int{"": 6, "insufficient": 4})
+	must(a.refund(t.Context(), next, "rest", 0))
+	must(a.refund(t.Context(), ref, "all", 0))
+	a.wantMoney(t, 130, 0)
+	if h := a.holdOf(t, next); h.OverCaptured.Refunded != 15 {
+		t.Errorf("%+v", h.OverCaptured)
+	}
 	a.intact(t)
 }
 

@@ -116,6 +116,7 @@ func validateHold(c Caller, h *Hold) error {
 	total := p.lines(h.Lines)
 	p.items(h, total)
 	p.maxDiscount(h)
+	p.overCapture(h)
 	return p.err()
 }
 

@@ -20,6 +20,15 @@ func (p *problems) maxDiscount(h *Hold) {
 	}
 }
 
+func (p *problems) overCapture(h *Hold) {
+	switch {
+	case h.OverCapture < 0 || h.OverCapture > MaxAmount:
+		p.add("/over_capture_limit/amount", wrongMoney)
+	case h.OverCapture > 0 && !slices.ContainsFunc(h.Items, func(it Item) bool { return it.Kind == MoneyItem }):
+		p.add("/over_capture_limit", "needs an item of money that it goes beyond")
+	}
+}
+
 // Limits of the terms of coupons.
 const (
 	maxPerGroup = MaxItems

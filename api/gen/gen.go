@@ -1001,6 +1001,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1164,6 +1172,11 @@ type HoldRequest struct {
 	//
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
+
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//

@@ -1001,6 +1001,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1164,6 +1172,11 @@ type HoldRequest struct {
 	//
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
+
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -4204,6 +4217,8 @@ type ClientInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -4226,6 +4241,8 @@ type ClientInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -4309,8 +4326,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -4329,8 +4351,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -6347,6 +6374,8 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -6379,6 +6408,8 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -6542,8 +6573,13 @@ func (c *Client) CancelHold(ctx context.Context, holdID HoldIDInPath, params *Ca
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -6572,8 +6608,13 @@ func (c *Client) ConfirmHoldWithBody(ctx context.Context, holdID HoldIDInPath, p
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -14936,6 +14977,8 @@ type ClientWithResponsesInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -14958,6 +15001,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -15043,8 +15088,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -15063,8 +15113,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -24574,6 +24629,8 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -24602,6 +24659,8 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -24735,8 +24794,13 @@ func (c *ClientWithResponses) CancelHoldWithResponse(ctx context.Context, holdID
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -24761,8 +24825,13 @@ func (c *ClientWithResponses) ConfirmHoldWithBodyWithResponse(ctx context.Contex
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with

@@ -576,6 +576,46 @@ var mutants = []mutant{
 		edits: in("ledger/stacking.go", "> c.terms.MaxPerGroup {", "> c.terms.MaxPerGroup+1 {"),
 	},
 	{
+		name: "over-capture-has-a-limit", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "; over > room {", "; over > room+MaxAmount {"),
+	},
+	{
+		name: "over-capture-needs-money", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "\tif left > 0 {", "\tif left < 0 {"),
+	},
+	{
+		name: "over-capture-of-a-frozen-owner", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "if o.frozen {", "if false {"),
+	},
+	{
+		name: "over-capture-keeps-to-tags", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", `&& (it.Tag == "" || it.Tag == l.tag)`, ""),
+	},
+	{
+		name: "over-captured-money-is-counted-on", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "\t\tover = c.parts[c.items]\n", "\t\tover = Part{}\n"),
+	},
+	{
+		name: "over-captured-money-is-of-no-line", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "range c.body.Items[:c.items] { //", "range c.body.Items { //"),
+	},
+	{
+		name: "refunds-load-over-captured-lots", pkg: "./ledger", tests: "TestGrownHolds/sqlite/OverCapture",
+		edits: in("ledger/load_grown.go", "h.progress != nil && h.progress.OverCaptured != nil {", "false {"),
+	},
+	{
+		name: "late-confirms-find-their-units", pkg: "./ledger", tests: "TestQuotas/sqlite/LateBorrows",
+		edits: in("ledger/apply_confirm.go", "\tif len(lacks) > 0 {", "\tif false {"),
+	},
+	{
+		name: "late-confirms-do-not-borrow-in-vain", pkg: "./ledger", tests: "TestQuotas/sqlite/LateInVain",
+		edits: in("ledger/apply_confirm.go", "gone...); len(gone) > 0 {", "gone...); len(gone) > 0 && len(lacks) == 0 {"),
+	},
+	{
+		name: "late-confirms-say-what-is-sold", pkg: "./ledger", tests: "TestQuotas/sqlite/LateBorrows",
+		edits: in("ledger/quota_hold.go", "|| !short.due && slices.Contains(q.dry, need.quota):\n\t\t\tgone", "|| false:\n\t\t\tgone"),
+	},
+	{
 		name: "coupons-limit-all-discounts", pkg: "./ledger", tests: "TestScripts",
 		edits: in("ledger/stacking.go", "if most == 0 || c.terms.MaxDiscount.Amount < most {", "if most == 0 {"),
 	},

@@ -54,6 +54,8 @@ export interface paths {
          *     Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
          *     `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
          *
+         *     With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+         *
          *     Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
          *     brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
          *     says that a shard that may have some could not be asked, and is retryable.
@@ -149,8 +151,13 @@ export interface paths {
          *     CONFIRMED, and `rest` says what became of the rest.
          *
          *     With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-         *     is not free any more, and nothing is taken.
+         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+         *     or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+         *     more, and nothing is taken.
+         *
+         *     An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+         *     `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+         *     `over_captured` shows it, and refunds give it back.
          *
          *     Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
          *     coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -2154,6 +2161,7 @@ export interface components {
             lines?: components["schemas"]["LineRequest"][];
             items: components["schemas"]["HoldItemRequest"][];
             max_discount?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
         };
         LineRequest: {
             line_id: components["schemas"]["Reference"];
@@ -2418,11 +2426,13 @@ export interface components {
             rest?: string;
             /** @description What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell. */
             parts?: components["schemas"]["Part"][];
+            over_captured?: components["schemas"]["Part"];
             refunded_lines?: components["schemas"]["Reference"][];
             items: components["schemas"]["HoldItem"][];
             lines?: components["schemas"]["Line"][];
             discount?: components["schemas"]["Money"];
             payable?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
             /** @description A cancel came before its hold, which will never be made. */
             tombstone?: boolean;
         };
