@@ -54,8 +54,8 @@ var printFields = [...][]string{
 	printReplace: {
 		"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount", "over_capture_limit",
 	},
-	printFreeze:  {"frozen", "reason"},
-	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
+	printFreeze: {"frozen", "reason"},
+	printRevoke: {"coupon_id", "lot_id", "include_held", "reason"},
 
 	printSetQuota:    {"total", "currency", "reason", "low_at"},
 	printAdjustQuota: {"delta", "reason"},

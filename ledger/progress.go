@@ -18,7 +18,7 @@ type Progress struct {
 	Late          bool      `json:"late,omitempty"`          // made and confirmed at once, after the hold that it supersedes had expired
 	Rest          string    `json:"rest,omitempty"`          // what became of what was not confirmed, once the hold is CONFIRMED
 	Parts         []Part    `json:"parts,omitempty"`         // by item, once a part was confirmed or refunded
-	OverCaptured  *Part     `json:"over_captured,omitempty"`  // money that was confirmed beyond that of the items
+	OverCaptured  *Part     `json:"over_captured,omitempty"` // money that was confirmed beyond that of the items
 	RefundedLines []string  `json:"refunded_lines,omitempty"`
 }
 

@@ -53,8 +53,8 @@ func (t Terms) plain() Terms {
 }
 
 // written is the column; nil for the usual terms.
-func (t *Terms) written() []byte {
-	if *t == (Terms{}) {
+func (t Terms) written() []byte {
+	if t == (Terms{}) {
 		return nil
 	}
 	doc, _ := json.Marshal(t) // texts without escapes, and numbers
@@ -70,7 +70,7 @@ func readTerms(doc []byte) (t Terms, err error) {
 }
 
 // returns says whether a refund gives the coupon back.
-func (t *Terms) returns(whole bool) bool {
+func (t Terms) returns(whole bool) bool {
 	switch t.Refund {
 	case NoRefund:
 		return false

@@ -177,10 +177,6 @@ var mutants = []mutant{
 			"updated.row(), take).Int(take.amount).Int(h.createdAt)"),
 	},
 	{
-		name: "late-uses-free-units-only", pkg: "./ledger", tests: "TestQuotas/sqlite/Late",
-		edits: in("ledger/quota_hold.go", "\t\tif have < take.amount {", "\t\tif false {"),
-	},
-	{
 		name: "planning-in-a-place-moves-no-units", pkg: "./ledger", tests: "TestC31WalkOfUnits",
 		edits: in("ledger/apply_extend.go", "\ts.freeQuotas(t.quotas, -1)\n", ""),
 	},
@@ -577,7 +573,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "over-capture-has-a-limit", pkg: "./ledger", tests: "TestScripts",
-		edits: in("ledger/apply_over.go", "; over > room {", "; over > room+MaxAmount {"),
+		edits: in("ledger/apply_over.go", "over > room {", "over > room+MaxAmount {"),
 	},
 	{
 		name: "over-capture-needs-money", pkg: "./ledger", tests: "TestScripts",
