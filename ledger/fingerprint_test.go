@@ -60,7 +60,11 @@ func TestC19DifferingFields(t *testing.T) {
 		{"from", sameIssue, issue(func(r *IssueCoupon) { r.ValidFrom = at }), []string{"valid_from"}},
 		{"expires", sameIssue, issue(func(r *IssueCoupon) { r.ExpiresAt = at.Add(1e6) }), []string{"expires_at"}},
 		{"terms", sameIssue, issue(func(r *IssueCoupon) { r.Terms.ReturnGraceMs = 1 }), []string{"terms"}},
-		{"limit", issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(1) }), issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(2) }), []string{"terms"}},
+		{
+			"limit", issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(1) }),
+			issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(2) }),
+			[]string{"terms"},
+		},
 		{"campaign terms", campaign(func(*Campaign) {}), campaign(func(c *Campaign) { c.Refund = NoRefund }), []string{"terms"}},
 		{
 			"campaign codes", campaign(func(c *Campaign) { c.Priority = 1 }),

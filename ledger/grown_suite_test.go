@@ -361,8 +361,8 @@ func testReturnGrace(t *testing.T, w *world) {
 	a.intact(t)
 }
 
-// Of many confirms at once that want more than is held, those that find enough are decided; what went beyond the hold can be refunded, from
-// a purse that nothing else has loaded, and nothing is taken twice.
+// Of many confirms at once that want more than is held, those that find enough are decided; what went beyond the hold can be refunded, and
+// nothing is taken twice.
 func testOverCapture(t *testing.T, w *world) {
 	a := w.fresh()
 	a.credit(t, 60, time.Hour)
@@ -397,6 +397,18 @@ func testOverCapture(t *testing.T, w *world) {
 		t.Errorf("%+v", h.OverCaptured)
 	}
 	a.intact(t)
+
+	b := w.fresh()
+	b.credit(t, 10, time.Hour)
+	b.credit(t, 10, 2*time.Hour) // of which the hold has nothing, and after it there is nothing left
+	request = b.request(money(10))
+	request.OverCapture = 10
+	ref = b.ref(b.hold(t, request))
+	if err := b.part(t.Context(), ref, 20); err != nil {
+		t.Fatal(err)
+	}
+	must(b.refund(t.Context(), ref, "all", 0))
+	b.wantMoney(t, 20, 0)
 }
 
 // testGrownLookups is testLookups for what grown holds read.
