@@ -207,6 +207,9 @@ func (s *state) appendDoc(b []byte, op *holdOp) []byte {
 	if len(op.Lines) > 0 {
 		b = p.appendLines(append(b, ','), op)
 	}
+	if op.OverCapture > 0 {
+		b = appendMoney(append(b, ','), "over_capture_limit", op.OverCapture, p.currency)
+	}
 	return append(b, '}')
 }
 

@@ -16,6 +16,10 @@ func (w *walk) drawTerms() (terms Terms) {
 	if pick(w, true, false) {
 		terms.StackGroup, terms.MaxPerGroup = "g", 1+w.dice.IntN(2)
 	}
+	if pick(w, true, false, false) {
+		terms.MaxDiscount = cny(1 + w.dice.Int64N(30))
+	}
+	terms.ReturnGraceMs = pick(w, int64(0), 1000, 30_000)
 	return terms
 }
 

@@ -35,6 +35,11 @@ func (d *desk) invariants() (wrong []string) {
 		wrong = append(wrong, wrongSums(&body)...)
 		wrong = append(wrong, d.wrongTakes(h, &body)...)
 		wrong = append(wrong, d.wrongParts(h, &body)...)
+		if over := overOf(h); over != nil {
+			for _, lot := range over.Lots {
+				spent[lot.LotID] += lot.Confirmed - lot.Refunded
+			}
+		}
 		for item, it := range body.Items {
 			part := partOf(h, &body, item)
 			for n, share := range it.Lots {
@@ -108,6 +113,35 @@ func partOf(h *holdRow, body *HoldBody, item int) Part {
 	return whole
 }
 
+// overOf is what was confirmed beyond the items of a hold; nil for most.
+func overOf(h *holdRow) *Part {
+	if h.progress == nil {
+		return nil
+	}
+	return h.progress.OverCaptured
+}
+
+// wrongOver checks it: no more than the hold allows, and no more refunded than confirmed, also lot by lot.
+func wrongOver(h *holdRow, body *HoldBody) (refunded int64, wrong []string) {
+	over := overOf(h)
+	if over == nil {
+		return 0, nil
+	}
+	sum := LotPart{}
+	for _, lot := range over.Lots {
+		if lot.Confirmed < 1 || lot.Refunded < 0 || lot.Refunded > lot.Confirmed {
+			wrong = append(wrong, fmt.Sprintf("hold %s, over-captured: %+v", h.id, lot))
+		}
+		sum.Confirmed += lot.Confirmed
+		sum.Refunded += lot.Refunded
+	}
+	if body.OverCaptureLimit == nil || over.Confirmed > body.OverCaptureLimit.Amount ||
+		sum.Confirmed != over.Confirmed || sum.Refunded != over.Refunded {
+		wrong = append(wrong, fmt.Sprintf("hold %s, over-captured: %+v of %v", h.id, over, body.OverCaptureLimit))
+	}
+	return over.Refunded, wrong
+}
+
 // sizeOf is how much of something an item has.
 func sizeOf(it *HoldItem) int64 {
 	switch it.Kind {
@@ -122,9 +156,10 @@ func sizeOf(it *HoldItem) int64 {
 
 // wrongParts checks what has become of a hold: nothing is refunded that was not confirmed, nothing confirmed that was not held, and the
 // hold's refunds sum up to what its parts say.
-func (d *desk) wrongParts(h *holdRow, body *HoldBody) (wrong []string) {
+func (d *desk) wrongParts(h *holdRow, body *HoldBody) []string {
+	refunded, wrong := wrongOver(h, body)
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	var refunded, returned int64
+	var returned int64
 	complete := true
 	for item := range body.Items {
 		it, part := &body.Items[item], partOf(h, body, item)
@@ -474,8 +509,9 @@ func (w *walk) drawHold(owner string) *holdOp {
 	for range 1 + w.dice.IntN(3) {
 		h.Items = append(h.Items, w.drawItem())
 	}
+	h.OverCapture = pick(w, int64(0), 10, 40)
 	if validateHold(Caller{Key: "k"}, &h) != nil { // e.g. a coupon without lines, or one twice
-		h.Lines, h.Items = nil, []Item{money(5)}
+		h.Lines, h.Items, h.OverCapture = nil, []Item{money(5)}, 0
 	}
 	w.holds = append(w.holds, h)
 	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprintHold(&h))}

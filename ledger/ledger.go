@@ -154,31 +154,36 @@ func (l *Ledger) submitHold(ctx context.Context, c Caller, op *holdOp, fingerpri
 	if op.count(op.Items); len(op.needs) == 0 {
 		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
 	}
-	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
-	answer, err := l.withUnits(ctx, number, func() (Answer, error) {
+	return l.withSlices(ctx, c, op.Owner, &op.quotaSide, func() (Answer, error) {
 		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
-	}, op.noted)
-	if err != nil || answer.Replayed || c.DryRun {
-		return answer, err
-	}
-	for _, lacking := range op.low {
-		l.broker.ahead(end{lacking.quota, number}, lacking)
-	}
-	return answer, nil
+	})
 }
 
-// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply.
+// withSlices runs an operation that takes units from slices on its owner's shard.
+func (l *Ledger) withSlices(ctx context.Context, c Caller, owner string, q *quotaSide, submit func() (Answer, error)) (Answer, error) {
+	number := int(l.cfg.Store.Placement(shard.BucketOf(owner)))
+	answer, err := l.withUnits(ctx, number, submit, q.noted)
+	if err == nil && !answer.Replayed && !c.DryRun {
+		l.borrowAhead(q, number)
+	}
+	return answer, err
+}
+
+// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply. A late confirm may wait for units that are on
+// another shard, as a hold may.
 func (l *Ledger) Confirm(ctx context.Context, c Caller, r Confirm) (Answer, error) {
 	if err := validateConfirm(c, &r); err != nil {
 		return Answer{}, err
 	}
 	op := &confirmOp{Confirm: r}
-	if r.AllowLate {
-		if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
-			return Answer{}, err
-		}
+	submit := func() (Answer, error) { return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op) }
+	if !r.AllowLate {
+		return submit()
 	}
-	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op)
+	if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.withSlices(ctx, c, r.Owner, &op.quotaSide, submit)
 }
 
 // Cancel gives back what a hold has; if there is no such hold, it leaves a tombstone (R10). The Body is a HoldReply.

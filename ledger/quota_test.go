@@ -42,6 +42,8 @@ var quotaSuite = []struct {
 	{"Parts", testPartsOfUnits},
 	{"Rest", testRestOfUnits},
 	{"Late", testLateUnits},
+	{"LateBorrows", testLateBorrows},
+	{"LateInVain", testLateInVain},
 	{"Replaced", testReplacedUnits},
 	{"Extended", testExtendedUnits},
 	{"Revoked", testRevokedUnits},

@@ -245,7 +245,10 @@ func (s *script) issueOp(o *options) *issueOp {
 	}
 	terms := Terms{
 		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")),
-		Priority: int(o.int("priority")),
+		Priority: int(o.int("priority")), ReturnGraceMs: o.int("grace") * 1000,
+	}
+	if n := o.int("together"); n > 0 {
+		terms.MaxDiscount = Money{n, d.Currency}
 	}
 	op := &issueOp{id: s.named(id.Coupon, o)}
 	op.IssueCoupon = IssueCoupon{
@@ -259,7 +262,7 @@ func (s *script) issueOp(o *options) *issueOp {
 
 // holdRequest names the id of a hold that the script has mentioned before, as a caller does who has minted it.
 func (s *script) holdRequest(o *options, minted bool) Hold {
-	h := Hold{Owner: o.owner, Attempt: 1, TTL: time.Minute}
+	h := Hold{Owner: o.owner, Attempt: 1, TTL: time.Minute, OverCapture: o.int("over")}
 	if minted {
 		h.HoldID = s.named(id.Hold, o)
 	}
@@ -397,6 +400,9 @@ func holdOutcome(h *HoldBody) string {
 	}
 	for _, part := range h.Parts {
 		text += fmt.Sprintf(" %d/%d", part.Confirmed, part.Refunded)
+	}
+	if h.OverCaptured != nil {
+		text += fmt.Sprintf(" over %d/%d", h.OverCaptured.Confirmed, h.OverCaptured.Refunded)
 	}
 	if h.Rest != "" {
 		text += " rest " + h.Rest

@@ -116,6 +116,7 @@ func validateHold(c Caller, h *Hold) error {
 	total := p.lines(h.Lines)
 	p.items(h, total)
 	p.maxDiscount(h)
+	p.overCapture(h)
 	return p.err()
 }
 
@@ -265,7 +266,7 @@ func validateIssue(c Caller, r *IssueCoupon, now time.Time) error {
 	}
 	p.ownRef("/issue_ref", r.IssueRef)
 	p.discount(&r.Discount)
-	p.terms(&r.Terms)
+	p.terms(&r.Terms, r.Discount.Currency)
 	r.ValidFrom, r.ExpiresAt = r.ValidFrom.Truncate(time.Microsecond), r.ExpiresAt.Truncate(time.Microsecond)
 	p.expiry(r.ExpiresAt, now)
 	if !r.ValidFrom.IsZero() && !r.ValidFrom.Before(r.ExpiresAt) {

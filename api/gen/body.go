@@ -38,6 +38,8 @@ func (b *HoldRequest) ReadJSON(r *strictjson.Reader) {
 			b.readItems(r)
 		case "max_discount":
 			b.MaxDiscount.read(r, 1)
+		case "over_capture_limit":
+			b.OverCaptureLimit.read(r, 1)
 		default:
 			r.Unknown()
 		}
@@ -247,6 +249,10 @@ func (b *IssueRequest) ReadJSON(r *strictjson.Reader) {
 			b.MaxPerGroup = int(r.Integer(1, maxGroup))
 		case "priority":
 			b.Priority = int(r.Integer(-maxPriority, maxPriority))
+		case "max_discount":
+			b.MaxDiscount.read(r, 1)
+		case "return_grace_ms":
+			b.ReturnGraceMs = r.Integer(1, maxGraceMs)
 		default:
 			r.Unknown()
 		}
@@ -467,6 +473,18 @@ func (b *CampaignRequest) ReadJSON(r *strictjson.Reader) {
 			b.Budget.read(r, 1)
 		case "code_required":
 			b.CodeRequired = r.Bool()
+		case "refund_policy":
+			b.RefundPolicy = r.String()
+		case "stack_group":
+			b.StackGroup = r.String()
+		case "max_per_group":
+			b.MaxPerGroup = int(r.Integer(1, maxGroup))
+		case "priority":
+			b.Priority = int(r.Integer(-maxPriority, maxPriority))
+		case "max_discount":
+			b.MaxDiscount.read(r, 1)
+		case "return_grace_ms":
+			b.ReturnGraceMs = r.Integer(1, maxGraceMs)
 		default:
 			r.Unknown()
 		}

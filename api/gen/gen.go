@@ -292,11 +292,32 @@ type Campaign struct {
 	// Frozen Its coupons make no new holds.
 	Frozen bool `json:"frozen,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -383,11 +404,32 @@ type CampaignRequest struct {
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -517,9 +559,14 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef    Reference `json:"issue_ref"`
-	IssuedAt    time.Time `json:"issued_at"`
-	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
+	IssueRef Reference `json:"issue_ref"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+	MaxPerGroup int   `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -528,7 +575,8 @@ type Coupon struct {
 	Priority int       `json:"priority,omitempty,omitzero"`
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
-	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	RefundPolicy  RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	ReturnGraceMs int64        `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup The caller's own name for something.
 	//
@@ -953,6 +1001,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1117,6 +1173,11 @@ type HoldRequest struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1182,6 +1243,11 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// MaxPerGroup 1 makes the group exclusive.
 	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
 
@@ -1195,6 +1261,10 @@ type IssueRequest struct {
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
 	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup One hold takes at most `max_per_group` coupons of a group.
 	StackGroup string `json:"stack_group,omitempty,omitzero"`

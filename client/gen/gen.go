@@ -292,11 +292,32 @@ type Campaign struct {
 	// Frozen Its coupons make no new holds.
 	Frozen bool `json:"frozen,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -383,11 +404,32 @@ type CampaignRequest struct {
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -517,9 +559,14 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef    Reference `json:"issue_ref"`
-	IssuedAt    time.Time `json:"issued_at"`
-	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
+	IssueRef Reference `json:"issue_ref"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+	MaxPerGroup int   `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -528,7 +575,8 @@ type Coupon struct {
 	Priority int       `json:"priority,omitempty,omitzero"`
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
-	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	RefundPolicy  RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	ReturnGraceMs int64        `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup The caller's own name for something.
 	//
@@ -953,6 +1001,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1117,6 +1173,11 @@ type HoldRequest struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1182,6 +1243,11 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// MaxPerGroup 1 makes the group exclusive.
 	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
 
@@ -1195,6 +1261,10 @@ type IssueRequest struct {
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
 	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup One hold takes at most `max_per_group` coupons of a group.
 	StackGroup string `json:"stack_group,omitempty,omitzero"`
@@ -3826,6 +3896,10 @@ type ClientInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -3838,6 +3912,10 @@ type ClientInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3973,8 +4051,10 @@ type ClientInterface interface {
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3984,8 +4064,10 @@ type ClientInterface interface {
 	// IssueCoupon Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4135,6 +4217,8 @@ type ClientInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -4157,6 +4241,8 @@ type ClientInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -4240,8 +4326,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -4260,8 +4351,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -5677,6 +5773,10 @@ func (c *Client) ListCampaigns(ctx context.Context, params *ListCampaignsParams,
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -5699,6 +5799,10 @@ func (c *Client) CreateCampaignWithBody(ctx context.Context, params *CreateCampa
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5954,8 +6058,10 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 // IssueCouponWithBody Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5975,8 +6081,10 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 // IssueCoupon Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6266,6 +6374,8 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -6298,6 +6408,8 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -6461,8 +6573,13 @@ func (c *Client) CancelHold(ctx context.Context, holdID HoldIDInPath, params *Ca
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -6491,8 +6608,13 @@ func (c *Client) ConfirmHoldWithBody(ctx context.Context, holdID HoldIDInPath, p
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -14520,6 +14642,10 @@ type ClientWithResponsesInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -14532,6 +14658,10 @@ type ClientWithResponsesInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14671,8 +14801,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14682,8 +14814,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14843,6 +14977,8 @@ type ClientWithResponsesInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -14865,6 +15001,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -14950,8 +15088,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -14970,8 +15113,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -23978,6 +24126,10 @@ func (c *ClientWithResponses) ListCampaignsWithResponse(ctx context.Context, par
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -23996,6 +24148,10 @@ func (c *ClientWithResponses) CreateCampaignWithBodyWithResponse(ctx context.Con
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24207,8 +24363,10 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24224,8 +24382,10 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 // IssueCouponWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24469,6 +24629,8 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -24497,6 +24659,8 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -24630,8 +24794,13 @@ func (c *ClientWithResponses) CancelHoldWithResponse(ctx context.Context, holdID
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -24656,8 +24825,13 @@ func (c *ClientWithResponses) ConfirmHoldWithBodyWithResponse(ctx context.Contex
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with

@@ -54,6 +54,8 @@ export interface paths {
          *     Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
          *     `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
          *
+         *     With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+         *
          *     Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
          *     brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
          *     says that a shard that may have some could not be asked, and is retryable.
@@ -149,8 +151,13 @@ export interface paths {
          *     CONFIRMED, and `rest` says what became of the rest.
          *
          *     With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-         *     is not free any more, and nothing is taken.
+         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+         *     or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+         *     more, and nothing is taken.
+         *
+         *     An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+         *     `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+         *     `over_captured` shows it, and refunds give it back.
          *
          *     Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
          *     coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -748,6 +755,10 @@ export interface paths {
          *     from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
          *     the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
          *     `campaign:{campaign_id}`.
+         *
+         *     `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+         *     however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+         *     the discount.
          */
         post: operations["createCampaign"];
         delete?: never;
@@ -994,8 +1005,10 @@ export interface paths {
         /**
          * Issue a coupon to an owner
          * @description Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-         *     under another key is answered with the existing coupon, `already_exists: true` and 200.
+         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+         *     has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+         *     campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+         *     coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
         delete?: never;
@@ -2148,6 +2161,7 @@ export interface components {
             lines?: components["schemas"]["LineRequest"][];
             items: components["schemas"]["HoldItemRequest"][];
             max_discount?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
         };
         LineRequest: {
             line_id: components["schemas"]["Reference"];
@@ -2266,6 +2280,13 @@ export interface components {
             max_per_group?: number;
             /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /**
          * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
@@ -2327,6 +2348,9 @@ export interface components {
             stack_group?: components["schemas"]["Reference"];
             max_per_group?: number;
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /** Format: int64 */
+            return_grace_ms?: number;
         };
         /** @description When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never. */
         RefundPolicy: string;
@@ -2402,11 +2426,13 @@ export interface components {
             rest?: string;
             /** @description What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell. */
             parts?: components["schemas"]["Part"][];
+            over_captured?: components["schemas"]["Part"];
             refunded_lines?: components["schemas"]["Reference"][];
             items: components["schemas"]["HoldItem"][];
             lines?: components["schemas"]["Line"][];
             discount?: components["schemas"]["Money"];
             payable?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
             /** @description A cancel came before its hold, which will never be made. */
             tombstone?: boolean;
         };
@@ -2640,6 +2666,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /** @description One of `count`, `codes` and `shared_code`. */
         CodesRequest: {
@@ -2740,6 +2780,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
             state?: string;
             /** @description Its coupons make no new holds. */
             frozen?: boolean;
@@ -5381,7 +5435,15 @@ export interface operations {
                  *       "budget": {
                  *         "amount": 5000000,
                  *         "currency": "CNY"
-                 *       }
+                 *       },
+                 *       "refund_policy": "ANY_REFUND",
+                 *       "stack_group": "spring",
+                 *       "max_per_group": 1,
+                 *       "max_discount": {
+                 *         "amount": 3000,
+                 *         "currency": "CNY"
+                 *       },
+                 *       "return_grace_ms": 86400000
                  *     }
                  */
                 "application/json": components["schemas"]["CampaignRequest"];
