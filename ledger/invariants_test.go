@@ -71,6 +71,12 @@ func (d *desk) invariants() (wrong []string) {
 			complain("lot %s: %+v, but live holds have %d and confirmed ones %d", text, c, held[text], spent[text])
 		}
 	}
+	for _, a := range d.adjustments {
+		n := &a.notes
+		if a.state == adjustmentDone && (a.endsAt != 0) != (n.DecidedBy != nil) || n.DecidedBy != nil && a.state == adjustmentDone && *n.DecidedBy == n.ProposedBy {
+			complain("R31: adjustment %s: %+v", a.id, a)
+		}
+	}
 	for _, c := range d.coupons {
 		text := d.codec.Text(id.Coupon, c.id)
 		wantHold, inHold := holder[text]
@@ -331,7 +337,8 @@ type walk struct {
 	next    func() any      // what follows for the same owner: most checkouts go on
 	of      string          // whose
 	lotIDs  []id.ID
-	units   bool // holds take stock, too; see drawUnits
+	changes []id.ID // adjustments
+	units   bool    // holds take stock, too; see drawUnits
 	seqs    map[string]int64
 }
 
@@ -628,6 +635,10 @@ func (w *walk) checkBytes(t *rapid.T, o *ownerRow, body any, r shard.Reply) {
 		version = reencode[QuotaReply](t, r.Body).Version
 	case *refundOp:
 		reply := reencode[RefundReply](t, r.Body)
+		version = reply.Version
+		w.checkBalances(t, o, reply.Balances)
+	case *adjustOp, *decideAdjustmentOp:
+		reply := reencode[AdjustmentReply](t, r.Body)
 		version = reply.Version
 		w.checkBalances(t, o, reply.Balances)
 	case *freezeOp:
