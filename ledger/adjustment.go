@@ -34,7 +34,7 @@ type DecideAdjustment struct {
 	Owner        string
 	AdjustmentID id.ID
 	Approve      bool
-	Reason       string // may be empty for an approval
+	Reason       string
 }
 
 // Approval is the policy that says which adjustments need the approval of a second API key. The zero value: none does.
@@ -43,8 +43,8 @@ type Approval struct {
 	Above  map[string]int64 // by currency: no more than so many minor units need none. What is not named always needs it.
 }
 
-// ErrPolicy says that the text of a policy cannot be read.
-var ErrPolicy = errors.New("no policy of approval")
+// errPolicy says that the text of a policy cannot be read.
+var errPolicy = errors.New("no policy of approval")
 
 // The policies that name no currencies.
 const (
@@ -66,7 +66,7 @@ func ParseApproval(text string) (Approval, error) {
 		currency, amount, _ := strings.Cut(part, "=")
 		most, err := strconv.ParseInt(amount, 10, 64)
 		if _, twice := p.Above[currency]; err != nil || twice || most < 0 || !validCurrency(currency) {
-			return Approval{}, fmt.Errorf(`%w: %q is not "none", "all", or CUR=amount,CUR=amount with each currency once`, ErrPolicy, text)
+			return Approval{}, fmt.Errorf(`%w: %q is not "none", "all", or CUR=amount,CUR=amount with each currency once`, errPolicy, text)
 		}
 		p.Above[currency] = most
 	}
@@ -124,7 +124,7 @@ func (l *Ledger) AdjustMoney(ctx context.Context, c Caller, r AdjustMoney) (Answ
 
 // DecideAdjustment approves or rejects a proposed adjustment, once. The Body is an AdjustmentReply.
 func (l *Ledger) DecideAdjustment(ctx context.Context, c Caller, r DecideAdjustment) (Answer, error) {
-	if err := validateDecideAdjustment(c, &r); err != nil {
+	if err := validateAdmin(c, r.Owner, r.Reason); err != nil {
 		return Answer{}, err
 	}
 	op := &decideAdjustmentOp{DecideAdjustment: r, by: c.name()}
@@ -158,16 +158,5 @@ func validateAdjustMoney(c Caller, r *AdjustMoney, now time.Time) error {
 		p.add("/expires_at", "is for money that is given")
 	}
 	p.because(r.Reason)
-	return p.err()
-}
-
-func validateDecideAdjustment(c Caller, r *DecideAdjustment) error {
-	var p problems
-	p.caller(c, r.Owner)
-	if r.Approve {
-		p.reason(r.Reason)
-	} else {
-		p.because(r.Reason)
-	}
 	return p.err()
 }

