@@ -48,7 +48,8 @@ func TestAdjustAlone(t *testing.T) {
 		t.Errorf("%+v", taken)
 	}
 	c.adjust("d", 0).refused(400, "invalid-request").at("/delta")
-	c.post("/v1/owners/"+c.owner+"/adjustments", `{"adjustment_ref":"d","delta":-1,"currency":"CNY"}`).refused(400, "invalid-request").at("/reason")
+	unreasoned := c.post("/v1/owners/"+c.owner+"/adjustments", `{"adjustment_ref":"d","delta":-1,"currency":"CNY"}`)
+	unreasoned.refused(400, "invalid-request").at("/reason")
 }
 
 // TestSecondKey: what is more is done when another key with the scope approves it, and not before; both are in the history.
@@ -97,7 +98,8 @@ func TestProposalsAreListed(t *testing.T) {
 		Adjustments []ledger.AdjustmentBody
 		NextCursor  string `json:"next_cursor"`
 	}
-	if page := read[list](c.get("/v1/owners/" + c.owner + "/adjustments?limit=3").is(200)); len(page.Adjustments) != 3 || page.NextCursor == "" {
+	page := read[list](c.get("/v1/owners/" + c.owner + "/adjustments?limit=3").is(200))
+	if len(page.Adjustments) != 3 || page.NextCursor == "" {
 		t.Errorf("%+v", page)
 	}
 	for cursor := ""; ; {

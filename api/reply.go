@@ -137,6 +137,7 @@ func (r reply) VisitGrabShareResponse(w http.ResponseWriter) error         { ret
 func (r reply) VisitGetStockResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitSetStockResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitAdjustStockResponse(w http.ResponseWriter) error       { return r.write(w) }
+func (r reply) VisitListQuotasResponse(w http.ResponseWriter) error        { return r.write(w) }
 func (r reply) VisitGetQuotaResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitSetQuotaResponse(w http.ResponseWriter) error          { return r.write(w) }
 func (r reply) VisitAdjustQuotaResponse(w http.ResponseWriter) error       { return r.write(w) }

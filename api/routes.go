@@ -77,6 +77,7 @@ var routes = []route{
 	{http.MethodGet, "/v1/stock/{sku}/{location}", "", access.ScopeRead, false, "", false},
 	{http.MethodPut, "/v1/stock/{sku}/{location}", "set-quota", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/stock/{sku}/{location}/adjustments", "adjust-quota", access.ScopeIssue, true, "", false},
+	{http.MethodGet, "/v1/quotas", "", access.ScopeRead, false, "prefix limit cursor ", false},
 	{http.MethodGet, "/v1/quotas/{quota_id}", "", access.ScopeRead, false, "", false},
 	{http.MethodPut, "/v1/quotas/{quota_id}", "set-quota", access.ScopeIssue, true, "", false},
 	{http.MethodPost, "/v1/quotas/{quota_id}/adjustments", "adjust-quota", access.ScopeIssue, true, "", false},

@@ -408,9 +408,14 @@ func ExampleClient_SetStock() {
 	value(c.AdjustStock(ctx, client.NewKey(), "mug-blue", "berlin", client.QuotaAdjustment{Delta: 10, Reason: "delivery 17"}))
 	stock := value(c.Stock(ctx, "mug-blue", "berlin"))
 	fmt.Println(stock.Total, "in all:", stock.Available, "available,", stock.Held, "held,", stock.Used, "used")
+	for quota, err := range c.Quotas(ctx, "stock:mug-") {
+		must(err)
+		fmt.Println(quota.QuotaID, quota.Used)
+	}
 	// Output:
 	// true
 	// 13 in all: 11 available, 0 held, 2 used
+	// stock:mug-blue:berlin 2
 }
 
 // The budget of a campaign is a quota in minor units of its currency.

@@ -178,15 +178,17 @@ func (w *walk) drawAdjustment(owner string) any {
 	}
 	w.ref++
 	r := AdjustMoney{
-		Owner: owner, AdjustmentRef: fmt.Sprintf("a%d", w.ref-w.dice.IntN(2)), Delta: 1 + w.dice.Int64N(30), Currency: pick(w, "CNY", "CNY", "USD"),
-		Reason: "a test",
+		Owner: owner, AdjustmentRef: fmt.Sprintf("a%d", w.ref-w.dice.IntN(2)), Delta: 1 + w.dice.Int64N(30),
+		Currency: pick(w, "CNY", "CNY", "USD"), Reason: "a test",
 	}
 	if pick(w, true, false) {
 		r.Delta = -r.Delta
 	} else {
 		r.ExpiresAt = w.drawEnd()
 	}
-	op := &adjustOp{AdjustMoney: r, id: w.mint(id.Adjustment, owner), lotID: w.mint(id.Lot, owner), by: by, proposed: pick(w, true, true, false)}
+	op := &adjustOp{
+		AdjustMoney: r, id: w.mint(id.Adjustment, owner), lotID: w.mint(id.Lot, owner), by: by, proposed: pick(w, true, true, false),
+	}
 	w.changes = append(w.changes, op.id)
 	w.next = func() any { return w.drawDecision(owner, op.id) }
 	return op

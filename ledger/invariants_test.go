@@ -72,8 +72,8 @@ func (d *desk) invariants() (wrong []string) {
 		}
 	}
 	for _, a := range d.adjustments {
-		n := &a.notes
-		if a.state == adjustmentDone && (a.endsAt != 0) != (n.DecidedBy != nil) || n.DecidedBy != nil && a.state == adjustmentDone && *n.DecidedBy == n.ProposedBy {
+		by := a.notes.DecidedBy
+		if a.state == adjustmentDone && ((a.endsAt != 0) != (by != nil) || by != nil && by.KeyID == a.notes.ProposedBy.KeyID) {
 			complain("R31: adjustment %s: %+v", a.id, a)
 		}
 	}

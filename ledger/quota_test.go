@@ -48,6 +48,7 @@ var quotaSuite = []struct {
 	{"Refunded", testRefundedUnits},
 	{"Dry", testDryUnits},
 	{"Frozen", testFrozenUnits},
+	{"Listed", testListedQuotas},
 	{"Everything", testEverything},
 }
 

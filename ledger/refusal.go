@@ -41,8 +41,9 @@ var (
 // reasons lists the errors above in their order.
 var reasons = []error{
 	ErrForbidden, ErrTooManyGuesses, ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired,
-	ErrRefundOfRefund, ErrAlreadyDecided, ErrNotStarted, ErrEnded, ErrFrozen, ErrCodeRequired, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
-	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
+	ErrRefundOfRefund, ErrAlreadyDecided, ErrNotStarted, ErrEnded, ErrFrozen, ErrCodeRequired, ErrLimitReached, ErrAlreadyClaimed,
+	ErrNotStackable, ErrCurrencyMismatch, ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut,
+	ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.

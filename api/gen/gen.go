@@ -1910,6 +1910,13 @@ type QuotaAdjustment struct {
 // Example: stock:mug-blue:berlin
 type QuotaID = string
 
+// QuotaList defines model for QuotaList.
+type QuotaList struct {
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+	Quotas     []Quota    `json:"quotas"`
+}
+
 // QuotaReply defines model for QuotaReply.
 type QuotaReply struct {
 	// Currency A currency of ISO 4217.
@@ -2747,6 +2754,19 @@ type GetMoneyParams struct {
 	AsOf string `form:"as_of" json:"as_of"`
 }
 
+// ListQuotasParams defines parameters for ListQuotas.
+type ListQuotasParams struct {
+	// Prefix Only the quotas whose ids begin with it: `stock:` are all stock, `stock:mug-` that of the SKUs that begin with `mug-`, `budget:`
+	// and `coupons:` what campaigns have.
+	Prefix string `form:"prefix,omitempty" json:"prefix,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // ListDocumentsParams defines parameters for ListDocuments.
 type ListDocumentsParams struct {
 	// Ids Up to 200 ids, separated by commas. Not together with `limit` and `cursor`.
@@ -3199,6 +3219,9 @@ type ServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(c *gin.Context)
+	// ListQuotas List quotas
+	// (GET /v1/quotas)
+	ListQuotas(c *gin.Context, params ListQuotasParams)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(c *gin.Context, quotaID QuotaIDInPath)
@@ -5509,6 +5532,49 @@ func (siw *ServerInterfaceWrapper) PreviewHold(c *gin.Context) {
 	siw.Handler.PreviewHold(c)
 }
 
+// ListQuotas operation middleware
+func (siw *ServerInterfaceWrapper) ListQuotas(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListQuotasParams
+
+	// ------------- Optional query parameter "prefix" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "prefix", c.Request.URL.Query(), &params.Prefix, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter prefix: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListQuotas(c, params)
+}
+
 // GetQuota operation middleware
 func (siw *ServerInterfaceWrapper) GetQuota(c *gin.Context) {
 
@@ -6290,6 +6356,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/packets/:packet_id/grabs", wrapper.GrabShare)
 	router.GET(options.BaseURL+"/v1/packets/:packet_id/shares", wrapper.ListShares)
 	router.POST(options.BaseURL+"/v1/preview", wrapper.PreviewHold)
+	router.GET(options.BaseURL+"/v1/quotas", wrapper.ListQuotas)
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
@@ -9130,6 +9197,36 @@ func (response PreviewHold200JSONResponse) VisitPreviewHoldResponse(w http.Respo
 	return err
 }
 
+type ListQuotasRequestObject struct {
+	Params ListQuotasParams
+}
+
+type ListQuotasResponseObject interface {
+	VisitListQuotasResponse(w http.ResponseWriter) error
+}
+
+type ListQuotas200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListQuotas200JSONResponse struct {
+	Body    QuotaList
+	Headers ListQuotas200ResponseHeaders
+}
+
+func (response ListQuotas200JSONResponse) VisitListQuotasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetQuotaRequestObject struct {
 	QuotaID QuotaIDInPath `json:"quota_id"`
 }
@@ -9965,6 +10062,9 @@ type StrictServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(ctx context.Context, request PreviewHoldRequestObject) (PreviewHoldResponseObject, error)
+	// ListQuotas List quotas
+	// (GET /v1/quotas)
+	ListQuotas(ctx context.Context, request ListQuotasRequestObject) (ListQuotasResponseObject, error)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(ctx context.Context, request GetQuotaRequestObject) (GetQuotaResponseObject, error)
@@ -11422,6 +11522,20 @@ func (sh *strictHandler) PreviewHold(ctx *gin.Context) {
 		return
 	}
 	if err := response.VisitPreviewHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListQuotas reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListQuotas(ctx *gin.Context, params ListQuotasParams) {
+	var request ListQuotasRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListQuotas(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListQuotasResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -581,7 +581,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "schema-of-two-keys", pkg: "./ledger", tests: "TestGrownHolds/sqlite/TwoKeysInTheSchema",
-		edits: in("migrations/sqlite/0013_adjustments.sql", " AND decided_by <> proposed_by)", ")"),
+		edits: in("migrations/sqlite/0013_operators.sql", " AND decided_by <> proposed_by)", ")"),
 	},
 	{
 		name: "frozen-owner", pkg: "./ledger", tests: "TestScripts",

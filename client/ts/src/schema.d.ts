@@ -1423,6 +1423,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List quotas
+         * @description Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+         *     moved the sums are about right.
+         */
+        get: operations["listQuotas"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/quotas/{quota_id}": {
         parameters: {
             query?: never;
@@ -3100,6 +3121,10 @@ export interface components {
             slices: components["schemas"]["QuotaSlice"][];
             /** Format: int64 */
             version: number;
+        };
+        QuotaList: {
+            quotas: components["schemas"]["Quota"][];
+            next_cursor?: components["schemas"]["NextCursor"];
         };
         /** @description The part of a quota that one shard may give away by itself. `granted` is the sum of the others. */
         QuotaSlice: {
@@ -6914,6 +6939,45 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listQuotas: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only the quotas whose ids begin with it: `stock:` are all stock, `stock:mug-` that of the SKUs that begin with `mug-`, `budget:`
+                 *     and `coupons:` what campaigns have.
+                 */
+                prefix?: string;
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of quotas. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotaList"];
+                };
+            };
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };

@@ -26,5 +26,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS adjustments_id ON adjustments (bucket, adjustm
 CREATE UNIQUE INDEX IF NOT EXISTS adjustments_ref ON adjustments (bucket, owner, adjustment_ref);
 CREATE INDEX IF NOT EXISTS adjustments_open ON adjustments (state, ends_at); -- what the sweeper and the list of open ones read
 
+CREATE INDEX IF NOT EXISTS quotas_id ON quotas (quota); -- the list of all quotas goes through their ids
+
 -- +goose Down
+DROP INDEX IF EXISTS quotas_id;
 DROP TABLE IF EXISTS adjustments;

@@ -26,5 +26,9 @@ CREATE TABLE IF NOT EXISTS adjustments (
   CONSTRAINT adjustments_two CHECK (state <> 'DONE' OR (ends_at = 0) = (decided_by = '') AND decided_by <> proposed_by)
 ) ENGINE=InnoDB;
 
+-- The list of all quotas goes through their ids.
+ALTER TABLE quotas ADD KEY IF NOT EXISTS quotas_id (quota);
+
 -- +goose Down
+ALTER TABLE quotas DROP KEY IF EXISTS quotas_id;
 DROP TABLE IF EXISTS adjustments;
