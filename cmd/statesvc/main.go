@@ -49,7 +49,7 @@ func run(ctx context.Context, args, env []string, out io.Writer) error {
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	p := &program{env: env, out: out}
-	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.check(), p.imports(), p.export(), p.bench())
+	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.check(), p.imports(), p.export(), p.codes(), p.bench())
 	root.AddCommand(p.etcd(), p.relay(), p.agent(), p.controller(), p.bootstrap(), p.cluster())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
