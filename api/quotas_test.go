@@ -22,7 +22,8 @@ func TestQuotasAreListed(t *testing.T) {
 	}
 	path := "/v1/quotas?limit=2&prefix=" + prefix
 	first := read[list](c.get(path).is(200))
-	if len(first.Quotas) != 2 || first.Quotas[1].QuotaID != prefix+"green:berlin" || first.Quotas[1].Held != 2 || first.Quotas[1].Available != 1 {
+	if len(first.Quotas) != 2 || first.Quotas[1].QuotaID != prefix+"green:berlin" || first.Quotas[1].Held != 2 ||
+		first.Quotas[1].Available != 1 {
 		t.Errorf("%+v", first)
 	}
 	rest := read[list](c.get(path + "&cursor=" + first.NextCursor).is(200))

@@ -35,7 +35,8 @@ func TestCodes(t *testing.T) {
 	path, listed := filepath.Join(folder, "letters.csv"), filepath.Join(folder, "listed.csv")
 	made := must(t, codes("make", "letters", "--count", "1010", "--out", path)...)
 	first := lines(t, path)
-	if !strings.HasSuffix(made, "made=1010 already_existed=0 elsewhere=0\n") || len(first) != 1011 || !strings.HasSuffix(first[1010], ",letters/2") {
+	if !strings.HasSuffix(made, "made=1010 already_existed=0 elsewhere=0\n") || len(first) != 1011 ||
+		!strings.HasSuffix(first[1010], ",letters/2") {
 		t.Fatalf("%s%d lines, the last %q", made, len(first), first[len(first)-1])
 	}
 	again := must(t, codes("make", "letters", "--count", "1010", "--out", path)...)
@@ -51,7 +52,8 @@ func TestCodes(t *testing.T) {
 		t.Error(out)
 	}
 	all := lines(t, listed)
-	if len(all) != 1011 || all[1] != code+",letters/1,1,UNIQUE,REDEEMED,user-1" || !strings.HasSuffix(all[1010], ",letters/2,10,UNIQUE,FREE,") {
+	if len(all) != 1011 || all[1] != code+",letters/1,1,UNIQUE,REDEEMED,user-1" ||
+		!strings.HasSuffix(all[1010], ",letters/2,10,UNIQUE,FREE,") {
 		t.Errorf("%d lines: %q … %q", len(all), all[1], all[len(all)-1])
 	}
 
