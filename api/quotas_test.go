@@ -12,8 +12,8 @@ func TestQuotasAreListed(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)
 	prefix := "stock:cup-" + newKey()
-	for _, color := range []string{"blue", "green", "red"} {
-		c.send("PUT", "/v1/quotas/"+prefix+color+":berlin", `{"total":3}`).is(200)
+	for _, colour := range []string{"blue", "green", "red"} {
+		c.send("PUT", "/v1/quotas/"+prefix+colour+":berlin", `{"total":3}`).is(200)
 	}
 	c.held("o", fmt.Sprintf(`{"kind":"stock","sku":%q,"location":"berlin","quantity":2}`, prefix[len("stock:"):]+"green"))
 	type list struct {
