@@ -279,6 +279,8 @@ func (s *state) openChanges() []byte { return append(s.buf[:0], `{"changes":[`..
 type entryHead struct {
 	RefundID string `json:"refund_id,omitempty"`
 	Reason   string `json:"reason,omitempty"`
+
+	Adjustment *EntryAdjustment `json:"adjustment,omitempty"`
 }
 
 // openEntry is openChanges for an entry that says more.

@@ -38,6 +38,8 @@ const (
 	printGrab
 	printCodes
 	printRedeem
+	printAdjustMoney
+	printDecideAdjustment
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
@@ -70,6 +72,9 @@ var printFields = [...][]string{
 	printGrab:         {"packet_id", "owner"},
 	printCodes:        {"batch_ref", "count", "codes", "shared_code"},
 	printRedeem:       {"code"},
+
+	printAdjustMoney:      {"adjustment_ref", "delta", "currency", "expires_at", "reason"},
+	printDecideAdjustment: {"adjustment_id", "approve", "reason"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -257,6 +262,15 @@ func fingerprintSetQuota(r *SetQuota) []byte {
 
 func fingerprintAdjustQuota(r *AdjustQuota) []byte {
 	return newPrinter(printAdjustQuota).int(r.Delta).close().str(r.Reason).close().sum
+}
+
+func fingerprintAdjustMoney(r *AdjustMoney) []byte {
+	p := newPrinter(printAdjustMoney).str(r.AdjustmentRef).close().int(r.Delta).close().str(r.Currency).close()
+	return p.int(r.ExpiresAt.UnixMicro()).close().str(r.Reason).close().sum
+}
+
+func fingerprintDecideAdjustment(r *DecideAdjustment) []byte {
+	return newPrinter(printDecideAdjustment).id(r.AdjustmentID).close().bool(r.Approve).close().str(r.Reason).close().sum
 }
 
 func fingerprintCampaign(c *Campaign) []byte {

@@ -31,6 +31,14 @@ var grownSuite = []struct {
 	{"ReturnGrace", testReturnGrace},
 	{"OverCapture", testOverCapture},
 	{"GrownLookups", testGrownLookups},
+	{"Adjusts", testAdjusts},
+	{"SecondKey", testSecondKey},
+	{"DecidedAtOnce", testDecidedAtOnce},
+	{"ProposalsOutlive", testProposalsOutlive},
+	{"ProposalsInPages", testProposalsInPages},
+	{"TwoKeysInTheSchema", testTwoKeysInTheSchema},
+	{"WrongAdjustments", testWrongAdjustments},
+	{"ProposalsEnd", testProposalsEnd}, // the last one: it moves the time by a week
 }
 
 func TestGrownHolds(t *testing.T) {

@@ -76,6 +76,12 @@ func (d *desk) invariants() (wrong []string) {
 			complain("lot %s: %+v, but live holds have %d and confirmed ones %d", text, c, held[text], spent[text])
 		}
 	}
+	for _, a := range d.adjustments {
+		by := a.notes.DecidedBy
+		if a.state == adjustmentDone && ((a.endsAt != 0) != (by != nil) || by != nil && by.KeyID == a.notes.ProposedBy.KeyID) {
+			complain("R31: adjustment %s: %+v", a.id, a)
+		}
+	}
 	for _, c := range d.coupons {
 		text := d.codec.Text(id.Coupon, c.id)
 		wantHold, inHold := holder[text]
@@ -366,7 +372,8 @@ type walk struct {
 	next    func() any      // what follows for the same owner: most checkouts go on
 	of      string          // whose
 	lotIDs  []id.ID
-	units   bool // holds take stock, too; see drawUnits
+	changes []id.ID // adjustments
+	units   bool    // holds take stock, too; see drawUnits
 	seqs    map[string]int64
 }
 
@@ -664,6 +671,10 @@ func (w *walk) checkBytes(t *rapid.T, o *ownerRow, body any, r shard.Reply) {
 		version = reencode[QuotaReply](t, r.Body).Version
 	case *refundOp:
 		reply := reencode[RefundReply](t, r.Body)
+		version = reply.Version
+		w.checkBalances(t, o, reply.Balances)
+	case *adjustOp, *decideAdjustmentOp:
+		reply := reencode[AdjustmentReply](t, r.Body)
 		version = reply.Version
 		w.checkBalances(t, o, reply.Balances)
 	case *freezeOp:

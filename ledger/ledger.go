@@ -37,6 +37,8 @@ type Config struct {
 	Minter *id.Minter
 	Now    func() time.Time // bounds the expiries that may be asked for; decisions use the shard's time
 
+	Approval Approval // which adjustments need a second API key; zero: none
+
 	Random io.Reader // splits packets; nil: crypto/rand
 
 	// Blocks says why an owner must not be written to just now; nil: nobody is blocked. It is asked before an operation is
@@ -99,6 +101,10 @@ const (
 	kindReplace = "replace"
 	kindFreeze  = "freeze"
 	kindRevoke  = "revoke"
+
+	kindAdjustMoney      = "adjust-money"
+	kindDecideAdjustment = "decide-adjustment"
+	kindEndAdjustment    = "end-adjustment"
 
 	kindSetQuota    = "set-quota"
 	kindAdjustQuota = "adjust-quota"
@@ -336,7 +342,7 @@ var alreadyExists = []byte(`,"already_exists":true}`)
 func created(kind string, body []byte) bool {
 	switch kind {
 	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket,
-		kindMakeCodes, kindRedeem:
+		kindMakeCodes, kindRedeem, kindAdjustMoney:
 		return !bytes.HasSuffix(body, alreadyExists)
 	}
 	return false

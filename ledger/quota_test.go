@@ -50,6 +50,7 @@ var quotaSuite = []struct {
 	{"Refunded", testRefundedUnits},
 	{"Dry", testDryUnits},
 	{"Frozen", testFrozenUnits},
+	{"Listed", testListedQuotas},
 	{"Everything", testEverything},
 }
 

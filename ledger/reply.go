@@ -147,7 +147,10 @@ type Entry struct {
 	RefundID string        `json:"refund_id,omitempty"`
 	Reason   string        `json:"reason,omitempty"` // a person's, of what a person has done
 	Changes  []EntryChange `json:"changes"`
-	Hash     string        `json:"hash"` // hex of SHA-256 over the previous hash and this entry
+
+	Adjustment *EntryAdjustment `json:"adjustment,omitempty"` // of entries about a change by hand
+
+	Hash string `json:"hash"` // hex of SHA-256 over the previous hash and this entry
 }
 
 // EntryChange is what an entry did to one asset: a coupon's state, a lot's counters, or where units of a quota are.

@@ -28,7 +28,8 @@ type Money struct {
 // Caller says under which key, and for whom, an operation runs.
 type Caller struct {
 	Key    string // idempotency key, unique for the owner
-	Client string // the API key's id; for fairness between clients
+	Client string // the API key's id; for fairness between clients, and for what a person answers for
+	Name   string // what the API key is called
 
 	// DryRun only finds out what the operation would answer at this instant, by the same code (R27). Nothing is written, not even
 	// under the key, and whether the key was used before is not looked at.

@@ -197,6 +197,21 @@ func (s *script) grown(verb string, o *options) any {
 		return &refundOp{Refund: r, id: s.mint(id.Refund, o.owner), hash: refundHash(fingerprintRefund(&r))}
 	case "freeze", "unfreeze":
 		return &freezeOp{Freeze{o.owner, verb == "freeze", reason}}
+	case "adjust", "propose":
+		r := AdjustMoney{Owner: o.owner, AdjustmentRef: o.name, Delta: o.int("delta"), Currency: o.or("currency", "CNY"), Reason: reason}
+		if r.Delta > 0 {
+			r.ExpiresAt = s.time(o, "expires", "1h")
+		}
+		lot := s.named(id.Lot, &options{owner: o.owner, name: "l-" + o.name})
+		return &adjustOp{
+			AdjustMoney: r, id: s.named(id.Adjustment, o), lotID: lot, by: KeyName{KeyID: o.or("by", "ann")}, proposed: verb == "propose",
+		}
+	case "approve", "reject":
+		r := DecideAdjustment{Owner: o.owner, AdjustmentID: s.named(id.Adjustment, o), Approve: verb == "approve", Reason: reason}
+		lot := s.named(id.Lot, &options{owner: o.owner, name: "l-" + o.name})
+		return &decideAdjustmentOp{DecideAdjustment: r, lotID: lot, by: KeyName{KeyID: o.or("by", "bob")}}
+	case "end":
+		return &endAdjustmentOp{s.named(id.Adjustment, o)}
 	case "revoke":
 		r := Revoke{Owner: o.owner, IncludeHeld: o.values["held"] != "", Reason: reason}
 		if i := s.named(id.Coupon, o); s.coupons[i] != nil {
@@ -367,6 +382,7 @@ func (s *script) outcome(r shard.Reply) string {
 	body := wantDone[struct {
 		Hold          *HoldBody
 		Refund        *RefundBody
+		Adjustment    *AdjustmentBody
 		AlreadyExists bool `json:"already_exists"`
 	}](s.tb, r)
 	text := "DONE"
@@ -375,6 +391,9 @@ func (s *script) outcome(r shard.Reply) string {
 	}
 	if body.Refund != nil {
 		text = refundOutcome(body.Refund)
+	}
+	if body.Adjustment != nil {
+		text = body.Adjustment.State
 	}
 	if body.AlreadyExists {
 		text += " already exists"

@@ -30,6 +30,7 @@ type state struct {
 	campaignRows
 	packetRows
 	codeRows
+	adjustmentRows
 
 	changed struct {
 		owners  []*ownerRow

@@ -41,6 +41,7 @@ const (
 	wrongCode  = "must be the code of a currency in ISO 4217"
 
 	wrongQuantity = "must be a whole number from 1 to 9007199254740991"
+	wrongDelta    = "must be a whole number from -9007199254740991 to 9007199254740991, and not 0"
 	wrongTotal    = "makes the sum larger than 9007199254740991"
 )
 

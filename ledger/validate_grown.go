@@ -193,9 +193,14 @@ func validateLater(c Caller, owner string, r HoldRef, ttl *time.Duration, longes
 func validateAdmin(c Caller, owner, reason string) error {
 	var p problems
 	p.caller(c, owner)
+	p.because(reason)
+	return p.err()
+}
+
+// because checks a reason that must be there.
+func (p *problems) because(reason string) {
 	if reason == "" {
 		p.add("/reason", "is missing: why?")
 	}
 	p.reason(reason)
-	return p.err()
 }

@@ -25,6 +25,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeCampaigns(p)
 	b.writePackets(p)
 	b.writeCodes(p)
+	b.writeAdjustments(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {

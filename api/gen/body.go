@@ -227,6 +227,42 @@ func (b *CreditRequest) ReadJSON(r *strictjson.Reader) {
 	r.Require("issue_ref", "source", "amount", "expires_at")
 }
 
+// ReadJSON reads the body of adjustMoney.
+func (b *AdjustmentRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "adjustment_ref":
+			b.AdjustmentRef = r.String()
+		case "delta":
+			b.Delta = r.Integer(-strictjson.MaxInteger, strictjson.MaxInteger)
+		case "currency":
+			b.Currency = r.String()
+		case "expires_at":
+			b.ExpiresAt = r.Time()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("adjustment_ref", "delta", "currency", "reason")
+}
+
+// ReadJSON reads the body of approveAdjustment and of rejectAdjustment.
+func (b *DecisionRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "reason")
+}
+
 // ReadJSON reads the body of issueCoupon, and a row of an import.
 func (b *IssueRequest) ReadJSON(r *strictjson.Reader) {
 	for r.Object(); r.Member(); {

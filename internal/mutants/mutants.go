@@ -552,6 +552,34 @@ var mutants = []mutant{
 		edits: in("ledger/apply_decide.go", "\t\tedge = EventRelease\n", ""),
 	},
 	{
+		name: "nobody-approves-his-own-proposal", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "if op.by.KeyID == a.notes.ProposedBy.KeyID {", "if false {"),
+	},
+	{
+		name: "a-proposal-is-decided-once", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "if state := a.stateAt(s.now); state != adjustmentProposed {", "if state := a.stateAt(s.now); false {"),
+	},
+	{
+		name: "a-proposal-ends", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_rows.go", "if a.state == adjustmentProposed && a.endsAt <= now {", "if false {"),
+	},
+	{
+		name: "a-proposal-moves-nothing", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "\tif op.proposed {\n", "\tif op.proposed && false {\n"),
+	},
+	{
+		name: "an-unnamed-currency-needs-approval", pkg: "./ledger", tests: "TestApprovalIsNeeded",
+		edits: in("ledger/adjustment.go", "max(delta, -delta) > p.Above[currency]", "p.Above[currency] > 0 && max(delta, -delta) > p.Above[currency]"),
+	},
+	{
+		name: "what-is-taken-needs-approval", pkg: "./ledger", tests: "TestApprovalIsNeeded",
+		edits: in("ledger/adjustment.go", "max(delta, -delta) > p", "delta > p"),
+	},
+	{
+		name: "schema-of-two-keys", pkg: "./ledger", tests: "TestGrownHolds/sqlite/TwoKeysInTheSchema",
+		edits: in("migrations/sqlite/0013_operators.sql", " AND decided_by <> proposed_by)", ")"),
+	},
+	{
 		name: "frozen-owner", pkg: "./ledger", tests: "TestScripts",
 		edits: in("ledger/apply_hold.go", "\tif o.frozen {", "\tif o.frozen && false {"),
 	},
