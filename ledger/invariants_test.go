@@ -358,8 +358,12 @@ func (d *desk) wrongHistory() (wrong []string) {
 	return wrong
 }
 
-// mayMoveNothing are the kinds of entries without a change of an asset: a line whose money share is nothing can be refunded.
-var mayMoveNothing = map[string]bool{entryFrozen: true, entryUnfrozen: true, entryRefunded: true}
+// mayMoveNothing are the kinds of entries without a change of an asset: a line whose money share is nothing can be refunded, and what is
+// only proposed has moved nothing.
+var mayMoveNothing = map[string]bool{
+	entryFrozen: true, entryUnfrozen: true, entryRefunded: true,
+	entryAdjustmentProposed: true, entryAdjustmentRejected: true, entryAdjustmentExpired: true,
+}
 
 // walk draws operations on two owners: few assets, few orders and few distinct times, so that they meet.
 type walk struct {

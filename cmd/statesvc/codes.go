@@ -256,7 +256,7 @@ func (b *batch) listPiece(ctx context.Context, rows *csv.Writer, ref string) err
 		if err != nil {
 			return err
 		}
-		row := []string{code.Code, code.BatchRef, strconv.FormatInt(code.Number, 10), string(code.Kind), code.State, code.Owner}
+		row := []string{code.Code, code.BatchRef, strconv.FormatInt(code.Number, 10), code.Kind, code.State, code.Owner}
 		if err := rows.Write(row); err != nil {
 			return err
 		}
