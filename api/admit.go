@@ -199,7 +199,7 @@ func checkQuery(raw, names string) error {
 // are judged where they are read.
 func wellFormed(name, value string) bool {
 	switch name {
-	case "owner", "campaign_id", "id":
+	case "owner", "campaign_id", "id", "prefix":
 		return shard.ValidOwner(value)
 	case "dry_run", "pinned", "overdue":
 		return value == "true" || value == "false"

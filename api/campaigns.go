@@ -21,6 +21,10 @@ func (s *server) CreateCampaign(ctx context.Context, r gen.CreateCampaignRequest
 		Validity:   ledger.Validity{Kind: ledger.ValidityKind(v.Kind), From: v.From, Until: v.Until, Days: v.Days},
 		TotalLimit: b.TotalLimit, OwnerLimit: b.OwnerLimit, OwnerDayLimit: b.OwnerDayLimit,
 		CodeRequired: b.CodeRequired,
+		Terms: ledger.Terms{
+			Refund: ledger.RefundPolicy(b.RefundPolicy), StackGroup: b.StackGroup, MaxPerGroup: b.MaxPerGroup, Priority: b.Priority,
+			MaxDiscount: ledger.Money(b.MaxDiscount), ReturnGraceMs: b.ReturnGraceMs,
+		},
 	}
 	if b.Budget != (gen.Money{}) {
 		campaign.Budget = new(ledger.Money(b.Budget))

@@ -419,8 +419,55 @@ func TestStacking(t *testing.T) {
 		p.at("/items/2/coupon_id")
 	}
 	preview(`,"max_discount":{"amount":55,"currency":"USD"}`, half).refused(400, "invalid-request").at("/max_discount/currency")
+	preview(`,"over_capture_limit":{"amount":55,"currency":"CNY"}`, half).refused(400, "invalid-request").at("/over_capture_limit")
+	more := `{"kind":"money","amount":{"amount":1,"currency":"CNY"}}`
+	preview(`,"over_capture_limit":{"amount":55,"currency":"USD"}`, more).refused(400, "invalid-request").at("/over_capture_limit/currency")
+	c.money(10)
+	over := holdIn(preview(`,"over_capture_limit":{"amount":55,"currency":"CNY"}`, more)).Hold
+	if over.OverCaptureLimit == nil || *over.OverCaptureLimit != (ledger.Money{Amount: 55, Currency: "CNY"}) {
+		t.Errorf("%+v", over)
+	}
 	bad := fmt.Sprintf(`{"owner":%q,"issue_ref":"x","discount":{"kind":"PERCENT","basis_points":1,"currency":"CNY"},"expires_at":%q,`,
 		c.owner, inAnHour())
 	c.post("/v1/campaigns/spring/issues", bad+`"max_per_group":1}`).refused(400, "invalid-request").at("/max_per_group")
 	c.post("/v1/campaigns/spring/issues", bad+`"refund_policy":"SOMETIMES"}`).refused(400, "invalid-request").at("/refund_policy")
+	c.post("/v1/campaigns/spring/issues", bad+`"max_discount":{"amount":1,"currency":"USD"}}`).
+		refused(400, "invalid-request").at("/max_discount/currency")
+	c.post("/v1/campaigns/spring/issues", bad+`"return_grace_ms":0.5}`).refused(400, "invalid-request").at("/return_grace_ms")
+}
+
+// A campaign is created with terms, and its coupons have them; what makes no sense is refused where it stands.
+func TestTermsOfACampaign(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, sharedRig(t), nil)
+	name := fmt.Sprintf("terms-%d", numbers.Add(1))
+	create := func(terms string) answer {
+		return c.post("/v1/campaigns", fmt.Sprintf(`{"campaign_id":%q,"discount":{"kind":"FIXED","amount":{"amount":300,"currency":"CNY"}},`+
+			`"time_zone":"UTC","starts_at":%q,"ends_at":%q,"validity":{"kind":"DAYS","days":7},%s}`,
+			name, time.Now().Add(-time.Hour).Format(time.RFC3339), inAnHour(), terms))
+	}
+	for wrong, at := range map[string]string{
+		`"refund_policy":"SOMETIMES"`:                                   "/refund_policy",
+		`"stack_group":"g","max_per_group":51`:                          "/max_per_group",
+		`"max_per_group":1`:                                             "/max_per_group",
+		`"priority":1001`:                                               "/priority",
+		`"max_discount":{"amount":0,"currency":"CNY"}`:                  "/max_discount/amount",
+		`"max_discount":{"amount":1,"currency":"USD"}`:                  "/max_discount/currency",
+		`"return_grace_ms":0`:                                           "/return_grace_ms",
+		`"stack_group":"a group","max_per_group":1,"return_grace_ms":5`: "/stack_group",
+	} {
+		create(wrong).refused(400, "invalid-request").at(at)
+	}
+	want := ledger.Terms{
+		Refund: ledger.NoRefund, StackGroup: "g", MaxPerGroup: 1, Priority: 2, MaxDiscount: ledger.Money{Amount: 500, Currency: "CNY"},
+		ReturnGraceMs: 5000,
+	}
+	made := read[ledger.CampaignReply](create(`"refund_policy":"NEVER","stack_group":"g","max_per_group":1,"priority":2,` +
+		`"max_discount":{"amount":500,"currency":"CNY"},"return_grace_ms":5000`).is(201)).Campaign
+	claim := fmt.Sprintf(`{"owner":%q,"claim_ref":"r"}`, c.owner)
+	coupon := read[ledger.CouponReply](c.post("/v1/campaigns/"+name+"/claims", claim).is(201)).Coupon
+	shown := read[ledger.Campaign](c.get("/v1/campaigns/" + name).is(200))
+	if made.Terms != want || coupon.Terms != want || shown.Terms != want {
+		t.Errorf("%+v %+v %+v", made, coupon, shown)
+	}
 }

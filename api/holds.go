@@ -60,6 +60,12 @@ func (s *server) hold(b *gen.HoldRequest) (h ledger.Hold, err error) {
 	if h.MaxDiscount = b.MaxDiscount.Amount; h.MaxDiscount > 0 && len(h.Lines) > 0 && b.MaxDiscount.Currency != h.Lines[0].Amount.Currency {
 		return h, invalid("/max_discount/currency", "must be that of the lines")
 	}
+	h.OverCapture = b.OverCaptureLimit.Amount
+	for i := range h.Items {
+		if h.OverCapture > 0 && h.Items[i].Kind == ledger.MoneyItem && h.Items[i].Amount.Currency != b.OverCaptureLimit.Currency {
+			return h, invalid("/over_capture_limit/currency", "must be that of the money")
+		}
+	}
 	return h, nil
 }
 

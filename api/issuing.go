@@ -31,6 +31,7 @@ func issueOf(campaign string, b *gen.IssueRequest) (ledger.IssueCoupon, error) {
 		ValidFrom: b.ValidFrom, ExpiresAt: b.ExpiresAt,
 		Terms: ledger.Terms{
 			Refund: ledger.RefundPolicy(b.RefundPolicy), StackGroup: b.StackGroup, MaxPerGroup: b.MaxPerGroup, Priority: b.Priority,
+			MaxDiscount: ledger.Money(b.MaxDiscount), ReturnGraceMs: b.ReturnGraceMs,
 		},
 	}, nil
 }

@@ -70,7 +70,7 @@ var problems = []problem{
 		"unauthenticated", 401, terminal, "The caller is not known", // ErrExpired and ErrRevoked are told apart in the log only
 		[]error{errUnauthenticated, access.ErrUnauthenticated, access.ErrExpired, access.ErrRevoked},
 	},
-	{"forbidden", 403, terminal, "The key lacks the scope of the operation", []error{errForbidden}},
+	{"forbidden", 403, terminal, "The key may not do this", []error{errForbidden, ledger.ErrForbidden}},
 	{"rate-limited", 429, retryable, "The key has used up its rate", []error{errRateLimited}},
 	{"too-many-guesses", 429, retryable, "There were too many wrong codes", []error{ledger.ErrTooManyGuesses}},
 	{
@@ -96,6 +96,7 @@ var problems = []problem{
 	{"already-cancelled", 409, terminal, "The hold is cancelled", []error{ledger.ErrAlreadyCancelled}},
 	{"hold-expired", 409, terminal, "The hold has expired", []error{ledger.ErrHoldExpired}},
 	{"refund-of-refund", 409, terminal, "A refund is not refunded", []error{ledger.ErrRefundOfRefund}},
+	{"already-decided", 409, terminal, "The adjustment is decided", []error{ledger.ErrAlreadyDecided}},
 	{"not-started", 409, terminal, "The coupon may not be used yet", []error{ledger.ErrNotStarted}},
 	{"ended", 409, terminal, "The campaign is over", []error{ledger.ErrEnded}},
 	{"frozen", 409, terminal, "The owner or the campaign is frozen", []error{ledger.ErrFrozen}}, // or the campaign is paused

@@ -33,6 +33,26 @@ func (s *server) SetQuota(ctx context.Context, r gen.SetQuotaRequestObject) (gen
 	return s.setQuota(ctx, named{r.QuotaID, "quota_id"}, r.Body)
 }
 
+// ListQuotas answers GET /v1/quotas.
+func (s *server) ListQuotas(ctx context.Context, r gen.ListQuotasRequestObject) (gen.ListQuotasResponseObject, error) {
+	list := s.cursors.list("quotas", r.Params.Prefix)
+	after, err := list.afterName(r.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := pageLimit(r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	page, next, err := s.cfg.Ledger.Quotas(ctx, ledger.QuotaFilter{Prefix: r.Params.Prefix, After: after, Limit: limit})
+	return shown(http.StatusOK, quotaList{page, list.nextName(next)}, err)
+}
+
+type quotaList struct {
+	Quotas     []ledger.QuotaBody `json:"quotas"`
+	NextCursor string             `json:"next_cursor,omitempty"`
+}
+
 // AdjustQuota answers POST /v1/quotas/{quota_id}/adjustments.
 func (s *server) AdjustQuota(ctx context.Context, r gen.AdjustQuotaRequestObject) (gen.AdjustQuotaResponseObject, error) {
 	return s.adjustQuota(ctx, named{r.QuotaID, "quota_id"}, r.Body)

@@ -7,6 +7,33 @@ import (
 	"github.com/statesvc/statesvc/ledger"
 )
 
+// TestQuotasAreListed: by prefix, in pages, with what is sold.
+func TestQuotasAreListed(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, sharedRig(t), nil)
+	prefix := "stock:cup-" + newKey()
+	for _, colour := range []string{"blue", "green", "red"} {
+		c.send("PUT", "/v1/quotas/"+prefix+colour+":berlin", `{"total":3}`).is(200)
+	}
+	c.held("o", fmt.Sprintf(`{"kind":"stock","sku":%q,"location":"berlin","quantity":2}`, prefix[len("stock:"):]+"green"))
+	type list struct {
+		Quotas     []ledger.QuotaBody
+		NextCursor string `json:"next_cursor"`
+	}
+	path := "/v1/quotas?limit=2&prefix=" + prefix
+	first := read[list](c.get(path).is(200))
+	if len(first.Quotas) != 2 || first.Quotas[1].QuotaID != prefix+"green:berlin" || first.Quotas[1].Held != 2 ||
+		first.Quotas[1].Available != 1 {
+		t.Errorf("%+v", first)
+	}
+	rest := read[list](c.get(path + "&cursor=" + first.NextCursor).is(200))
+	if len(rest.Quotas) != 1 || rest.Quotas[0].QuotaID != prefix+"red:berlin" || rest.NextCursor != "" {
+		t.Errorf("%+v", rest)
+	}
+	c.get("/v1/quotas?limit=2&prefix=stock:&cursor="+first.NextCursor).refused(400, "invalid-request").at("cursor")
+	c.get("/v1/quotas?prefix=stock%25").refused(400, "invalid-request").at("prefix")
+}
+
 func TestStock(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, sharedRig(t), nil)

@@ -119,7 +119,8 @@ func (c *client) send(method, path, body string, headers ...header) answer {
 func scopeOf(method, path string) access.Scopes {
 	switch {
 	case strings.HasPrefix(path, "/v1/admin/"), strings.HasPrefix(path, "/v1/webhooks"), strings.HasSuffix(path, "freeze"),
-		strings.HasSuffix(path, "/revoke"):
+		strings.HasSuffix(path, "/revoke"), strings.HasPrefix(path, "/v1/owners/") && strings.Contains(path, "/adjustments"),
+		strings.HasPrefix(path, "/v1/adjustments/"):
 		return access.ScopeAdmin
 	case strings.HasPrefix(path, "/v1/events"), strings.HasPrefix(path, "/v1/exports"):
 		return access.ScopeEvents
@@ -138,7 +139,10 @@ func scopeOf(method, path string) access.Scopes {
 	return access.ScopeHold
 }
 
-func (c *client) get(path string) answer { c.t.Helper(); return c.send(http.MethodGet, path, "") }
+func (c *client) get(path string, headers ...header) answer {
+	c.t.Helper()
+	return c.send(http.MethodGet, path, "", headers...)
+}
 
 func (c *client) post(path, body string, headers ...header) answer {
 	c.t.Helper()

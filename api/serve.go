@@ -57,7 +57,7 @@ type call struct {
 }
 
 func (c *call) caller() ledger.Caller {
-	return ledger.Caller{Key: c.idempotency, Client: c.key.ID, DryRun: c.dryRun}
+	return ledger.Caller{Key: c.idempotency, Client: c.key.ID, Name: c.key.Name, DryRun: c.dryRun}
 }
 
 // previewer is the caller of a preview, which has no key: nothing is recorded under it.

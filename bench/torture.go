@@ -207,7 +207,8 @@ var tortureBooks = map[string]string{
 	bookPackets: "SELECT COALESCE(SUM(total), 0) FROM packets",
 	bookUnits:   "SELECT COALESCE(SUM(total), 0) FROM quotas",
 	bookRefunds: "SELECT COUNT(*) FROM refunds",
-	bookDone:    "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE' AND op_key NOT LIKE 'display-%'", // not those of documents that show stock
+	// Not those of documents that show stock.
+	bookDone: "SELECT COUNT(*) FROM operations WHERE verdict = 'DONE' AND op_key NOT LIKE 'display-%'",
 }
 
 func (r *tortureRig) books(ctx context.Context) (map[string]int64, error) {

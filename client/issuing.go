@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"iter"
 	"net/http"
 
 	"github.com/statesvc/statesvc/client/gen"
@@ -51,6 +52,16 @@ func (c *Client) Quota(ctx context.Context, quotaID string) (Quota, error) {
 	return do[Quota](ctx, c, read(func(server string) (*http.Request, error) {
 		return gen.NewGetQuotaRequest(server, quotaID, nil)
 	}))
+}
+
+// Quotas goes through the quotas whose ids begin with a prefix, such as "stock:", by their ids, like Coupons. Empty: all of them.
+func (c *Client) Quotas(ctx context.Context, prefix string) iter.Seq2[Quota, error] {
+	return pages(func(cursor *string) ([]Quota, string, error) {
+		page, err := do[gen.QuotaList](ctx, c, read(func(server string) (*http.Request, error) {
+			return gen.NewListQuotasRequest(server, &gen.ListQuotasParams{Prefix: optional(prefix), Limit: new(pageSize), Cursor: cursor})
+		}))
+		return page.Quotas, page.NextCursor, err
+	})
 }
 
 // SetQuota makes a quota, or sets how many units it has in all.

@@ -38,6 +38,7 @@ const (
 	ErrAlreadyCancelled     Code = "already-cancelled"
 	ErrHoldExpired          Code = "hold-expired"
 	ErrRefundOfRefund       Code = "refund-of-refund"
+	ErrAlreadyDecided       Code = "already-decided"
 	ErrNotStarted           Code = "not-started"
 	ErrEnded                Code = "ended"
 	ErrFrozen               Code = "frozen"

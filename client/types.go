@@ -31,6 +31,12 @@ type (
 	Lot             = gen.Lot
 	LotReply        = gen.LotReply
 	CreditRequest   = gen.CreditRequest
+
+	Adjustment        = gen.Adjustment
+	AdjustmentReply   = gen.AdjustmentReply
+	AdjustmentRequest = gen.AdjustmentRequest
+	DecisionRequest   = gen.DecisionRequest
+
 	Quota           = gen.Quota
 	QuotaSlice      = gen.QuotaSlice
 	QuotaReply      = gen.QuotaReply

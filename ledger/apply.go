@@ -38,6 +38,12 @@ func (s *state) apply(op *shard.Op, now time.Time) shard.Reply {
 		return s.freeze(o, body)
 	case *revokeOp:
 		return s.revoke(o, body)
+	case *adjustOp:
+		return s.adjust(o, body)
+	case *decideAdjustmentOp:
+		return s.decideAdjustment(o, body)
+	case *endAdjustmentOp:
+		return s.endAdjustment(body)
 	case *issueOp:
 		return s.issue(o, body)
 	case *creditOp:

@@ -18,7 +18,8 @@ func (s *state) confirmPart(o *ownerRow, h *holdRow, op *confirmOp) shard.Reply 
 	if err != nil {
 		return internal(err)
 	}
-	want, wrong := c.portions(op.Items, op.Amount, c.held)
+	amount, over := c.over(op.Amount)
+	want, wrong := c.portions(op.Items, amount, c.held)
 	if wrong != nil {
 		return *wrong
 	}
@@ -35,20 +36,33 @@ func (s *state) confirmPart(o *ownerRow, h *holdRow, op *confirmOp) shard.Reply 
 	if err := s.checkTakes(h, t); err != nil {
 		return internal(err)
 	}
-	return s.confirmMoved(o, h, c, t, op.Final)
+	beyond, refused := s.planOver(o, c, op.Amount.Amount, over)
+	if refused != nil {
+		return refuse(refused)
+	}
+	return s.confirmMoved(o, h, c, spending{t, beyond, op.Final})
 }
 
-// confirmMoved spends what t has. What is left is given back if this was the final part.
-func (s *state) confirmMoved(o *ownerRow, h *holdRow, c *content, t *takes, final bool) shard.Reply {
-	b := s.endTakes(s.openChanges(), t, EventConfirm)
-	s.grow(h, func(p *Progress) { p.Parts = c.parts })
+// spending is what a part spends.
+type spending struct {
+	held   *takes
+	beyond *takes // lots that are free
+	final  bool
+}
+
+// confirmMoved spends what m has. What is left is given back if this was the final part.
+func (s *state) confirmMoved(o *ownerRow, h *holdRow, c *content, m spending) shard.Reply {
+	b := s.endTakes(s.openChanges(), m.held, EventConfirm)
+	b = s.spendFree(b, h, m.beyond)
+	c.overCapture(s.codec, m.beyond)
+	s.grow(h, c.note)
 	rest, err := s.takesOf(h)
 	if err != nil {
 		return internal(err)
 	}
 	h.quotas = rest.quotas
 	kind := entryPartConfirmed
-	if left := !rest.nothing(); final || !left {
+	if left := !rest.nothing(); m.final || !left {
 		event := EventConfirm
 		if left {
 			event = EventRelease
@@ -126,7 +140,8 @@ func wrongPart(r *Refusal) *shard.Reply {
 }
 
 // confirmLate makes a hold over the same assets as one that has expired, and confirms it at once; all of them, or none (R13). The new
-// hold has order, attempt and document of the old one, which stays EXPIRED and names it.
+// hold has order, attempt and document of the old one, which stays EXPIRED and names it. Units of quotas that the shard has too few of are
+// borrowed, as for a hold, unless something else is gone anyway.
 func (s *state) confirmLate(o *ownerRow, old *holdRow, op *confirmOp) shard.Reply {
 	t, err := s.takesOf(old)
 	if err != nil {
@@ -136,10 +151,15 @@ func (s *state) confirmLate(o *ownerRow, old *holdRow, op *confirmOp) shard.Repl
 	if o.frozen {
 		return refuse(frozenOwner())
 	}
-	if gone := s.goneOf(t); len(gone) > 0 {
+	op.needs = t.quotas
+	gone, lacks := op.goneUnits(s)
+	if gone = append(s.goneOf(t), gone...); len(gone) > 0 {
 		r := refusal(ErrLateUnfulfillable, "", "the hold has expired, and "+strconv.Itoa(len(gone))+" of its assets are not free any more")
 		r.HoldID, r.Gone = s.codec.Text(id.Hold, old.id), gone
 		return refuse(r)
+	}
+	if len(lacks) > 0 {
+		return shard.Reply{Err: &shortage{lacks}}
 	}
 	h := &holdRow{
 		bucket: o.bucket, id: op.successor, owner: o.name, orderID: old.orderID, attempt: old.attempt, hash: old.hash, doc: old.doc,
@@ -150,11 +170,12 @@ func (s *state) confirmLate(o *ownerRow, old *holdRow, op *confirmOp) shard.Repl
 	s.addHold(h)
 	s.changeHold(h)
 	s.grow(old, func(p *Progress) { p.SupersededBy = s.codec.Text(id.Hold, h.id) })
-	s.addEntry(o, entryConfirmed, h.id, s.closeChanges(s.spendFree(s.openChanges(), h, t)))
+	changes := s.spendQuotas(s.spendFree(s.openChanges(), h, t), &op.quotaSide)
+	s.addEntry(o, entryConfirmed, h.id, s.closeChanges(changes))
 	return s.holdReply(o, h, t.currency, false)
 }
 
-// spendFree uses assets that no hold has.
+// spendFree uses coupons and lots that no hold has.
 func (s *state) spendFree(b []byte, h *holdRow, t *takes) []byte {
 	for _, c := range s.couponsOf(t) {
 		s.changeCoupon(c)
@@ -169,7 +190,7 @@ func (s *state) spendFree(b []byte, h *holdRow, t *takes) []byte {
 		l.Spent += take.amount
 		b = s.appendLotChange(b, l, &before)
 	}
-	return s.spendUnits(b, t.quotas)
+	return b
 }
 
 // couponsOf are the rows of the coupons in t; nil for one that is not there.
@@ -181,7 +202,7 @@ func (s *state) couponsOf(t *takes) []*couponRow {
 	return rows
 }
 
-// goneOf lists what of t is not free any more. A lot that has nothing left may not have been loaded.
+// goneOf lists the coupons and lots of t that are not free any more. A lot that has nothing left may not have been loaded.
 func (s *state) goneOf(t *takes) (gone []GoneAsset) {
 	for i, c := range s.couponsOf(t) {
 		if c == nil || c.state != couponAvailable {
@@ -201,7 +222,7 @@ func (s *state) goneOf(t *takes) (gone []GoneAsset) {
 			gone = append(gone, GoneAsset{LotID: s.codec.Text(id.Lot, take.id), Asked: take.amount, Have: have})
 		}
 	}
-	return append(gone, s.goneUnits(t.quotas)...)
+	return gone
 }
 
 func frozenOwner() *Refusal { return refusal(ErrFrozen, "", "the owner is frozen: no new holds") }

@@ -131,7 +131,12 @@ func (s *state) checkTakes(h *holdRow, t *takes) error {
 	return s.checkTaken(h, t.quotas)
 }
 
+// endCoupon takes a coupon out of its hold. It comes back when the hold ends, which for one that has expired was before now.
 func (s *state) endCoupon(c *couponRow, e Event) {
+	at := s.now
+	if e == EventExpire {
+		at = c.heldUntil
+	}
 	c.heldUntil = 0
 	if e == EventConfirm {
 		c.state = couponUsed
@@ -139,8 +144,17 @@ func (s *state) endCoupon(c *couponRow, e Event) {
 	}
 	c.holdID = id.ID{}
 	c.state = couponAvailable
+	c.returned(at)
 	if c.expiresAt <= s.now {
 		c.state = couponExpired
+	}
+}
+
+// returned gives a coupon that has ended in a hold, or since it was used, the grace of its terms, once (R11): otherwise, whoever held it
+// again whenever it ends would keep it for ever.
+func (c *couponRow) returned(at int64) {
+	if grace := c.terms.ReturnGraceMs; grace > 0 && c.expiresAt <= at {
+		c.expiresAt, c.terms.ReturnGraceMs, c.extended = at+grace*1000, 0, true
 	}
 }
 

@@ -268,16 +268,17 @@ func currencyPointer(it *Item, i int) string {
 }
 
 // discountLines computes the discounts: coupons by priority, equal ones in the order of the request, each on what those before it have
-// left (R18, R27). All of them together give no more than the hold's limit.
+// left (R18, R27). All of them together give no more than the hold's limit, nor than that of any of them.
 func (p *plan) discountLines(op *holdOp) {
+	most := p.mostDiscount(op.MaxDiscount)
 	for _, i := range p.inOrder() {
 		it := &p.items[i]
 		if it.coupon == nil {
 			continue
 		}
 		it.amount = it.coupon.discount.of(p.payable)
-		if op.MaxDiscount > 0 {
-			it.amount = min(it.amount, op.MaxDiscount-p.discount)
+		if most > 0 {
+			it.amount = min(it.amount, most-p.discount)
 		}
 		it.from = len(p.split)
 		p.split = split(p.split, it.amount, p.left, p.payable)

@@ -8,6 +8,10 @@ import (
 )
 
 func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
+	m := s.marks[op.CampaignID]
+	if m != nil && op.rules == nil {
+		return shard.Reply{Err: &counted{op.CampaignID}}
+	}
 	if c := s.issues[issueRef{o.name, op.CampaignID, op.IssueRef}]; c != nil {
 		if !sameIssue(c, op) {
 			return reused("issue_ref")
@@ -19,12 +23,12 @@ func (s *state) issue(o *ownerRow, op *issueOp) shard.Reply {
 	if expiresAt <= s.now {
 		return refuse(pastExpiry(op.ExpiresAt))
 	}
-	if reply, ok := s.admitIssue(o, op); !ok {
+	if reply, ok := s.admitIssue(o, m, op); !ok {
 		return reply
 	}
 	c := &couponRow{
 		owner: o, id: op.id, campaignID: op.CampaignID, issueRef: op.IssueRef, state: couponAvailable, discount: op.Discount,
-		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now, terms: op.Terms,
+		validFrom: s.now, expiresAt: expiresAt, issuedAt: s.now, terms: op.terms(),
 	}
 	if !op.ValidFrom.IsZero() {
 		c.validFrom = op.ValidFrom.UnixMicro()
@@ -45,17 +49,22 @@ type counted struct{ campaignID string }
 
 func (c *counted) Error() string { return "the issues of campaign " + c.campaignID + " are counted" }
 
+// terms are those of the coupon: what the issue leaves out is as its campaign has it, if that was created.
+func (op *issueOp) terms() Terms {
+	if op.rules == nil {
+		return op.Terms.plain()
+	}
+	return op.Terms.or(op.rules.Terms).plain()
+}
+
 // admitIssue checks the limits of a campaign that was created: those of the owner, the total, the budget. Its window is for claims. Every
 // shard has a mark of every such campaign, so an issue without a mark is of a campaign that is only a name.
-func (s *state) admitIssue(o *ownerRow, op *issueOp) (shard.Reply, bool) {
-	m := s.marks[op.CampaignID]
+func (s *state) admitIssue(o *ownerRow, m *markRow, op *issueOp) (shard.Reply, bool) {
 	switch {
 	case m == nil && op.rules == nil:
 		return shard.Reply{}, true
 	case m == nil:
 		return shard.Reply{Err: &unmarked{op.CampaignID}}, false
-	case op.rules == nil:
-		return shard.Reply{Err: &counted{op.CampaignID}}, false
 	case m.state == CampaignEnded:
 		return refuse(refusal(ErrEnded, "", "the campaign was ended")), false
 	case m.frozen:
@@ -67,17 +76,31 @@ func (s *state) admitIssue(o *ownerRow, op *issueOp) (shard.Reply, bool) {
 	if budget := op.rules.Budget; budget != nil && budget.Currency != op.Discount.Currency {
 		return refuse(refusal(ErrCurrencyMismatch, "/discount/currency", "the budget of the campaign is in "+budget.Currency)), false
 	}
+	if most := op.terms().MaxDiscount; most != (Money{}) && most.Currency != op.Discount.Currency {
+		return refuse(refusal(ErrCurrencyMismatch, "/discount/currency", "the max_discount of the campaign is in "+most.Currency)), false
+	}
 	return op.checkNeeds(s, func(string) string { return "" })
 }
 
 // sameIssue reports whether a request asks for the coupon that its reference has made. A request without valid_from asks for a
-// coupon that was valid from the instant of its issue.
+// coupon that was valid from the instant of its issue. The coupon may be older than its campaign, and then it has the terms of the request
+// alone.
 func sameIssue(c *couponRow, op *issueOp) bool {
 	validFrom := c.issuedAt
 	if !op.ValidFrom.IsZero() {
 		validFrom = op.ValidFrom.UnixMicro()
 	}
-	return c.discount == op.Discount && c.terms == op.Terms && c.expiresAt == op.ExpiresAt.UnixMicro() && c.validFrom == validFrom
+	expiresAt := op.ExpiresAt.UnixMicro()
+	return c.discount == op.Discount && c.validFrom == validFrom &&
+		(c.issuedWith(op.terms(), expiresAt) || c.issuedWith(op.Terms.plain(), expiresAt))
+}
+
+// issuedWith says whether the coupon had these terms and this expiry when it was issued: since then it may have used its grace.
+func (c *couponRow) issuedWith(terms Terms, expiresAt int64) bool {
+	if c.terms.ReturnGraceMs == 0 && terms.ReturnGraceMs > 0 && c.expiresAt > expiresAt {
+		terms.ReturnGraceMs, expiresAt = 0, c.expiresAt
+	}
+	return c.terms == terms && c.expiresAt == expiresAt
 }
 
 func (s *state) credit(o *ownerRow, op *creditOp) shard.Reply {

@@ -159,7 +159,7 @@ func (c *content) wantLines(h *holdRow, p *refundPlan, lineIDs []string) (wrong 
 		return nil
 	}
 	p.want = make([]int64, len(c.parts))
-	for i := range c.body.Items {
+	for i := range c.body.Items[:c.items] { // what was confirmed beyond them is no line's
 		if c.body.Items[i].Kind == MoneyItem {
 			p.want[i] = min(c.spent(i), c.shareOf(p.lines, c.parts[i].Confirmed))
 		}
@@ -264,7 +264,7 @@ func (s *state) makeRefund(o *ownerRow, h *holdRow, c *content, p *refundPlan, o
 	}
 	changes := s.unspend(s.openEntry(entryHead{RefundID: body.RefundID, Reason: op.Reason}), t, body)
 	s.grow(h, func(progress *Progress) {
-		progress.Parts = c.parts
+		c.note(progress)
 		for _, at := range p.lines {
 			progress.RefundedLines = append(progress.RefundedLines, c.body.Lines[at].LineID)
 		}
@@ -297,7 +297,12 @@ func (c *content) refundLines(p *refundPlan) []RefundLine {
 		cost[i] = c.body.Lines[at].Payable
 		total += cost[i]
 	}
-	amount := c.money(func(item int) int64 { return p.want[item] })
+	amount := c.money(func(item int) int64 {
+		if item >= c.items {
+			return 0
+		}
+		return p.want[item]
+	})
 	shares := split(nil, min(amount, total), cost, total)
 	for i, at := range p.lines {
 		l := &c.body.Lines[at]

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -124,6 +125,11 @@ func (d *desk) tables() map[string][]string {
 	for _, r := range d.refunds {
 		add("refunds", "%s %s %s %s %x %d %s", r.owner.name, r.ref, r.id, r.holdID, r.hash, r.at, r.doc)
 	}
+	for _, a := range d.adjustments {
+		notes, _ := json.Marshal(a.notes)
+		add("adjustments", "%s %s %s %s %s %d %d %d %d %d %s", a.owner.name, a.id, a.ref, a.state, a.currency, a.delta, a.lotUntil,
+			a.proposedAt, a.endsAt, a.decidedAt, notes)
+	}
 	for r, h := range d.orders {
 		add("orders", "%s %s %d %s %x %s", r.owner, r.orderID, r.attempt, h.id, h.hash, h.doc)
 	}
@@ -179,6 +185,8 @@ var tableSQL = map[string]string{
 	"pins": "SELECT owner||' '||lower(hex(hold_id))||' '||pinned_at FROM pins",
 	"refunds": "SELECT owner||' '||refund_ref||' '||lower(hex(refund_id))||' '||lower(hex(hold_id))||' '||" +
 		"lower(hex(request_hash))||' '||refunded_at||' '||CAST(doc AS TEXT) FROM refunds",
+	"adjustments": "SELECT owner||' '||lower(hex(adjustment_id))||' '||adjustment_ref||' '||state||' '||currency||' '||delta||' '||" +
+		"lot_until||' '||proposed_at||' '||ends_at||' '||decided_at||' '||CAST(notes AS TEXT) FROM adjustments",
 	"decided_holds": "SELECT owner||' '||lower(hex(hold_id))||' '||coalesce(order_id,'')||' '||coalesce(attempt,0)||' '||" +
 		"state||' '||decided_at||' '||coalesce(CAST(progress AS TEXT),'') FROM decided_holds",
 	"orders": "SELECT owner||' '||order_id||' '||attempt||' '||lower(hex(hold_id))||' '||lower(hex(request_hash))||' '||" +

@@ -90,6 +90,7 @@ type Campaign struct {
 	OwnerDayLimit int64        `json:"owner_day_limit,omitempty"` // and on one day
 	Budget        *Money       `json:"budget,omitempty"`          // the most that all coupons may give; nil: no cap. budget:{campaign_id}
 	CodeRequired  bool         `json:"code_required,omitempty"`   // coupons are given for codes only
+	Terms                      // of its coupons
 
 	State     CampaignState `json:"state,omitempty"`
 	Frozen    bool          `json:"frozen,omitempty"`

@@ -192,7 +192,7 @@ func (s *state) grant(o *ownerRow, u *usageRow, op *claimOp, now time.Time) shar
 	from, until := op.rules.validity(now)
 	c := &couponRow{
 		owner: o, id: op.id, campaignID: op.CampaignID, issueRef: op.ClaimRef, state: couponAvailable, discount: op.rules.discount,
-		validFrom: from.UnixMicro(), expiresAt: until.UnixMicro(), issuedAt: s.now,
+		validFrom: from.UnixMicro(), expiresAt: until.UnixMicro(), issuedAt: s.now, terms: op.rules.Terms,
 	}
 	s.addIssue(c)
 	s.changeCoupon(c)

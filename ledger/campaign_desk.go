@@ -117,7 +117,8 @@ func (l *Ledger) tell(ctx context.Context, body *Campaign, number int) error {
 
 // Tend finishes what somebody has left half-way on a shard. It is for a sweeper.
 func (l *Ledger) Tend(ctx context.Context, number int) error {
-	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number), l.TendPackets(ctx, number), l.TendCodes(ctx, number))
+	return errors.Join(l.TendQuotas(ctx, number), l.TendCampaigns(ctx, number), l.TendPackets(ctx, number), l.TendCodes(ctx, number),
+		l.TendAdjustments(ctx, number))
 }
 
 // untoldSQL lists campaigns whose state somebody has left half spread; it takes no locks.
@@ -319,11 +320,8 @@ func (l *Ledger) readCampaign(ctx context.Context, campaignID string) (body Camp
 // Campaigns lists campaigns by their names, those after a name, at most limit of them, and the name after which the next page starts.
 // Each shard is asked at an instant of its own.
 func (l *Ledger) Campaigns(ctx context.Context, after string, limit int) (page []Campaign, next string, err error) {
-	if limit < 0 || limit > MaxPage {
-		return nil, "", invalid("/limit", fmt.Sprintf("must be from 1 to %d", MaxPage))
-	}
-	if limit == 0 {
-		limit = DefaultPage
+	if limit, err = pageSize(limit); err != nil {
+		return nil, "", err
 	}
 	page = []Campaign{}
 	for _, number := range l.cfg.Store.Shards() {

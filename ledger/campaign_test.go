@@ -180,6 +180,13 @@ func TestInvalidCampaigns(t *testing.T) {
 		"/budget":                func(r *Campaign) { r.Budget = &Money{1000, "CNY"}; r.Discount = ofPercent(10) },
 		"/discount/amount":       func(r *Campaign) { r.Discount.Amount.Amount = 0 },
 		"/discount/cap/currency": func(r *Campaign) { r.Discount = ofPercent(10); r.Discount.Cap = &Money{1, "EUR"} },
+		"/refund_policy":         func(r *Campaign) { r.Refund = "SOMETIMES" },
+		"/stack_group":           func(r *Campaign) { r.StackGroup, r.MaxPerGroup = "a group", 1 },
+		"/max_per_group":         func(r *Campaign) { r.StackGroup = "spring" },
+		"/priority":              func(r *Campaign) { r.Priority = maxPriority + 1 },
+		"/max_discount/amount":   func(r *Campaign) { r.MaxDiscount = Money{-1, "CNY"} },
+		"/max_discount/currency": func(r *Campaign) { r.MaxDiscount = Money{1, "EUR"} },
+		"/return_grace_ms":       func(r *Campaign) { r.ReturnGraceMs = MaxExpiry.Milliseconds() + 1 },
 	} {
 		campaign := springCampaign()
 		change(&campaign)
@@ -200,6 +207,40 @@ func TestInvalidCampaigns(t *testing.T) {
 
 func ofPercent(points int64) DiscountBody {
 	return DiscountBody{Kind: Percent, Currency: "CNY", BasisPoints: points}
+}
+
+// What an issue says of its terms wins over what its campaign says, one by one; a group and how many of it are one.
+func TestTermsOfAnIssue(t *testing.T) {
+	t.Parallel()
+	campaign := Terms{NoRefund, "spring", 2, 7, cny(50), 1000}
+	for _, c := range []struct{ said, want Terms }{
+		{Terms{}, campaign},
+		{Terms{Refund: WholeOrder}, Terms{"", "spring", 2, 7, cny(50), 1000}},
+		{Terms{StackGroup: "other", MaxPerGroup: 1}, Terms{NoRefund, "other", 1, 7, cny(50), 1000}},
+		{Terms{Priority: -1}, Terms{NoRefund, "spring", 2, -1, cny(50), 1000}},
+		{Terms{MaxDiscount: cny(9)}, Terms{NoRefund, "spring", 2, 7, cny(9), 1000}},
+		{Terms{ReturnGraceMs: 5}, Terms{NoRefund, "spring", 2, 7, cny(50), 5}},
+	} {
+		op := &issueOp{IssueCoupon: IssueCoupon{Terms: c.said}, rules: &rules{Campaign: Campaign{Terms: campaign}}}
+		if got := op.terms(); got != c.want {
+			t.Errorf("%+v gives %+v, want %+v", c.said, got, c.want)
+		}
+		if op.rules = nil; op.terms() != c.said.plain() {
+			t.Errorf("without a campaign, %+v gives %+v", c.said, op.terms())
+		}
+	}
+}
+
+// The longest terms fit into their column of 255 bytes.
+func TestLongestTerms(t *testing.T) {
+	t.Parallel()
+	longest := Terms{
+		AnyRefund, strings.Repeat("g", 64), maxPerGroup, -maxPriority, cny(MaxAmount), MaxExpiry.Milliseconds(),
+	}
+	var p problems
+	if p.terms(&longest, "CNY"); p.err() != nil || len(longest.written()) > 255 {
+		t.Errorf("%v, %d bytes: %s", p.err(), len(longest.written()), longest.written())
+	}
 }
 
 // What is written of a campaign is its definition, whatever state it is shown in.

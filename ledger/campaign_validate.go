@@ -28,6 +28,8 @@ func validateCampaign(c Caller, r *Campaign, now time.Time) error {
 	p.validity(&r.Validity, r.StartsAt, now)
 	p.limits(r)
 	p.budget(r, &d)
+	p.terms(&r.Terms, d.Currency)
+	r.Terms = r.plain()
 	return p.err()
 }
 

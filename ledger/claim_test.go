@@ -39,6 +39,7 @@ var campaignSuite = []struct {
 	{"C39IssuesMeetTheLimits", testIssuesMeetLimits},
 	{"C39Budget", testIssuesMeetBudget},
 	{"FrozenOwner", testFrozenOwner},
+	{"TermsOfCoupons", testTermsOfCoupons},
 	{"ListCampaigns", testListCampaigns},
 }
 
@@ -204,6 +205,59 @@ func testIssuesMeetBudget(t *testing.T, f *fleet) {
 	if b := f.count(t, ledger.BudgetID(c.CampaignID)); b.used != 1000 {
 		t.Errorf("%+v", b)
 	}
+}
+
+// Coupons have the terms of their campaign, however they were given; an issue that names terms of its own keeps them.
+func testTermsOfCoupons(t *testing.T, f *fleet) {
+	c := f.campaign()
+	c.Terms = ledger.Terms{Refund: ledger.NoRefund, StackGroup: "spring", MaxPerGroup: 2, MaxDiscount: cny(50), ReturnGraceMs: 60_000}
+	if made := f.create(t, c); made.Terms != c.Terms {
+		t.Errorf("%+v", made)
+	}
+	a := f.on(2)
+	a.credit(t, 10, 48*time.Hour)
+	claimed := decodeClaim(t, a, c.CampaignID, "claimed")
+	answer, err := a.redeem(t, f.codes(t, c.CampaignID, 1)[0])
+	redeemed := decode[ledger.CouponReply](t, answer, err).Coupon
+	own := ledger.IssueCoupon{
+		Owner: a.owner, CampaignID: c.CampaignID, IssueRef: "own", Discount: fixed(40), ExpiresAt: time.Now().AddDate(1, 0, 0),
+		Terms: ledger.Terms{Refund: ledger.WholeOrder, StackGroup: "other", MaxPerGroup: 1},
+	}
+	for i, want := range []bool{false, true} { // another key, and an instance that has not heard of the campaign
+		answer, err = f.ledgers[i*(len(f.ledgers)-1)].IssueCoupon(t.Context(), f.key(), own)
+		if reply := decode[ledger.CouponReply](t, answer, err); reply.AlreadyExists != want || reply.Coupon.StackGroup != "other" {
+			t.Errorf("%+v", reply)
+		}
+	}
+	issued := must(a.l.Coupon(t.Context(), a.coupon(decode[ledger.CouponReply](t, answer, err).Coupon).CouponID))
+	want := c.Terms
+	want.Refund, want.StackGroup, want.MaxPerGroup = "", "other", 1
+	for _, one := range []struct {
+		ledger.Coupon
+		want ledger.Terms
+	}{{claimed, c.Terms}, {redeemed, c.Terms}, {issued, want}} {
+		if one.Terms != one.want {
+			t.Errorf("%+v, want %+v", one.Coupon, one.want)
+		}
+	}
+	third := decodeClaim(t, a, c.CampaignID, "third")
+	_, err = a.l.Hold(t.Context(), a.key(), a.request(a.coupon(claimed), a.coupon(redeemed), a.coupon(third)))
+	wantError(t, err, ledger.ErrNotStackable)
+	h := a.hold(t, a.request(a.coupon(issued), a.coupon(claimed), money(1)))
+	if h.Hold.Discount.Amount != 50 {
+		t.Errorf("both together gave %+v", h.Hold.Discount)
+	}
+	ref := a.ref(h)
+	if err := a.confirm(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	made := decode[ledger.RefundReply](t, must(a.refund(t.Context(), ref, "all", 0)), nil).Refund
+	if len(made.Coupons) != 1 || made.Coupons[0].CouponID != issued.CouponID {
+		t.Errorf("came back: %+v", made.Coupons)
+	}
+	own.IssueRef, own.Discount = "dollars", ledger.Discount{Kind: ledger.Fixed, Currency: "USD", Amount: 1}
+	_, err = a.l.IssueCoupon(t.Context(), a.key(), own)
+	wantError(t, err, ledger.ErrCurrencyMismatch)
 }
 
 // A frozen owner claims, redeems, sends and grabs nothing; what he has grabbed before, he is shown again.

@@ -207,6 +207,9 @@ func (s *state) appendDoc(b []byte, op *holdOp) []byte {
 	if len(op.Lines) > 0 {
 		b = p.appendLines(append(b, ','), op)
 	}
+	if op.OverCapture > 0 {
+		b = appendMoney(append(b, ','), "over_capture_limit", op.OverCapture, p.currency)
+	}
 	return append(b, '}')
 }
 
@@ -276,6 +279,8 @@ func (s *state) openChanges() []byte { return append(s.buf[:0], `{"changes":[`..
 type entryHead struct {
 	RefundID string `json:"refund_id,omitempty"`
 	Reason   string `json:"reason,omitempty"`
+
+	Adjustment *EntryAdjustment `json:"adjustment,omitempty"`
 }
 
 // openEntry is openChanges for an entry that says more.

@@ -38,11 +38,13 @@ const (
 	printGrab
 	printCodes
 	printRedeem
+	printAdjustMoney
+	printDecideAdjustment
 )
 
 // printFields names the fields of each kind, in the order of the fingerprint.
 var printFields = [...][]string{
-	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items", "max_discount"},
+	printHold:    {"order_id", "attempt", "hold_id", "ttl_ms", "lines", "items", "max_discount", "over_capture_limit"},
 	printConfirm: {"hold_id", "order_id", "attempt", "items", "amount", "final", "allow_late"},
 	printCancel:  {"hold_id", "order_id", "attempt"},
 	printIssue:   {"campaign_id", "issue_ref", "discount", "valid_from", "expires_at", "terms"},
@@ -51,16 +53,18 @@ var printFields = [...][]string{
 	printRefund:  {"hold_id", "order_id", "attempt", "refund_ref", "all", "amount", "items", "lines", "reason"},
 	printExtend:  {"hold_id", "order_id", "attempt", "ttl_ms"},
 	printPin:     {"hold_id", "order_id", "attempt", "ttl_ms"},
-	printReplace: {"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount"},
-	printFreeze:  {"frozen", "reason"},
-	printRevoke:  {"coupon_id", "lot_id", "include_held", "reason"},
+	printReplace: {
+		"hold_id", "order_id", "attempt", "new_hold_id", "ttl_ms", "lines", "items", "max_discount", "over_capture_limit",
+	},
+	printFreeze: {"frozen", "reason"},
+	printRevoke: {"coupon_id", "lot_id", "include_held", "reason"},
 
 	printSetQuota:    {"total", "currency", "reason", "low_at"},
 	printAdjustQuota: {"delta", "reason"},
 
 	printCampaign: {
 		"campaign_id", "discount", "time_zone", "starts_at", "ends_at", "validity", "total_limit", "owner_limit", "owner_day_limit",
-		"budget", "code_required",
+		"budget", "code_required", "terms",
 	},
 	printMoveCampaign: {"operation", "reason"},
 	printClaim:        {"campaign_id", "claim_ref"},
@@ -68,6 +72,9 @@ var printFields = [...][]string{
 	printGrab:         {"packet_id", "owner"},
 	printCodes:        {"batch_ref", "count", "codes", "shared_code"},
 	printRedeem:       {"code"},
+
+	printAdjustMoney:      {"adjustment_ref", "delta", "currency", "expires_at", "reason"},
+	printDecideAdjustment: {"adjustment_id", "approve", "reason"},
 }
 
 // printer builds a fingerprint. The values of a field are written one after the other, and close ends the field.
@@ -112,6 +119,11 @@ func fingerprintHold(h *Hold) []byte {
 	p.lines(h.Lines).close().items(h.Items).close()
 	if h.MaxDiscount > 0 {
 		p.int(h.MaxDiscount).close()
+	} else if h.OverCapture > 0 {
+		p.close()
+	}
+	if h.OverCapture > 0 {
+		p.int(h.OverCapture).close()
 	}
 	return p.sum
 }
@@ -150,7 +162,11 @@ func fingerprintReplace(r *Replace) []byte {
 	h := &r.New
 	p := newPrinter(printReplace).id(r.Old.HoldID).close().str(h.OrderID).close().int(int64(h.Attempt)).close()
 	p.id(h.HoldID).close().int(int64(h.TTL)).close()
-	return p.lines(h.Lines).close().items(h.Items).close().int(h.MaxDiscount).close().sum
+	p.lines(h.Lines).close().items(h.Items).close().int(h.MaxDiscount).close()
+	if h.OverCapture > 0 {
+		p.int(h.OverCapture).close()
+	}
+	return p.sum
 }
 
 func fingerprintRefund(r *Refund) []byte {
@@ -217,10 +233,18 @@ func fingerprintIssue(r *IssueCoupon) []byte {
 	p := newPrinter(printIssue).str(r.CampaignID).close().str(r.IssueRef).close()
 	p.discount(&r.Discount).close()
 	p.int(r.ValidFrom.UnixMicro()).close().int(r.ExpiresAt.UnixMicro()).close()
-	if t := &r.Terms; *t != (Terms{}) {
-		p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority)).close()
+	if r.Terms != (Terms{}) {
+		p.terms(&r.Terms).close()
 	}
 	return p.sum
+}
+
+func (p *printer) terms(t *Terms) *printer {
+	p.str(string(t.Refund)).str(t.StackGroup).int(int64(t.MaxPerGroup)).int(int64(t.Priority))
+	if t.MaxDiscount != (Money{}) || t.ReturnGraceMs > 0 {
+		p.money(t.MaxDiscount).int(t.ReturnGraceMs)
+	}
+	return p
 }
 
 func fingerprintCredit(r *CreditLot) []byte {
@@ -240,6 +264,15 @@ func fingerprintAdjustQuota(r *AdjustQuota) []byte {
 	return newPrinter(printAdjustQuota).int(r.Delta).close().str(r.Reason).close().sum
 }
 
+func fingerprintAdjustMoney(r *AdjustMoney) []byte {
+	p := newPrinter(printAdjustMoney).str(r.AdjustmentRef).close().int(r.Delta).close().str(r.Currency).close()
+	return p.int(r.ExpiresAt.UnixMicro()).close().str(r.Reason).close().sum
+}
+
+func fingerprintDecideAdjustment(r *DecideAdjustment) []byte {
+	return newPrinter(printDecideAdjustment).id(r.AdjustmentID).close().bool(r.Approve).close().str(r.Reason).close().sum
+}
+
 func fingerprintCampaign(c *Campaign) []byte {
 	d := c.Discount.discount()
 	p := newPrinter(printCampaign).str(c.CampaignID).close().discount(&d).close().str(c.TimeZone).close()
@@ -251,8 +284,14 @@ func fingerprintCampaign(c *Campaign) []byte {
 		p.money(*c.Budget)
 	}
 	p.close()
+	hasTerms := c.Terms != Terms{}
 	if c.CodeRequired {
 		p.bool(true).close()
+	} else if hasTerms {
+		p.close()
+	}
+	if hasTerms {
+		p.terms(&c.Terms).close()
 	}
 	return p.sum
 }
@@ -323,11 +362,12 @@ func differingFields(stored, sent []byte) []string {
 	return fields
 }
 
-// printOf is the print of field i; nil if the fingerprint is older than the field, or the field was not used.
+// printOf is the print of field i; that of nothing if the fingerprint is older than the field, or the field was not used.
 func printOf(fingerprint []byte, i int) []byte {
 	from := 1 + i*printLen
 	if from+printLen > len(fingerprint) {
-		return nil
+		nothing := sha256.Sum256(nil)
+		return nothing[:printLen]
 	}
 	return fingerprint[from : from+printLen]
 }

@@ -29,6 +29,11 @@ func TestC19DifferingFields(t *testing.T) {
 		change(&r)
 		return fingerprintCredit(&r)
 	}
+	campaign := func(change func(*Campaign)) []byte {
+		c := springCampaign()
+		change(&c)
+		return fingerprintCampaign(&c)
+	}
 	same := hold(func(*Hold) {})
 	sameIssue := issue(func(*IssueCoupon) {})
 	sameCredit := credit(func(*CreditLot) {})
@@ -47,12 +52,25 @@ func TestC19DifferingFields(t *testing.T) {
 		{"fewer lines", same, hold(func(h *Hold) { h.Lines = h.Lines[:1] }), []string{"lines"}},
 		{"item", same, hold(func(h *Hold) { h.Items[0].Tag = "x" }), []string{"items"}},
 		{"all", same, hold(func(h *Hold) { h.Items[0].All = true }), []string{"items"}},
+		{"over", same, hold(func(h *Hold) { h.OverCapture = 1 }), []string{"over_capture_limit"}},
 		{"two", same, hold(func(h *Hold) { h.Items[0].Tag, h.Attempt = "x", 3 }), []string{"attempt", "items"}},
 		{"campaign", sameIssue, issue(func(r *IssueCoupon) { r.CampaignID = "d" }), []string{"campaign_id"}},
 		{"issue_ref", sameIssue, issue(func(r *IssueCoupon) { r.IssueRef = "d" }), []string{"issue_ref"}},
 		{"discount", sameIssue, issue(func(r *IssueCoupon) { r.Discount.MinSpend = 1 }), []string{"discount"}},
 		{"from", sameIssue, issue(func(r *IssueCoupon) { r.ValidFrom = at }), []string{"valid_from"}},
 		{"expires", sameIssue, issue(func(r *IssueCoupon) { r.ExpiresAt = at.Add(1e6) }), []string{"expires_at"}},
+		{"terms", sameIssue, issue(func(r *IssueCoupon) { r.Terms.ReturnGraceMs = 1 }), []string{"terms"}},
+		{
+			"limit", issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(1) }),
+			issue(func(r *IssueCoupon) { r.Terms.MaxDiscount = cny(2) }),
+			[]string{"terms"},
+		},
+		{"campaign terms", campaign(func(*Campaign) {}), campaign(func(c *Campaign) { c.Refund = NoRefund }), []string{"terms"}},
+		{
+			"campaign codes", campaign(func(c *Campaign) { c.Priority = 1 }),
+			campaign(func(c *Campaign) { c.Priority, c.CodeRequired = 1, true }),
+			[]string{"code_required"},
+		},
 		{"credit_ref", sameCredit, credit(func(r *CreditLot) { r.IssueRef = "d" }), []string{"issue_ref"}},
 		{"source", sameCredit, credit(func(r *CreditLot) { r.Source = "d" }), []string{"source"}},
 		{"tag", sameCredit, credit(func(r *CreditLot) { r.Tag = "d" }), []string{"tag"}},
@@ -113,5 +131,8 @@ func TestRequestHash(t *testing.T) {
 	}
 	if hash(func(h *Hold) { h.Lines[0].Amount.Amount++ }) == same || hash(func(h *Hold) { h.Items[0].Amount.Amount++ }) == same {
 		t.Error("it does not depend on lines or items")
+	}
+	if over := hash(func(h *Hold) { h.OverCapture = 1 }); over == same || over == hash(func(h *Hold) { h.MaxDiscount = 1 }) {
+		t.Error("it does not depend on what may be confirmed beyond the hold, or takes it for something else")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/statesvc/statesvc/ledger"
 )
 
@@ -26,7 +28,17 @@ var grownSuite = []struct {
 	{"ReplacesAtOnce", testReplacesAtOnce},
 	{"DryRuns", testDryRuns},
 	{"RefundGrace", testRefundGrace},
+	{"ReturnGrace", testReturnGrace},
+	{"OverCapture", testOverCapture},
 	{"GrownLookups", testGrownLookups},
+	{"Adjusts", testAdjusts},
+	{"SecondKey", testSecondKey},
+	{"DecidedAtOnce", testDecidedAtOnce},
+	{"ProposalsOutlive", testProposalsOutlive},
+	{"ProposalsInPages", testProposalsInPages},
+	{"TwoKeysInTheSchema", testTwoKeysInTheSchema},
+	{"WrongAdjustments", testWrongAdjustments},
+	{"ProposalsEnd", testProposalsEnd}, // the last one: it moves the time by a week
 }
 
 func TestGrownHolds(t *testing.T) {
@@ -314,6 +326,97 @@ func testRefundGrace(t *testing.T, w *world) {
 		}
 		a.intact(t)
 	}
+}
+
+// A coupon that ends in a hold has its grace from the end of the hold on, whether or not anybody has settled that, and no second one.
+func testReturnGrace(t *testing.T, w *world) {
+	a := w.fresh()
+	issue := func(ref string, grace time.Duration) ledger.Coupon {
+		return decode[ledger.CouponReply](t, must(a.l.IssueCoupon(t.Context(), a.key(), ledger.IssueCoupon{
+			Owner: a.owner, CampaignID: "spring", IssueRef: ref, Discount: fixed(1), ExpiresAt: a.now(t).Add(30 * time.Second),
+			Terms: ledger.Terms{Priority: 1 - int(grace/time.Hour), ReturnGraceMs: grace.Milliseconds()},
+		})), nil).Coupon
+	}
+	coupons := []ledger.Coupon{issue("none", 0), issue("hour", time.Hour), issue("two", 2*time.Hour)}
+	h := a.hold(t, a.request(a.coupon(coupons[0]), a.coupon(coupons[1]), a.coupon(coupons[2])))
+	w.advance(t, 2*time.Minute)
+	shown := func() (shown []ledger.Coupon) {
+		for _, c := range coupons {
+			shown = append(shown, must(a.l.Coupon(t.Context(), a.coupon(c).CouponID)))
+		}
+		return shown
+	}
+	before := shown()
+	if err := a.l.ExpireDue(t.Context(), a.owner); err != nil {
+		t.Fatal(err)
+	}
+	for i, after := range shown() {
+		want := "AVAILABLE"
+		ends := h.Hold.ExpiresAt.Add(time.Duration(i) * time.Hour)
+		if i == 0 {
+			want, ends = "EXPIRED", coupons[0].ExpiresAt
+		}
+		if after.State != want || !after.ExpiresAt.Equal(ends) || after.ReturnGraceMs != 0 || cmp.Diff(after, before[i]) != "" {
+			t.Errorf("%+v, before it was settled %+v; want %s until %s", after, before[i], want, ends)
+		}
+	}
+	h = a.hold(t, a.request(a.coupon(coupons[1])))
+	w.advance(t, 2*time.Hour)
+	if again := shown()[1]; again.State != "EXPIRED" {
+		t.Errorf("a second grace: %+v", again)
+	}
+	wantError(t, a.confirm(t.Context(), a.ref(h)), ledger.ErrHoldExpired)
+	a.intact(t)
+}
+
+// Of many confirms at once that want more than is held, those that find enough are decided; what went beyond the hold can be refunded, and
+// nothing is taken twice.
+func testOverCapture(t *testing.T, w *world) {
+	a := w.fresh()
+	a.credit(t, 60, time.Hour)
+	a.credit(t, 70, 2*time.Hour)
+	request := a.request(money(50))
+	request.OverCapture = 80
+	ref := a.ref(a.hold(t, request))
+	got := a.atOnce(t, 6, func(a as, _ int) error { return a.part(t.Context(), ref, 65) })
+	wantCounts(t, got, map[string]int{"": 1, "already-confirmed": 5})
+	a.wantMoney(t, 65, 0)
+
+	request = a.request(money(50), a.coupon(a.issue(t, fixed(10), time.Hour)))
+	request.OverCapture = 80
+	next := a.ref(a.hold(t, request))
+	got = a.atOnce(t, 6, func(a as, _ int) error { return a.part(t.Context(), next, 30) })
+	wantCounts(t, got, map[string]int{"": 2, "insufficient": 4})
+	key, last := a.key(), ledger.Confirm{Owner: a.owner, Hold: next, Amount: cny(5), Final: true}
+	first := must(a.l.Confirm(t.Context(), key, last))
+	if again := must(a.l.Confirm(t.Context(), key, last)); !again.Replayed || string(again.Body) != string(first.Body) {
+		t.Errorf("the key again: %+v", again)
+	}
+	a.wantMoney(t, 0, 0)
+	if h := a.holdOf(t, next); h.State != "CONFIRMED" || h.OverCaptured.Confirmed != 15 || h.OverCaptureLimit.Amount != 80 {
+		t.Errorf("%+v", h)
+	}
+	got = a.atOnce(t, 10, func(a as, i int) error { return second(a.refund(t.Context(), next, fmt.Sprint("r", i), 10)) })
+	wantCounts(t, got, map[string]int{"": 6, "insufficient": 4})
+	must(a.refund(t.Context(), next, "rest", 0))
+	must(a.refund(t.Context(), ref, "all", 0))
+	a.wantMoney(t, 130, 0)
+	if h := a.holdOf(t, next); h.OverCaptured.Refunded != 15 {
+		t.Errorf("%+v", h.OverCaptured)
+	}
+	a.intact(t)
+
+	b := w.fresh()
+	b.credit(t, 10, time.Hour)
+	b.credit(t, 10, 2*time.Hour) // of which the hold has nothing, and after it there is nothing left
+	request = b.request(money(10))
+	request.OverCapture = 10
+	ref = b.ref(b.hold(t, request))
+	if err := b.part(t.Context(), ref, 20); err != nil {
+		t.Fatal(err)
+	}
+	must(b.refund(t.Context(), ref, "all", 0))
+	b.wantMoney(t, 20, 0)
 }
 
 // testGrownLookups is testLookups for what grown holds read.

@@ -16,6 +16,10 @@ func (w *walk) drawTerms() (terms Terms) {
 	if pick(w, true, false) {
 		terms.StackGroup, terms.MaxPerGroup = "g", 1+w.dice.IntN(2)
 	}
+	if pick(w, true, false, false) {
+		terms.MaxDiscount = cny(1 + w.dice.Int64N(30))
+	}
+	terms.ReturnGraceMs = pick(w, int64(0), 1000, 30_000)
 	return terms
 }
 
@@ -155,6 +159,9 @@ func (w *walk) drawAdmin(owner string) any {
 	if pick(w, true, false, false) {
 		return w.drawFreeze(owner)
 	}
+	if pick(w, true, false) {
+		return w.drawAdjustment(owner)
+	}
 	r := Revoke{Owner: owner, IncludeHeld: pick(w, true, false), Reason: "a test"}
 	switch {
 	case len(w.coupons) > 0 && pick(w, true, false):
@@ -165,6 +172,37 @@ func (w *walk) drawAdmin(owner string) any {
 		r.Lot = w.mint(id.Lot, owner)
 	}
 	return &revokeOp{r}
+}
+
+// drawAdjustment draws an adjustment, or a decision about one; most of them are followed by one.
+func (w *walk) drawAdjustment(owner string) any {
+	by := KeyName{KeyID: pick(w, "ann", "bob"), Name: "a person"}
+	if len(w.changes) > 0 && pick(w, true, false, false) {
+		return w.drawDecision(owner, pick(w, w.changes...))
+	}
+	w.ref++
+	r := AdjustMoney{
+		Owner: owner, AdjustmentRef: fmt.Sprintf("a%d", w.ref-w.dice.IntN(2)), Delta: 1 + w.dice.Int64N(30),
+		Currency: pick(w, "CNY", "CNY", "USD"), Reason: "a test",
+	}
+	if pick(w, true, false) {
+		r.Delta = -r.Delta
+	} else {
+		r.ExpiresAt = w.drawEnd()
+	}
+	op := &adjustOp{
+		AdjustMoney: r, id: w.mint(id.Adjustment, owner), lotID: w.mint(id.Lot, owner), by: by, proposed: pick(w, true, true, false),
+	}
+	w.changes = append(w.changes, op.id)
+	w.next = func() any { return w.drawDecision(owner, op.id) }
+	return op
+}
+
+func (w *walk) drawDecision(owner string, adjustment id.ID) any {
+	return &decideAdjustmentOp{
+		DecideAdjustment: DecideAdjustment{Owner: owner, AdjustmentID: adjustment, Approve: pick(w, true, true, false), Reason: "a test"},
+		lotID:            w.mint(id.Lot, owner), by: KeyName{KeyID: pick(w, "ann", "bob")},
+	}
 }
 
 func (w *walk) drawFreeze(owner string) *freezeOp {

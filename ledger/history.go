@@ -23,9 +23,15 @@ const (
 	entryFrozen        = "FROZEN" // and UNFROZEN: of the owner
 	entryUnfrozen      = "UNFROZEN"
 	entryRevoked       = "REVOKED"
-	entryCancelled     = "CANCELLED"
-	entryExpired       = "EXPIRED"       // a hold
-	entryAssetExpired  = "ASSET_EXPIRED" // coupons and money that no hold had
+
+	entryAdjusted           = "ADJUSTED" // money, by hand
+	entryAdjustmentProposed = "ADJUSTMENT_PROPOSED"
+	entryAdjustmentRejected = "ADJUSTMENT_REJECTED"
+	entryAdjustmentExpired  = "ADJUSTMENT_EXPIRED"
+
+	entryCancelled    = "CANCELLED"
+	entryExpired      = "EXPIRED"       // a hold
+	entryAssetExpired = "ASSET_EXPIRED" // coupons and money that no hold had
 
 	entryQuotaSet      = "QUOTA_SET" // these are in the history of a quota's home
 	entryQuotaAdjusted = "QUOTA_ADJUSTED"

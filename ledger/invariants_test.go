@@ -35,6 +35,11 @@ func (d *desk) invariants() (wrong []string) {
 		wrong = append(wrong, wrongSums(&body)...)
 		wrong = append(wrong, d.wrongTakes(h, &body)...)
 		wrong = append(wrong, d.wrongParts(h, &body)...)
+		if over := overOf(h); over != nil {
+			for _, lot := range over.Lots {
+				spent[lot.LotID] += lot.Confirmed - lot.Refunded
+			}
+		}
 		for item, it := range body.Items {
 			part := partOf(h, &body, item)
 			for n, share := range it.Lots {
@@ -69,6 +74,12 @@ func (d *desk) invariants() (wrong []string) {
 		}
 		if c.Held != held[text] || c.Spent != spent[text] || l.planned != 0 {
 			complain("lot %s: %+v, but live holds have %d and confirmed ones %d", text, c, held[text], spent[text])
+		}
+	}
+	for _, a := range d.adjustments {
+		by := a.notes.DecidedBy
+		if a.state == adjustmentDone && ((a.endsAt != 0) != (by != nil) || by != nil && by.KeyID == a.notes.ProposedBy.KeyID) {
+			complain("R31: adjustment %s: %+v", a.id, a)
 		}
 	}
 	for _, c := range d.coupons {
@@ -108,6 +119,35 @@ func partOf(h *holdRow, body *HoldBody, item int) Part {
 	return whole
 }
 
+// overOf is what was confirmed beyond the items of a hold; nil for most.
+func overOf(h *holdRow) *Part {
+	if h.progress == nil {
+		return nil
+	}
+	return h.progress.OverCaptured
+}
+
+// wrongOver checks it: no more than the hold allows, and no more refunded than confirmed, also lot by lot.
+func wrongOver(h *holdRow, body *HoldBody) (refunded int64, wrong []string) {
+	over := overOf(h)
+	if over == nil {
+		return 0, nil
+	}
+	sum := LotPart{}
+	for _, lot := range over.Lots {
+		if lot.Confirmed < 1 || lot.Refunded < 0 || lot.Refunded > lot.Confirmed {
+			wrong = append(wrong, fmt.Sprintf("hold %s, over-captured: %+v", h.id, lot))
+		}
+		sum.Confirmed += lot.Confirmed
+		sum.Refunded += lot.Refunded
+	}
+	if body.OverCaptureLimit == nil || over.Confirmed > body.OverCaptureLimit.Amount ||
+		sum.Confirmed != over.Confirmed || sum.Refunded != over.Refunded {
+		wrong = append(wrong, fmt.Sprintf("hold %s, over-captured: %+v of %v", h.id, over, body.OverCaptureLimit))
+	}
+	return over.Refunded, wrong
+}
+
 // sizeOf is how much of something an item has.
 func sizeOf(it *HoldItem) int64 {
 	switch it.Kind {
@@ -122,9 +162,10 @@ func sizeOf(it *HoldItem) int64 {
 
 // wrongParts checks what has become of a hold: nothing is refunded that was not confirmed, nothing confirmed that was not held, and the
 // hold's refunds sum up to what its parts say.
-func (d *desk) wrongParts(h *holdRow, body *HoldBody) (wrong []string) {
+func (d *desk) wrongParts(h *holdRow, body *HoldBody) []string {
+	refunded, wrong := wrongOver(h, body)
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	var refunded, returned int64
+	var returned int64
 	complete := true
 	for item := range body.Items {
 		it, part := &body.Items[item], partOf(h, body, item)
@@ -317,8 +358,12 @@ func (d *desk) wrongHistory() (wrong []string) {
 	return wrong
 }
 
-// mayMoveNothing are the kinds of entries without a change of an asset: a line whose money share is nothing can be refunded.
-var mayMoveNothing = map[string]bool{entryFrozen: true, entryUnfrozen: true, entryRefunded: true}
+// mayMoveNothing are the kinds of entries without a change of an asset: a line whose money share is nothing can be refunded, and what is
+// only proposed has moved nothing.
+var mayMoveNothing = map[string]bool{
+	entryFrozen: true, entryUnfrozen: true, entryRefunded: true,
+	entryAdjustmentProposed: true, entryAdjustmentRejected: true, entryAdjustmentExpired: true,
+}
 
 // walk draws operations on two owners: few assets, few orders and few distinct times, so that they meet.
 type walk struct {
@@ -331,7 +376,8 @@ type walk struct {
 	next    func() any      // what follows for the same owner: most checkouts go on
 	of      string          // whose
 	lotIDs  []id.ID
-	units   bool // holds take stock, too; see drawUnits
+	changes []id.ID // adjustments
+	units   bool    // holds take stock, too; see drawUnits
 	seqs    map[string]int64
 }
 
@@ -474,8 +520,9 @@ func (w *walk) drawHold(owner string) *holdOp {
 	for range 1 + w.dice.IntN(3) {
 		h.Items = append(h.Items, w.drawItem())
 	}
+	h.OverCapture = pick(w, int64(0), 10, 40)
 	if validateHold(Caller{Key: "k"}, &h) != nil { // e.g. a coupon without lines, or one twice
-		h.Lines, h.Items = nil, []Item{money(5)}
+		h.Lines, h.Items, h.OverCapture = nil, []Item{money(5)}, 0
 	}
 	w.holds = append(w.holds, h)
 	op := &holdOp{Hold: h, id: h.HoldID, hash: requestHash(fingerprintHold(&h))}
@@ -628,6 +675,10 @@ func (w *walk) checkBytes(t *rapid.T, o *ownerRow, body any, r shard.Reply) {
 		version = reencode[QuotaReply](t, r.Body).Version
 	case *refundOp:
 		reply := reencode[RefundReply](t, r.Body)
+		version = reply.Version
+		w.checkBalances(t, o, reply.Balances)
+	case *adjustOp, *decideAdjustmentOp:
+		reply := reencode[AdjustmentReply](t, r.Body)
 		version = reply.Version
 		w.checkBalances(t, o, reply.Balances)
 	case *freezeOp:

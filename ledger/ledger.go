@@ -37,6 +37,8 @@ type Config struct {
 	Minter *id.Minter
 	Now    func() time.Time // bounds the expiries that may be asked for; decisions use the shard's time
 
+	Approval Approval // which adjustments need a second API key; zero: none
+
 	Random io.Reader // splits packets; nil: crypto/rand
 
 	// Blocks says why an owner must not be written to just now; nil: nobody is blocked. It is asked before an operation is
@@ -100,6 +102,10 @@ const (
 	kindFreeze  = "freeze"
 	kindRevoke  = "revoke"
 
+	kindAdjustMoney      = "adjust-money"
+	kindDecideAdjustment = "decide-adjustment"
+	kindEndAdjustment    = "end-adjustment"
+
 	kindSetQuota    = "set-quota"
 	kindAdjustQuota = "adjust-quota"
 	kindBorrow      = "borrow"
@@ -154,31 +160,36 @@ func (l *Ledger) submitHold(ctx context.Context, c Caller, op *holdOp, fingerpri
 	if op.count(op.Items); len(op.needs) == 0 {
 		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
 	}
-	number := int(l.cfg.Store.Placement(shard.BucketOf(op.Owner)))
-	answer, err := l.withUnits(ctx, number, func() (Answer, error) {
+	return l.withSlices(ctx, c, op.Owner, &op.quotaSide, func() (Answer, error) {
 		return l.submit(ctx, c, op.Owner, s.kind, fingerprint, s.body)
-	}, op.noted)
-	if err != nil || answer.Replayed || c.DryRun {
-		return answer, err
-	}
-	for _, lacking := range op.low {
-		l.broker.ahead(end{lacking.quota, number}, lacking)
-	}
-	return answer, nil
+	})
 }
 
-// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply.
+// withSlices runs an operation that takes units from slices on its owner's shard.
+func (l *Ledger) withSlices(ctx context.Context, c Caller, owner string, q *quotaSide, submit func() (Answer, error)) (Answer, error) {
+	number := int(l.cfg.Store.Placement(shard.BucketOf(owner)))
+	answer, err := l.withUnits(ctx, number, submit, q.noted)
+	if err == nil && !answer.Replayed && !c.DryRun {
+		l.borrowAhead(q, number)
+	}
+	return answer, err
+}
+
+// Confirm spends what a hold has, in full (R9) or in part (R17). The Body is a HoldReply. A late confirm may wait for units that are on
+// another shard, as a hold may.
 func (l *Ledger) Confirm(ctx context.Context, c Caller, r Confirm) (Answer, error) {
 	if err := validateConfirm(c, &r); err != nil {
 		return Answer{}, err
 	}
 	op := &confirmOp{Confirm: r}
-	if r.AllowLate {
-		if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
-			return Answer{}, err
-		}
+	submit := func() (Answer, error) { return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op) }
+	if !r.AllowLate {
+		return submit()
 	}
-	return l.submit(ctx, c, r.Owner, kindConfirm, fingerprintConfirm(&r), op)
+	if err := l.mint(&op.successor, id.Hold, r.Owner); err != nil {
+		return Answer{}, err
+	}
+	return l.withSlices(ctx, c, r.Owner, &op.quotaSide, submit)
 }
 
 // Cancel gives back what a hold has; if there is no such hold, it leaves a tombstone (R10). The Body is a HoldReply.
@@ -331,7 +342,7 @@ var alreadyExists = []byte(`,"already_exists":true}`)
 func created(kind string, body []byte) bool {
 	switch kind {
 	case kindHold, kindIssue, kindCredit, kindRefund, kindReplace, kindCreateCampaign, kindClaim, kindCreatePacket,
-		kindMakeCodes, kindRedeem:
+		kindMakeCodes, kindRedeem, kindAdjustMoney:
 		return !bytes.HasSuffix(body, alreadyExists)
 	}
 	return false

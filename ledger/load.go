@@ -123,6 +123,7 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadCampaigns(p)
 		b.loadPackets(p)
 		b.loadCodes(p)
+		b.loadAdjustments(p)
 		b.loadSlices(p, round)
 	case 1:
 		b.loadRest(p)
@@ -131,6 +132,7 @@ func (b *batch) Load(p *shard.Packet, round int) {
 		b.loadNextShares(p)
 		b.loadTaken(p)
 		b.loadRefunded(p)
+		b.loadAdjusted(p)
 		b.loadSlices(p, round)
 	case 2:
 		b.loadTaken(p)
@@ -425,6 +427,8 @@ func moneyOf(op *shard.Op) string {
 		return body.Amount.Currency
 	case *createPacketOp:
 		return body.Amount.Currency
+	case *adjustOp:
+		return body.Currency
 	}
 	if hold := newHold(op); hold != nil {
 		return hold.moneyCurrency()

@@ -75,6 +75,13 @@ func appendHad(all []had, h *holdRow) []had {
 	if len(h.doc) == 0 || of.takes.read(h.doc) != nil {
 		return all
 	}
+	if h.progress != nil && h.progress.OverCaptured != nil {
+		for _, lot := range h.progress.OverCaptured.Lots {
+			if parsed, err := id.ParseOwn(id.Lot, lot.LotID); err == nil {
+				of.takes.addLot(lotTake{parsed, lot.Confirmed})
+			}
+		}
+	}
 	return append(all, of)
 }
 

@@ -14,6 +14,7 @@ type (
 	confirmOp struct {
 		Confirm
 		successor id.ID // of the hold that a late confirm makes
+		quotaSide       // of a late confirm
 	}
 	refundOp struct {
 		Refund
@@ -68,8 +69,8 @@ func (op *holdOp) moneyCurrency() string {
 	return ""
 }
 
-// quotaSide is what a hold knows of quotas: what it needs of each, what a round of borrowing has found out, and what apply tells the
-// broker.
+// quotaSide is what a hold, or what else takes units, knows of quotas: what it needs of each, what a round of borrowing has found out,
+// and what apply tells the broker.
 type quotaSide struct {
 	needs   []quotaTake // of each quota once, in their order
 	dry     []string    // quotas of which there is nothing more anywhere

@@ -18,6 +18,7 @@ type Progress struct {
 	Late          bool      `json:"late,omitempty"`          // made and confirmed at once, after the hold that it supersedes had expired
 	Rest          string    `json:"rest,omitempty"`          // what became of what was not confirmed, once the hold is CONFIRMED
 	Parts         []Part    `json:"parts,omitempty"`         // by item, once a part was confirmed or refunded
+	OverCaptured  *Part     `json:"over_captured,omitempty"` // money that was confirmed beyond that of the items
 	RefundedLines []string  `json:"refunded_lines,omitempty"`
 }
 
@@ -103,14 +104,24 @@ func (s *state) growWhole(h *holdRow) {
 	for i := range c.parts {
 		c.confirm(i, c.held(i))
 	}
-	s.grow(h, func(p *Progress) { p.Parts = c.parts })
+	s.grow(h, c.note)
 }
 
 // content is what a hold has, item by item, with what has become of each. It is for operations that look at parts; holding,
-// confirming and cancelling as a whole make do with takes.
+// confirming and cancelling as a whole make do with takes. Money that was confirmed beyond that of the items is one more item behind them,
+// all of which is confirmed.
 type content struct {
 	body  HoldBody // of the document only
+	items int      // of the document
 	parts []Part
+}
+
+// note writes down what has become of the items.
+func (c *content) note(p *Progress) {
+	p.Parts = c.parts[:c.items]
+	if len(c.parts) > c.items {
+		p.OverCaptured = &c.parts[c.items]
+	}
 }
 
 // contentOf reads the document of a hold. The parts are a copy.
@@ -119,7 +130,8 @@ func (s *state) contentOf(h *holdRow) (*content, error) {
 	if err := decodeDoc(h.doc, &c.body); err != nil {
 		return nil, fmt.Errorf("hold %s: %w", h.id, err)
 	}
-	c.parts = make([]Part, len(c.body.Items))
+	c.items = len(c.body.Items)
+	c.parts = make([]Part, c.items)
 	for i := range c.body.Items {
 		if h.inPart() {
 			c.parts[i] = h.progress.Parts[i]
@@ -133,7 +145,21 @@ func (s *state) contentOf(h *holdRow) (*content, error) {
 			c.confirm(i, c.body.Items[i].quantity())
 		}
 	}
+	if h.progress != nil && h.progress.OverCaptured != nil {
+		over := *h.progress.OverCaptured
+		over.Lots = slices.Clone(over.Lots)
+		c.addOver(over)
+	}
 	return c, nil
+}
+
+// addOver adds the item behind the others.
+func (c *content) addOver(over Part) {
+	it := HoldItem{Kind: MoneyItem, Amount: &Money{over.Confirmed, c.currency()}}
+	for _, lot := range over.Lots {
+		it.Lots = append(it.Lots, LotShare{lot.LotID, lot.Confirmed})
+	}
+	c.body.Items, c.parts = append(c.body.Items[:c.items], it), append(c.parts[:c.items], over)
 }
 
 // quantity is how much of something an item has: minor units of money, or pieces; a coupon is one.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/statesvc/statesvc/ledger"
+	"github.com/statesvc/statesvc/shard"
 	"github.com/statesvc/statesvc/shard/id"
 )
 
@@ -85,7 +86,7 @@ func testRestOfUnits(t *testing.T, f *fleet) {
 	}
 }
 
-// R13: a late confirm takes the units again if the shard still has them. If not, it says so, and takes nothing of the others.
+// R13: a late confirm takes the units again if they are still there. If not, it says so, and takes nothing of the others.
 func testLateUnits(t *testing.T, f *fleet) {
 	sku, a, other := f.stock(t, 1, 4), f.on(2), f.on(2)
 	quota, budget := ledger.StockID(sku, "x"), f.budget(t, 10)
@@ -111,6 +112,59 @@ func testLateUnits(t *testing.T, f *fleet) {
 	f.wantBooks(t, quota, 0, 3, 1)
 	f.wantBooks(t, ledger.BudgetID(budget.CampaignID), 0, 1, 9)
 	a.intact(t)
+}
+
+// R13: units that have gone to other shards meanwhile are borrowed. While a shard cannot be asked, that is not known, and nothing is
+// recorded; what others hold or have used is gone.
+func testLateBorrows(t *testing.T, f *fleet) {
+	sku, a, other := f.stock(t, 1, 4), f.on(2), f.on(3)
+	quota := ledger.StockID(sku, "x")
+	ref := a.ref(a.hold(t, stockOnly(a, pieces(sku, 3))))
+	f.later(t, time.Hour)
+	taken := other.hold(t, stockOnly(other, pieces(sku, 4)))
+	late, key := ledger.Confirm{Owner: a.owner, Hold: ref, AllowLate: true}, a.key()
+	_, err := a.l.Confirm(t.Context(), a.key(), late)
+	wantError(t, err, ledger.ErrLateUnfulfillable)
+	if gone := refusalOf(err).Gone; len(gone) != 1 || gone[0] != (ledger.GoneAsset{QuotaID: quota, Asked: 3}) {
+		t.Errorf("%+v", gone)
+	}
+	f.wantBooks(t, quota, 4, 0, 0)
+	if err := other.cancel(t.Context(), other.ref(taken)); err != nil {
+		t.Fatal(err)
+	}
+	f.serve(t, 3, 1, shard.PhaseFencing)
+	_, err = a.l.Confirm(t.Context(), key, late)
+	wantError(t, err, ledger.ErrQuotaUnavailable)
+	f.serve(t, 3, 1, shard.PhaseServing)
+	dry := ledger.Caller{Key: key.Key, DryRun: true}
+	for _, c := range []ledger.Caller{dry, key, key} {
+		answer, err := a.l.Confirm(t.Context(), c, late)
+		if reply := decode[ledger.HoldReply](t, answer, err); !reply.Hold.Late || reply.Hold.State != "CONFIRMED" {
+			t.Errorf("%+v", reply.Hold)
+		}
+	}
+	f.wantBooks(t, quota, 0, 3, 1)
+	a.intact(t)
+}
+
+// A late confirm that would lack a coupon does not move units in vain.
+func testLateInVain(t *testing.T, f *fleet) {
+	sku, a, other := f.stock(t, 1, 4), f.on(2), f.on(3)
+	coupon := a.issue(t, fixed(10), 24*time.Hour)
+	ref := a.ref(a.hold(t, a.request(a.coupon(coupon), pieces(sku, 3))))
+	f.later(t, time.Hour)
+	if h := other.hold(t, stockOnly(other, pieces(sku, 4))); other.cancel(t.Context(), other.ref(h)) != nil {
+		t.Fatal("not cancelled")
+	}
+	a.hold(t, a.request(a.coupon(coupon)))
+	_, err := a.l.Confirm(t.Context(), a.key(), ledger.Confirm{Owner: a.owner, Hold: ref, AllowLate: true})
+	wantError(t, err, ledger.ErrLateUnfulfillable)
+	if gone := refusalOf(err).Gone; len(gone) != 1 || gone[0].CouponID != coupon.CouponID {
+		t.Errorf("%+v", gone)
+	}
+	if n := f.sum(t, "SELECT COALESCE(SUM(available),0) FROM slices WHERE quota=? AND shard=2", ledger.StockID(sku, "x")); n != 0 {
+		t.Errorf("%d units were borrowed in vain", n)
+	}
 }
 
 // R14: what the old hold has is free for the new one, and what is missing is borrowed. If there is too little, the old one stays.

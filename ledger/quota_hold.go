@@ -30,28 +30,36 @@ func (q *quotaSide) checkNeeds(s *state, pointer func(quota string) string) (sha
 	var lacks []lack
 	for _, need := range q.needs {
 		r := s.slices[need.quota]
-		if r != nil && r.Available >= need.amount {
-			continue
-		}
-		if slices.Contains(q.unknown, need.quota) {
+		short, lacking := r.lacks(need, s.now)
+		switch {
+		case !lacking:
+		case slices.Contains(q.unknown, need.quota):
 			return refuse(refusal(ErrNotFound, pointer(need.quota), "there is no quota "+need.quota)), false
-		}
-		short := lack{quota: need.quota, need: need.amount, want: ahead(need.amount)}
-		if r != nil {
-			short.due = r.due(s.now)
-			short.need -= r.Available
-			short.want = r.wanted(need.amount, s.now)
-		}
-		short.least = short.need
-		if !short.due && slices.Contains(q.dry, need.quota) {
+		case !short.due && slices.Contains(q.dry, need.quota):
 			return refuse(soldOut(pointer(need.quota), need, r)), false
+		default:
+			lacks = append(lacks, short)
 		}
-		lacks = append(lacks, short)
 	}
 	if len(lacks) > 0 {
 		return shard.Reply{Err: &shortage{lacks}}, false
 	}
 	return shard.Reply{}, true
+}
+
+// lacks is what a slice, which may be missing, has too little of for a need; false if it has enough.
+func (r *sliceRow) lacks(need quotaTake, now int64) (short lack, lacking bool) {
+	if r != nil && r.Available >= need.amount {
+		return short, false
+	}
+	short = lack{quota: need.quota, need: need.amount, want: ahead(need.amount)}
+	if r != nil {
+		short.due = r.due(now)
+		short.need -= r.Available
+		short.want = r.wanted(need.amount, now)
+	}
+	short.least = short.need
+	return short, true
 }
 
 // checkQuotaItem checks the currency of a budget. A slice that is not there has none yet; the home tells whether there is one.
@@ -129,20 +137,6 @@ func (s *state) endQuotas(b []byte, takes []quotaTake, e Event) []byte {
 	return b
 }
 
-// spendUnits uses units that no hold has: a late confirm has found them free.
-func (s *state) spendUnits(b []byte, takes []quotaTake) []byte {
-	for _, take := range takes {
-		r := s.slices[take.quota]
-		s.changeSlice(r)
-		r.Available -= take.amount
-		r.Used += take.amount
-		r.takenAt = s.now
-		r.add(take.amount, s.now)
-		b = appendQuotaChange(b, take.quota, quotaAvailable, quotaUsed, take.amount)
-	}
-	return b
-}
-
 // freeQuotas makes what a hold has of quotas look free while another one is planned, and way -1 makes it look held again.
 func (s *state) freeQuotas(takes []quotaTake, way int64) {
 	for _, take := range takes {
@@ -152,19 +146,22 @@ func (s *state) freeQuotas(takes []quotaTake, way int64) {
 	}
 }
 
-// goneUnits lists the quotas of which the shard has too little to take as much again. A late confirm does not borrow: the units were
-// given back where they were held, and what others have taken since is theirs.
-func (s *state) goneUnits(takes []quotaTake) (gone []GoneAsset) {
-	for _, take := range takes {
-		var have int64
-		if r := s.slices[take.quota]; r != nil {
-			have = r.Available
-		}
-		if have < take.amount {
-			gone = append(gone, GoneAsset{QuotaID: take.quota, Asked: take.amount, Have: have})
+// goneUnits lists the needs for which there is too little anywhere, as a round has found, and those for which nobody has looked
+// elsewhere yet.
+func (q *quotaSide) goneUnits(s *state) (gone []GoneAsset, lacks []lack) {
+	q.low = q.low[:0]
+	for _, need := range q.needs {
+		r := s.slices[need.quota]
+		short, lacking := r.lacks(need, s.now)
+		switch {
+		case !lacking:
+		case slices.Contains(q.unknown, need.quota) || !short.due && slices.Contains(q.dry, need.quota):
+			gone = append(gone, GoneAsset{QuotaID: need.quota, Asked: need.amount, Have: need.amount - short.need})
+		default:
+			lacks = append(lacks, short)
 		}
 	}
-	return gone
+	return gone, lacks
 }
 
 // appendQuotaItem writes a HoldItem.

@@ -12,6 +12,7 @@ import (
 
 type (
 	homeRecord struct {
+		Quota    string
 		Currency string
 		Total    int64
 		Free     int64
@@ -19,6 +20,7 @@ type (
 		Ver      int64
 	}
 	sliceRecord struct {
+		Quota     string
 		Shard     int
 		Granted   int64
 		Available int64
@@ -64,21 +66,27 @@ func (l *Ledger) readQuota(ctx context.Context, quota string) (QuotaBody, error)
 	if err != nil {
 		return body, err
 	}
-	body.Slices = []SliceBody{}
-	body.InTransit = body.Total - body.Free
 	for _, number := range shards {
 		slice, err := l.readSlice(ctx, end{quota, number})
 		if err != nil {
 			return body, err
 		}
 		body.Slices = append(body.Slices, slice)
-		body.Held += slice.Held
-		body.Used += slice.Used
-		body.InTransit -= slice.Granted
 	}
-	body.InTransit = max(body.InTransit, 0) // a slice that was read later may have got more since
-	body.Available = max(body.Total-body.Held-body.Used, 0)
+	body.sumUp()
 	return body, nil
+}
+
+// sumUp adds what the slices have to what the home says.
+func (b *QuotaBody) sumUp() {
+	b.InTransit = b.Total - b.Free
+	for _, slice := range b.Slices {
+		b.Held += slice.Held
+		b.Used += slice.Used
+		b.InTransit -= slice.Granted
+	}
+	b.InTransit = max(b.InTransit, 0) // a slice that was read later may have got more since
+	b.Available = max(b.Total-b.Held-b.Used, 0)
 }
 
 // readHome reads a home, and which shards it has ever granted units to.
@@ -90,10 +98,7 @@ func (l *Ledger) readHome(ctx context.Context, quota string) (body QuotaBody, sh
 		if err := first(db.Table("quotas"), &record); err != nil {
 			return err
 		}
-		body = QuotaBody{
-			QuotaID: quota, Currency: record.Currency, Total: record.Total, Free: record.Free, LowAt: record.LowAt,
-			Version: record.Ver,
-		}
+		body = record.body()
 		shards = nil
 		return db.Table("grants").Order("shard").Pluck("shard", &shards).Error
 	})
@@ -117,8 +122,8 @@ func (l *Ledger) readSlice(ctx context.Context, at end) (SliceBody, error) {
 			Scan(&expired).Error
 	})
 	body := SliceBody{Shard: at.shard}
-	for _, r := range records {
-		body.Granted, body.Available, body.Held, body.Used = r.Granted, r.Available+expired, r.Held-expired, r.Used
+	for i := range records {
+		body = records[i].body(at.shard, expired)
 	}
 	return body, err
 }

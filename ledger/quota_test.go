@@ -42,12 +42,15 @@ var quotaSuite = []struct {
 	{"Parts", testPartsOfUnits},
 	{"Rest", testRestOfUnits},
 	{"Late", testLateUnits},
+	{"LateBorrows", testLateBorrows},
+	{"LateInVain", testLateInVain},
 	{"Replaced", testReplacedUnits},
 	{"Extended", testExtendedUnits},
 	{"Revoked", testRevokedUnits},
 	{"Refunded", testRefundedUnits},
 	{"Dry", testDryUnits},
 	{"Frozen", testFrozenUnits},
+	{"Listed", testListedQuotas},
 	{"Everything", testEverything},
 }
 

@@ -29,7 +29,7 @@ func validateAdjustQuota(c Caller, r *AdjustQuota) error {
 	var p problems
 	p.quota(c, r.Quota, r.Reason)
 	if r.Delta == 0 || r.Delta > MaxAmount || r.Delta < -MaxAmount {
-		p.add("/delta", "must be a whole number from -9007199254740991 to 9007199254740991, and not 0")
+		p.add("/delta", wrongDelta)
 	}
 	return p.err()
 }

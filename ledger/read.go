@@ -355,17 +355,26 @@ func (l *Ledger) readOwner(ctx context.Context, owner string, limit int, f func(
 	if !shard.ValidOwner(owner) {
 		return invalid("/owner", wrongOwner)
 	}
-	if limit < 0 || limit > MaxPage {
-		return invalid("/limit", fmt.Sprintf("must be from 1 to %d", MaxPage))
-	}
-	if limit == 0 {
-		limit = DefaultPage
+	limit, err := pageSize(limit)
+	if err != nil {
+		return err
 	}
 	bucket := shard.BucketOf(owner)
 	return l.read(ctx, bucket, func(tx *gorm.DB, at time.Time) error {
 		db := tx.Where("bucket = ? AND owner = ?", bucket, owner).Session(&gorm.Session{})
 		return f(query{tx: tx, db: db, at: at, bucket: bucket, limit: limit})
 	})
+}
+
+// pageSize is how many rows a page has; 0 asks for the default.
+func pageSize(limit int) (int, error) {
+	switch {
+	case limit < 0 || limit > MaxPage:
+		return 0, invalid("/limit", fmt.Sprintf("must be from 1 to %d", MaxPage))
+	case limit == 0:
+		return DefaultPage, nil
+	}
+	return limit, nil
 }
 
 func invalid(pointer, detail string) error { return &Invalid{[]FieldProblem{{pointer, detail}}} }

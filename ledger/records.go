@@ -155,18 +155,21 @@ func (r *couponRecord) body(codec *id.Codec, at time.Time) Coupon {
 		Discount:  r.discount().Body(),
 		ValidFrom: instant(r.ValidFrom), ExpiresAt: instant(r.ExpiresAt), IssuedAt: instant(r.IssuedAt),
 	}
+	c.Terms, _ = readTerms(r.Terms) // what cannot be read is refused by every operation
 	if r.HeldUntil != 0 && r.HeldUntil <= at.UnixMicro() {
 		c.State = couponAvailable
+		row := couponRow{expiresAt: r.ExpiresAt, terms: c.Terms}
+		row.returned(r.HeldUntil)
+		c.ExpiresAt, c.Terms = instant(row.expiresAt), row.terms
 	} else if holder := toID(r.HoldID); holder != (id.ID{}) {
 		c.HoldID = codec.Text(id.Hold, holder)
 		if r.HeldUntil != 0 {
 			c.HeldUntil = instant(r.HeldUntil)
 		}
 	}
-	if c.State == couponAvailable && r.ExpiresAt <= at.UnixMicro() {
+	if c.State == couponAvailable && !c.ExpiresAt.After(at) {
 		c.State = couponExpired
 	}
-	c.Terms, _ = readTerms(r.Terms) // what cannot be read is refused by every operation
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 // docs/errors.md. All are final and recorded under the operation's key, except ErrTooManyGuesses,
 // ErrHeldByOther and ErrQuotaUnavailable (R24).
 var (
+	ErrForbidden        = errors.New("forbidden")        // of the key that has proposed what it would approve
 	ErrTooManyGuesses   = errors.New("too-many-guesses") // retryable after RetryAt
 	ErrNotFound         = errors.New("not-found")
 	ErrSuperseded       = errors.New("superseded")
@@ -17,6 +18,7 @@ var (
 	ErrAlreadyCancelled = errors.New("already-cancelled")
 	ErrHoldExpired      = errors.New("hold-expired")
 	ErrRefundOfRefund   = errors.New("refund-of-refund")
+	ErrAlreadyDecided   = errors.New("already-decided") // an adjustment
 	ErrNotStarted       = errors.New("not-started")
 	ErrEnded            = errors.New("ended")
 	ErrFrozen           = errors.New("frozen")
@@ -38,9 +40,10 @@ var (
 
 // reasons lists the errors above in their order.
 var reasons = []error{
-	ErrTooManyGuesses, ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired, ErrRefundOfRefund,
-	ErrNotStarted, ErrEnded, ErrFrozen, ErrCodeRequired, ErrLimitReached, ErrAlreadyClaimed, ErrNotStackable, ErrCurrencyMismatch,
-	ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut, ErrQuotaUnavailable, ErrLateUnfulfillable,
+	ErrForbidden, ErrTooManyGuesses, ErrNotFound, ErrSuperseded, ErrAlreadyConfirmed, ErrAlreadyCancelled, ErrHoldExpired,
+	ErrRefundOfRefund, ErrAlreadyDecided, ErrNotStarted, ErrEnded, ErrFrozen, ErrCodeRequired, ErrLimitReached, ErrAlreadyClaimed,
+	ErrNotStackable, ErrCurrencyMismatch, ErrMinSpend, ErrHeldByOther, ErrSpent, ErrAssetExpired, ErrInsufficient, ErrSoldOut,
+	ErrQuotaUnavailable, ErrLateUnfulfillable,
 }
 
 // reasonOf is the error whose text is code. A code that this version does not know (any more) is an error of its own.

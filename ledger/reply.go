@@ -104,11 +104,14 @@ type HoldBody struct {
 	ExpiresAt time.Time `json:"expires_at"`
 	DecidedAt time.Time `json:"decided_at,omitzero"`
 	Progress
-	Items     []HoldItem `json:"items"`
-	Lines     []LineBody `json:"lines,omitempty"`
-	Discount  *Money     `json:"discount,omitempty"`  // sum over all coupons
-	Payable   *Money     `json:"payable,omitempty"`   // what the lines still cost: total − discount − money held
-	Tombstone bool       `json:"tombstone,omitempty"` // a cancel came before its hold (R10)
+	Items    []HoldItem `json:"items"`
+	Lines    []LineBody `json:"lines,omitempty"`
+	Discount *Money     `json:"discount,omitempty"` // sum over all coupons
+	Payable  *Money     `json:"payable,omitempty"`  // what the lines still cost: total − discount − money held
+
+	OverCaptureLimit *Money `json:"over_capture_limit,omitempty"` // how much more than its money may be confirmed
+
+	Tombstone bool `json:"tombstone,omitempty"` // a cancel came before its hold (R10)
 }
 
 // HoldReply answers hold, confirm and cancel.
@@ -144,7 +147,10 @@ type Entry struct {
 	RefundID string        `json:"refund_id,omitempty"`
 	Reason   string        `json:"reason,omitempty"` // a person's, of what a person has done
 	Changes  []EntryChange `json:"changes"`
-	Hash     string        `json:"hash"` // hex of SHA-256 over the previous hash and this entry
+
+	Adjustment *EntryAdjustment `json:"adjustment,omitempty"` // of entries about a change by hand
+
+	Hash string `json:"hash"` // hex of SHA-256 over the previous hash and this entry
 }
 
 // EntryChange is what an entry did to one asset: a coupon's state, a lot's counters, or where units of a quota are.

@@ -28,7 +28,8 @@ type Money struct {
 // Caller says under which key, and for whom, an operation runs.
 type Caller struct {
 	Key    string // idempotency key, unique for the owner
-	Client string // the API key's id; for fairness between clients
+	Client string // the API key's id; for fairness between clients, and for what a person answers for
+	Name   string // what the API key is called
 
 	// DryRun only finds out what the operation would answer at this instant, by the same code (R27). Nothing is written, not even
 	// under the key, and whether the key was used before is not looked at.
@@ -119,6 +120,7 @@ type Hold struct {
 	Items   []Item
 
 	MaxDiscount int64 // the most that all coupons together give, in the currency of the lines; 0: no limit
+	OverCapture int64 // how much more than its money may be confirmed, in the currency of that; 0: nothing
 }
 
 // HoldRef names a hold by its id, or by the order it is for when HoldID is zero.
@@ -133,7 +135,7 @@ type Confirm struct {
 	Owner  string
 	Hold   HoldRef
 	Items  []PartRequest // which items, and how much of them; empty: not by items
-	Amount Money         // of the money items, the first ones first; zero: not by amount
+	Amount Money         // of the money items, the first ones first, and then beyond them; zero: not by amount
 	Final  bool          // with a part: give back the rest
 
 	// AllowLate confirms a hold that has expired, if all of it is still free (R13). Not with a part.

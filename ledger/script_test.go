@@ -197,6 +197,21 @@ func (s *script) grown(verb string, o *options) any {
 		return &refundOp{Refund: r, id: s.mint(id.Refund, o.owner), hash: refundHash(fingerprintRefund(&r))}
 	case "freeze", "unfreeze":
 		return &freezeOp{Freeze{o.owner, verb == "freeze", reason}}
+	case "adjust", "propose":
+		r := AdjustMoney{Owner: o.owner, AdjustmentRef: o.name, Delta: o.int("delta"), Currency: o.or("currency", "CNY"), Reason: reason}
+		if r.Delta > 0 {
+			r.ExpiresAt = s.time(o, "expires", "1h")
+		}
+		lot := s.named(id.Lot, &options{owner: o.owner, name: "l-" + o.name})
+		return &adjustOp{
+			AdjustMoney: r, id: s.named(id.Adjustment, o), lotID: lot, by: KeyName{KeyID: o.or("by", "ann")}, proposed: verb == "propose",
+		}
+	case "approve", "reject":
+		r := DecideAdjustment{Owner: o.owner, AdjustmentID: s.named(id.Adjustment, o), Approve: verb == "approve", Reason: reason}
+		lot := s.named(id.Lot, &options{owner: o.owner, name: "l-" + o.name})
+		return &decideAdjustmentOp{DecideAdjustment: r, lotID: lot, by: KeyName{KeyID: o.or("by", "bob")}}
+	case "end":
+		return &endAdjustmentOp{s.named(id.Adjustment, o)}
 	case "revoke":
 		r := Revoke{Owner: o.owner, IncludeHeld: o.values["held"] != "", Reason: reason}
 		if i := s.named(id.Coupon, o); s.coupons[i] != nil {
@@ -245,7 +260,10 @@ func (s *script) issueOp(o *options) *issueOp {
 	}
 	terms := Terms{
 		Refund: RefundPolicy(o.values["policy"]), StackGroup: o.values["group"], MaxPerGroup: int(o.int("most")),
-		Priority: int(o.int("priority")),
+		Priority: int(o.int("priority")), ReturnGraceMs: o.int("grace") * 1000,
+	}
+	if n := o.int("together"); n > 0 {
+		terms.MaxDiscount = Money{n, d.Currency}
 	}
 	op := &issueOp{id: s.named(id.Coupon, o)}
 	op.IssueCoupon = IssueCoupon{
@@ -259,7 +277,7 @@ func (s *script) issueOp(o *options) *issueOp {
 
 // holdRequest names the id of a hold that the script has mentioned before, as a caller does who has minted it.
 func (s *script) holdRequest(o *options, minted bool) Hold {
-	h := Hold{Owner: o.owner, Attempt: 1, TTL: time.Minute}
+	h := Hold{Owner: o.owner, Attempt: 1, TTL: time.Minute, OverCapture: o.int("over")}
 	if minted {
 		h.HoldID = s.named(id.Hold, o)
 	}
@@ -364,6 +382,7 @@ func (s *script) outcome(r shard.Reply) string {
 	body := wantDone[struct {
 		Hold          *HoldBody
 		Refund        *RefundBody
+		Adjustment    *AdjustmentBody
 		AlreadyExists bool `json:"already_exists"`
 	}](s.tb, r)
 	text := "DONE"
@@ -372,6 +391,9 @@ func (s *script) outcome(r shard.Reply) string {
 	}
 	if body.Refund != nil {
 		text = refundOutcome(body.Refund)
+	}
+	if body.Adjustment != nil {
+		text = body.Adjustment.State
 	}
 	if body.AlreadyExists {
 		text += " already exists"
@@ -397,6 +419,9 @@ func holdOutcome(h *HoldBody) string {
 	}
 	for _, part := range h.Parts {
 		text += fmt.Sprintf(" %d/%d", part.Confirmed, part.Refunded)
+	}
+	if h.OverCaptured != nil {
+		text += fmt.Sprintf(" over %d/%d", h.OverCaptured.Confirmed, h.OverCaptured.Refunded)
 	}
 	if h.Rest != "" {
 		text += " rest " + h.Rest

@@ -41,6 +41,19 @@ func (p *plan) inOrder() []int {
 	return p.order
 }
 
+// mostDiscount is the least of the limits that the hold and its coupons have for all discounts together; 0: there is none.
+func (p *plan) mostDiscount(most int64) int64 {
+	for _, c := range p.coupons {
+		if c == nil || c.terms.MaxDiscount.Amount == 0 {
+			continue
+		}
+		if most == 0 || c.terms.MaxDiscount.Amount < most {
+			most = c.terms.MaxDiscount.Amount
+		}
+	}
+	return most
+}
+
 func (p *plan) priority(item int) int {
 	if c := p.coupons[item]; c != nil {
 		return c.terms.Priority

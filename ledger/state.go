@@ -30,6 +30,7 @@ type state struct {
 	campaignRows
 	packetRows
 	codeRows
+	adjustmentRows
 
 	changed struct {
 		owners  []*ownerRow
@@ -166,6 +167,7 @@ type couponRow struct {
 	frozen     bool // its campaign is, as far as this shard was told
 
 	stored, dirty bool
+	extended      bool // expiresAt is not what the table says
 }
 
 // addCoupon makes a loaded or a new coupon known, unless it is already, and returns the one that is.

@@ -41,6 +41,7 @@ const (
 	wrongCode  = "must be the code of a currency in ISO 4217"
 
 	wrongQuantity = "must be a whole number from 1 to 9007199254740991"
+	wrongDelta    = "must be a whole number from -9007199254740991 to 9007199254740991, and not 0"
 	wrongTotal    = "makes the sum larger than 9007199254740991"
 )
 
@@ -116,6 +117,7 @@ func validateHold(c Caller, h *Hold) error {
 	total := p.lines(h.Lines)
 	p.items(h, total)
 	p.maxDiscount(h)
+	p.overCapture(h)
 	return p.err()
 }
 
@@ -265,7 +267,7 @@ func validateIssue(c Caller, r *IssueCoupon, now time.Time) error {
 	}
 	p.ownRef("/issue_ref", r.IssueRef)
 	p.discount(&r.Discount)
-	p.terms(&r.Terms)
+	p.terms(&r.Terms, r.Discount.Currency)
 	r.ValidFrom, r.ExpiresAt = r.ValidFrom.Truncate(time.Microsecond), r.ExpiresAt.Truncate(time.Microsecond)
 	p.expiry(r.ExpiresAt, now)
 	if !r.ValidFrom.IsZero() && !r.ValidFrom.Before(r.ExpiresAt) {

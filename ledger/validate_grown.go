@@ -20,13 +20,23 @@ func (p *problems) maxDiscount(h *Hold) {
 	}
 }
 
+func (p *problems) overCapture(h *Hold) {
+	switch {
+	case h.OverCapture < 0 || h.OverCapture > MaxAmount:
+		p.add("/over_capture_limit/amount", wrongMoney)
+	case h.OverCapture > 0 && !slices.ContainsFunc(h.Items, func(it Item) bool { return it.Kind == MoneyItem }):
+		p.add("/over_capture_limit", "needs an item of money that it goes beyond")
+	}
+}
+
 // Limits of the terms of coupons.
 const (
 	maxPerGroup = MaxItems
 	maxPriority = 1000
 )
 
-func (p *problems) terms(t *Terms) {
+// terms checks those of a coupon whose discount is in a currency.
+func (p *problems) terms(t *Terms, currency string) {
 	switch t.Refund {
 	case "", WholeOrder, AnyRefund, NoRefund:
 	default:
@@ -44,8 +54,12 @@ func (p *problems) terms(t *Terms) {
 	if t.Priority < -maxPriority || t.Priority > maxPriority {
 		p.add("/priority", fmt.Sprintf("must be from %d to %d", -maxPriority, maxPriority))
 	}
-	if t.Refund == WholeOrder {
-		t.Refund = "" // said or not, it is the same
+	if t.MaxDiscount != (Money{}) {
+		p.money("/max_discount", t.MaxDiscount)
+		p.moneyOf("/max_discount", &t.MaxDiscount, currency)
+	}
+	if t.ReturnGraceMs < 0 || t.ReturnGraceMs > MaxExpiry.Milliseconds() {
+		p.add("/return_grace_ms", fmt.Sprintf("must be from 1 to %d", MaxExpiry.Milliseconds()))
 	}
 }
 
@@ -179,9 +193,14 @@ func validateLater(c Caller, owner string, r HoldRef, ttl *time.Duration, longes
 func validateAdmin(c Caller, owner, reason string) error {
 	var p problems
 	p.caller(c, owner)
+	p.because(reason)
+	return p.err()
+}
+
+// because checks a reason that must be there.
+func (p *problems) because(reason string) {
 	if reason == "" {
 		p.add("/reason", "is missing: why?")
 	}
 	p.reason(reason)
-	return p.err()
 }

@@ -25,6 +25,7 @@ func (b *batch) Write(p *shard.Packet) {
 	b.writeCampaigns(p)
 	b.writePackets(p)
 	b.writeCodes(p)
+	b.writeAdjustments(p)
 }
 
 func (o *ownerRow) compare(other *ownerRow) int {
@@ -103,15 +104,18 @@ func (b *batch) writeCoupons(p *shard.Packet) {
 	}}
 	for _, c := range changed {
 		if c.stored {
-			v := updated.row().Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.state).Int(c.ver)
-			c.holder(v)
+			c.holder(c.key(updated.row()).ASCII(c.state).Int(c.ver))
 		}
 	}
 }
 
+func (c *couponRow) key(v shard.Values) shard.Values {
+	return v.Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:])
+}
+
 func (b *batch) insertCoupon(v shard.Values, c *couponRow) {
 	d := &c.discount
-	v.Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).ASCII(c.campaignID).ASCII(c.issueRef).ASCII(c.state).Int(c.ver)
+	c.key(v).ASCII(c.campaignID).ASCII(c.issueRef).ASCII(c.state).Int(c.ver)
 	v.ASCII(string(d.Kind)).ASCII(d.Currency).Int(d.Amount).Int(d.BasisPoints).Int(d.Cap).Int(d.MinSpend)
 	c.holder(v.Int(c.validFrom).Int(c.expiresAt)).Int(c.issuedAt)
 }

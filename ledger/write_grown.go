@@ -71,12 +71,23 @@ func (b *batch) writeFrozen(p *shard.Packet) {
 	}
 }
 
-// writeTerms adds the terms of new coupons that have some.
+// writeTerms adds the terms of new coupons that have some, and the expiries that a return has made later, by which it has used a term.
 func (b *batch) writeTerms(p *shard.Packet) {
 	terms := changes(p, "coupons", "bucket, owner, coupon_id", "terms")
 	for _, c := range b.changed.coupons {
 		if doc := c.terms.written(); !c.stored && doc != nil {
-			terms.row().Bucket(c.owner.bucket).ASCII(c.owner.name).Binary(c.id[:]).Binary(doc)
+			c.key(terms.row()).Binary(doc)
+		}
+	}
+	extended := changes(p, "coupons", "bucket, owner, coupon_id", "expires_at, terms")
+	for _, c := range b.changed.coupons {
+		if !c.stored || !c.extended {
+			continue
+		}
+		if v, doc := c.key(extended.row()).Int(c.expiresAt), c.terms.written(); doc == nil {
+			v.Null()
+		} else {
+			v.Binary(doc)
 		}
 	}
 }

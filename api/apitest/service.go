@@ -12,6 +12,7 @@ import (
 	"github.com/statesvc/statesvc/api"
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/operators"
+	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/register"
 )
 
@@ -23,6 +24,9 @@ type Service struct {
 
 	reg *register.File
 }
+
+// careful is the policy of the instance: what is more than 1000 minor units of CNY, or in another currency, needs a second key.
+var careful = ledger.Approval{Needed: true, Above: map[string]int64{"CNY": 1000}}
 
 // Open makes a cluster in an empty folder and starts an instance of it.
 func Open(folder string) (*Service, error) {
@@ -39,7 +43,9 @@ func Open(folder string) (*Service, error) {
 		return nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
-	s.Instance, err = instance.Open(ctx, instance.Config{Name: "test", Register: reg, Shards: shards, Now: time.Now, Log: log})
+	s.Instance, err = instance.Open(ctx, instance.Config{
+		Name: "test", Register: reg, Shards: shards, Approval: careful, Now: time.Now, Log: log,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ func (b *HoldRequest) ReadJSON(r *strictjson.Reader) {
 			b.readItems(r)
 		case "max_discount":
 			b.MaxDiscount.read(r, 1)
+		case "over_capture_limit":
+			b.OverCaptureLimit.read(r, 1)
 		default:
 			r.Unknown()
 		}
@@ -225,6 +227,42 @@ func (b *CreditRequest) ReadJSON(r *strictjson.Reader) {
 	r.Require("issue_ref", "source", "amount", "expires_at")
 }
 
+// ReadJSON reads the body of adjustMoney.
+func (b *AdjustmentRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "adjustment_ref":
+			b.AdjustmentRef = r.String()
+		case "delta":
+			b.Delta = r.Integer(-strictjson.MaxInteger, strictjson.MaxInteger)
+		case "currency":
+			b.Currency = r.String()
+		case "expires_at":
+			b.ExpiresAt = r.Time()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("adjustment_ref", "delta", "currency", "reason")
+}
+
+// ReadJSON reads the body of approveAdjustment and of rejectAdjustment.
+func (b *DecisionRequest) ReadJSON(r *strictjson.Reader) {
+	for r.Object(); r.Member(); {
+		switch r.Name() {
+		case "owner":
+			b.Owner = r.String()
+		case "reason":
+			b.Reason = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	r.Require("owner", "reason")
+}
+
 // ReadJSON reads the body of issueCoupon, and a row of an import.
 func (b *IssueRequest) ReadJSON(r *strictjson.Reader) {
 	for r.Object(); r.Member(); {
@@ -247,6 +285,10 @@ func (b *IssueRequest) ReadJSON(r *strictjson.Reader) {
 			b.MaxPerGroup = int(r.Integer(1, maxGroup))
 		case "priority":
 			b.Priority = int(r.Integer(-maxPriority, maxPriority))
+		case "max_discount":
+			b.MaxDiscount.read(r, 1)
+		case "return_grace_ms":
+			b.ReturnGraceMs = r.Integer(1, maxGraceMs)
 		default:
 			r.Unknown()
 		}
@@ -467,6 +509,18 @@ func (b *CampaignRequest) ReadJSON(r *strictjson.Reader) {
 			b.Budget.read(r, 1)
 		case "code_required":
 			b.CodeRequired = r.Bool()
+		case "refund_policy":
+			b.RefundPolicy = r.String()
+		case "stack_group":
+			b.StackGroup = r.String()
+		case "max_per_group":
+			b.MaxPerGroup = int(r.Integer(1, maxGroup))
+		case "priority":
+			b.Priority = int(r.Integer(-maxPriority, maxPriority))
+		case "max_discount":
+			b.MaxDiscount.read(r, 1)
+		case "return_grace_ms":
+			b.ReturnGraceMs = r.Integer(1, maxGraceMs)
 		default:
 			r.Unknown()
 		}

@@ -17,6 +17,94 @@ import (
 	"github.com/statesvc/statesvc/api/strictjson"
 )
 
+// Adjustment A change of an owner's money by hand.
+type Adjustment struct {
+	AdjustmentID AdjustmentID `json:"adjustment_id"`
+
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// ApproveBy When a proposal ends that nobody decides. Absent if it needed no approval.
+	ApproveBy time.Time `json:"approve_by,omitempty,omitzero"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency  Currency  `json:"currency"`
+	DecidedAt time.Time `json:"decided_at,omitempty,omitzero"`
+
+	// DecidedBy An API key, as it was called when it was used.
+	DecidedBy KeyName `json:"decided_by,omitempty,omitzero"`
+
+	// Decision The reason of who has approved or rejected it.
+	Decision string `json:"decision,omitempty,omitzero"`
+
+	// Delta Minor units given, or, below 0, taken.
+	Delta int64 `json:"delta"`
+
+	// ExpiresAt When the money ends that is given.
+	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner      OwnerName `json:"owner"`
+	ProposedAt time.Time `json:"proposed_at"`
+
+	// ProposedBy An API key, as it was called when it was used.
+	ProposedBy KeyName `json:"proposed_by"`
+	Reason     string  `json:"reason"`
+
+	// State Only what is DONE has moved money. EXPIRED was PROPOSED, and nobody has decided it in time.
+	State string `json:"state"`
+}
+
+// AdjustmentID defines model for AdjustmentId.
+type AdjustmentID = string
+
+// AdjustmentList defines model for AdjustmentList.
+type AdjustmentList struct {
+	Adjustments []Adjustment `json:"adjustments"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// AdjustmentReply defines model for AdjustmentReply.
+type AdjustmentReply struct {
+	// Adjustment A change of an owner's money by hand.
+	Adjustment Adjustment `json:"adjustment"`
+
+	// AlreadyExists Another key has made this adjustment before.
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// AdjustmentRequest defines model for AdjustmentRequest.
+type AdjustmentRequest struct {
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency"`
+
+	// Delta Minor units to give, or, below 0, to take. Not 0.
+	Delta int64 `json:"delta"`
+
+	// ExpiresAt When the money ends that is given; only with `delta` above 0, and needed there.
+	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
+	Reason    string    `json:"reason"`
+}
+
 // Amount Minor units, e.g. cents or fen.
 type Amount = int64
 
@@ -292,11 +380,32 @@ type Campaign struct {
 	// Frozen Its coupons make no new holds.
 	Frozen bool `json:"frozen,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -383,11 +492,32 @@ type CampaignRequest struct {
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -517,9 +647,14 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef    Reference `json:"issue_ref"`
-	IssuedAt    time.Time `json:"issued_at"`
-	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
+	IssueRef Reference `json:"issue_ref"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+	MaxPerGroup int   `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -528,7 +663,8 @@ type Coupon struct {
 	Priority int       `json:"priority,omitempty,omitzero"`
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
-	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	RefundPolicy  RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	ReturnGraceMs int64        `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup The caller's own name for something.
 	//
@@ -595,6 +731,15 @@ type CreditRequest struct {
 //
 // Example: CNY
 type Currency = string
+
+// DecisionRequest defines model for DecisionRequest.
+type DecisionRequest struct {
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason"`
+}
 
 // Delivery How far a webhook has come with the events of a shard.
 type Delivery struct {
@@ -748,8 +893,10 @@ type Drift struct {
 
 // Entry One decided operation.
 type Entry struct {
-	At      time.Time     `json:"at"`
-	Changes []EntryChange `json:"changes"`
+	// Adjustment The adjustment that an entry is about.
+	Adjustment EntryAdjustment `json:"adjustment,omitempty,omitzero"`
+	At         time.Time       `json:"at"`
+	Changes    []EntryChange   `json:"changes"`
 
 	// Hash SHA-256 over the previous hash and this entry.
 	Hash string `json:"hash"`
@@ -771,6 +918,28 @@ type Entry struct {
 
 	// Seq 1, 2, 3 … per owner, without gaps.
 	Seq int64 `json:"seq"`
+}
+
+// EntryAdjustment The adjustment that an entry is about.
+type EntryAdjustment struct {
+	AdjustmentID AdjustmentID `json:"adjustment_id"`
+
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency"`
+
+	// DecidedBy An API key, as it was called when it was used.
+	DecidedBy KeyName `json:"decided_by,omitempty,omitzero"`
+	Delta     int64   `json:"delta"`
+
+	// ProposedBy An API key, as it was called when it was used.
+	ProposedBy KeyName `json:"proposed_by"`
 }
 
 // EntryChange What an entry did to one coupon or one lot, or where it has moved units of a quota: from and to FREE (at home), GRANTED (to a
@@ -953,6 +1122,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1117,6 +1294,11 @@ type HoldRequest struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1182,6 +1364,11 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// MaxPerGroup 1 makes the group exclusive.
 	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
 
@@ -1196,6 +1383,10 @@ type IssueRequest struct {
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
 	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
 
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
 	// StackGroup One hold takes at most `max_per_group` coupons of a group.
 	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
@@ -1205,6 +1396,12 @@ type IssueRequest struct {
 
 // JSONSchema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
 type JSONSchema = RawObject
+
+// KeyName An API key, as it was called when it was used.
+type KeyName struct {
+	KeyID string `json:"key_id"`
+	Name  string `json:"name,omitempty,omitzero"`
+}
 
 // Kind defines model for Kind.
 type Kind struct {
@@ -1783,6 +1980,13 @@ type QuotaAdjustment struct {
 // Example: stock:mug-blue:berlin
 type QuotaID = string
 
+// QuotaList defines model for QuotaList.
+type QuotaList struct {
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+	Quotas     []Quota    `json:"quotas"`
+}
+
 // QuotaReply defines model for QuotaReply.
 type QuotaReply struct {
 	// Currency A currency of ISO 4217.
@@ -2260,6 +2464,9 @@ type WebhookRequest struct {
 	URL string `json:"url"`
 }
 
+// AdjustmentInPath defines model for AdjustmentInPath.
+type AdjustmentInPath = AdjustmentID
+
 // CampaignIDInPath A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -2329,6 +2536,18 @@ type StockLocationInPath = StockLocation
 
 // WebhookIDInPath defines model for WebhookIdInPath.
 type WebhookIDInPath = string
+
+// AdjustmentCreated defines model for AdjustmentCreated.
+type AdjustmentCreated = AdjustmentReply
+
+// AdjustmentDecided defines model for AdjustmentDecided.
+type AdjustmentDecided = AdjustmentReply
+
+// AdjustmentExists defines model for AdjustmentExists.
+type AdjustmentExists = AdjustmentReply
+
+// AdjustmentsShown defines model for AdjustmentsShown.
+type AdjustmentsShown = AdjustmentList
 
 // CampaignChanged defines model for CampaignChanged.
 type CampaignChanged = CampaignReply
@@ -2401,6 +2620,15 @@ type ShareGrabbed = GrabReply
 
 // SharePending defines model for SharePending.
 type SharePending = GrabReply
+
+// ListProposalsParams defines parameters for ListProposals.
+type ListProposalsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
 
 // ListBlocksParams defines parameters for ListBlocks.
 type ListBlocksParams struct {
@@ -2532,6 +2760,15 @@ type ListHoldsParams struct {
 	OrderID Reference `form:"order_id,omitempty" json:"order_id,omitempty,omitzero"`
 }
 
+// ListAdjustmentsParams defines parameters for ListAdjustments.
+type ListAdjustmentsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // ListCouponsParams defines parameters for ListCoupons.
 type ListCouponsParams struct {
 	// State Only the coupons in this state.
@@ -2587,6 +2824,19 @@ type GetMoneyParams struct {
 	AsOf string `form:"as_of" json:"as_of"`
 }
 
+// ListQuotasParams defines parameters for ListQuotas.
+type ListQuotasParams struct {
+	// Prefix Only the quotas whose ids begin with it: `stock:` are all stock, `stock:mug-` that of the SKUs that begin with `mug-`, `budget:`
+	// and `coupons:` what campaigns have.
+	Prefix string `form:"prefix,omitempty" json:"prefix,omitempty,omitzero"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor PageCursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // ListDocumentsParams defines parameters for ListDocuments.
 type ListDocumentsParams struct {
 	// Ids Up to 200 ids, separated by commas. Not together with `limit` and `cursor`.
@@ -2640,6 +2890,12 @@ type PutDocumentParams struct {
 	// IfNoneMatch `*`: the document must not exist.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
+
+// ApproveAdjustmentJSONRequestBody defines body for ApproveAdjustment for application/json ContentType.
+type ApproveAdjustmentJSONRequestBody = DecisionRequest
+
+// RejectAdjustmentJSONRequestBody defines body for RejectAdjustment for application/json ContentType.
+type RejectAdjustmentJSONRequestBody = DecisionRequest
 
 // PutBlockJSONRequestBody defines body for PutBlock for application/json ContentType.
 type PutBlockJSONRequestBody = BlockRequest
@@ -2740,6 +2996,9 @@ type MintIdsJSONRequestBody = MintRequest
 // RevokeLotJSONRequestBody defines body for RevokeLot for application/json ContentType.
 type RevokeLotJSONRequestBody = RevokeRequest
 
+// AdjustMoneyJSONRequestBody defines body for AdjustMoney for application/json ContentType.
+type AdjustMoneyJSONRequestBody = AdjustmentRequest
+
 // FreezeOwnerJSONRequestBody defines body for FreezeOwner for application/json ContentType.
 type FreezeOwnerJSONRequestBody = ReasonRequest
 
@@ -2787,6 +3046,18 @@ type ReplayWebhookJSONRequestBody = ReplayRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetAdjustment Read an adjustment
+	// (GET /v1/adjustments/{adjustment_id})
+	GetAdjustment(c *gin.Context, adjustmentID AdjustmentInPath)
+	// ApproveAdjustment Approve a proposed adjustment
+	// (POST /v1/adjustments/{adjustment_id}/approve)
+	ApproveAdjustment(c *gin.Context, adjustmentID AdjustmentInPath)
+	// RejectAdjustment Reject a proposed adjustment
+	// (POST /v1/adjustments/{adjustment_id}/reject)
+	RejectAdjustment(c *gin.Context, adjustmentID AdjustmentInPath)
+	// ListProposals List the adjustments that wait for a second API key
+	// (GET /v1/admin/adjustments)
+	ListProposals(c *gin.Context, params ListProposalsParams)
 	// GetAudit Show what the auditor has found
 	// (GET /v1/admin/audit)
 	GetAudit(c *gin.Context)
@@ -2967,6 +3238,12 @@ type ServerInterface interface {
 	// GetOwner Sum up an owner
 	// (GET /v1/owners/{owner})
 	GetOwner(c *gin.Context, owner OwnerInPath)
+	// ListAdjustments List the adjustments of an owner's money
+	// (GET /v1/owners/{owner}/adjustments)
+	ListAdjustments(c *gin.Context, owner OwnerInPath, params ListAdjustmentsParams)
+	// AdjustMoney Adjust an owner's money by hand
+	// (POST /v1/owners/{owner}/adjustments)
+	AdjustMoney(c *gin.Context, owner OwnerInPath)
 	// ListCoupons List an owner's coupons
 	// (GET /v1/owners/{owner}/coupons)
 	ListCoupons(c *gin.Context, owner OwnerInPath, params ListCouponsParams)
@@ -3012,6 +3289,9 @@ type ServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(c *gin.Context)
+	// ListQuotas List quotas
+	// (GET /v1/quotas)
+	ListQuotas(c *gin.Context, params ListQuotasParams)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(c *gin.Context, quotaID QuotaIDInPath)
@@ -3076,6 +3356,116 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// GetAdjustment operation middleware
+func (siw *ServerInterfaceWrapper) GetAdjustment(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "adjustment_id" -------------
+	var adjustmentID AdjustmentInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "adjustment_id", c.Param("adjustment_id"), &adjustmentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter adjustment_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAdjustment(c, adjustmentID)
+}
+
+// ApproveAdjustment operation middleware
+func (siw *ServerInterfaceWrapper) ApproveAdjustment(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "adjustment_id" -------------
+	var adjustmentID AdjustmentInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "adjustment_id", c.Param("adjustment_id"), &adjustmentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter adjustment_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ApproveAdjustment(c, adjustmentID)
+}
+
+// RejectAdjustment operation middleware
+func (siw *ServerInterfaceWrapper) RejectAdjustment(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "adjustment_id" -------------
+	var adjustmentID AdjustmentInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "adjustment_id", c.Param("adjustment_id"), &adjustmentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter adjustment_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RejectAdjustment(c, adjustmentID)
+}
+
+// ListProposals operation middleware
+func (siw *ServerInterfaceWrapper) ListProposals(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListProposalsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListProposals(c, params)
+}
 
 // GetAudit operation middleware
 func (siw *ServerInterfaceWrapper) GetAudit(c *gin.Context) {
@@ -4650,6 +5040,75 @@ func (siw *ServerInterfaceWrapper) GetOwner(c *gin.Context) {
 	siw.Handler.GetOwner(c, owner)
 }
 
+// ListAdjustments operation middleware
+func (siw *ServerInterfaceWrapper) ListAdjustments(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAdjustmentsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAdjustments(c, owner, params)
+}
+
+// AdjustMoney operation middleware
+func (siw *ServerInterfaceWrapper) AdjustMoney(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", c.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter owner: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AdjustMoney(c, owner)
+}
+
 // ListCoupons operation middleware
 func (siw *ServerInterfaceWrapper) ListCoupons(c *gin.Context) {
 
@@ -5141,6 +5600,49 @@ func (siw *ServerInterfaceWrapper) PreviewHold(c *gin.Context) {
 	}
 
 	siw.Handler.PreviewHold(c)
+}
+
+// ListQuotas operation middleware
+func (siw *ServerInterfaceWrapper) ListQuotas(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListQuotasParams
+
+	// ------------- Optional query parameter "prefix" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "prefix", c.Request.URL.Query(), &params.Prefix, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter prefix: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListQuotas(c, params)
 }
 
 // GetQuota operation middleware
@@ -5843,6 +6345,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 		ErrorHandler:       errorHandler,
 	}
 
+	router.GET(options.BaseURL+"/v1/adjustments/:adjustment_id", wrapper.GetAdjustment)
+	router.POST(options.BaseURL+"/v1/adjustments/:adjustment_id/approve", wrapper.ApproveAdjustment)
+	router.POST(options.BaseURL+"/v1/adjustments/:adjustment_id/reject", wrapper.RejectAdjustment)
+	router.GET(options.BaseURL+"/v1/admin/adjustments", wrapper.ListProposals)
 	router.GET(options.BaseURL+"/v1/admin/audit", wrapper.GetAudit)
 	router.GET(options.BaseURL+"/v1/admin/blocks", wrapper.ListBlocks)
 	router.DELETE(options.BaseURL+"/v1/admin/blocks/:grain/:id", wrapper.DeleteBlock)
@@ -5903,6 +6409,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/lots/:lot_id", wrapper.GetLot)
 	router.POST(options.BaseURL+"/v1/lots/:lot_id/revoke", wrapper.RevokeLot)
 	router.GET(options.BaseURL+"/v1/owners/:owner", wrapper.GetOwner)
+	router.GET(options.BaseURL+"/v1/owners/:owner/adjustments", wrapper.ListAdjustments)
+	router.POST(options.BaseURL+"/v1/owners/:owner/adjustments", wrapper.AdjustMoney)
 	router.GET(options.BaseURL+"/v1/owners/:owner/coupons", wrapper.ListCoupons)
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries", wrapper.ListEntries)
 	router.GET(options.BaseURL+"/v1/owners/:owner/entries/verify", wrapper.VerifyEntries)
@@ -5918,6 +6426,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/packets/:packet_id/grabs", wrapper.GrabShare)
 	router.GET(options.BaseURL+"/v1/packets/:packet_id/shares", wrapper.ListShares)
 	router.POST(options.BaseURL+"/v1/preview", wrapper.PreviewHold)
+	router.GET(options.BaseURL+"/v1/quotas", wrapper.ListQuotas)
 	router.GET(options.BaseURL+"/v1/quotas/:quota_id", wrapper.GetQuota)
 	router.PUT(options.BaseURL+"/v1/quotas/:quota_id", wrapper.SetQuota)
 	router.POST(options.BaseURL+"/v1/quotas/:quota_id/adjustments", wrapper.AdjustQuota)
@@ -5936,6 +6445,45 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.DeleteWebhook)
 	router.GET(options.BaseURL+"/v1/webhooks/:webhook_id", wrapper.GetWebhook)
 	router.POST(options.BaseURL+"/v1/webhooks/:webhook_id/replay", wrapper.ReplayWebhook)
+}
+
+type AdjustmentCreatedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type AdjustmentCreatedJSONResponse struct {
+	Body AdjustmentReply
+
+	Headers AdjustmentCreatedResponseHeaders
+}
+
+type AdjustmentDecidedResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type AdjustmentDecidedJSONResponse struct {
+	Body AdjustmentReply
+
+	Headers AdjustmentDecidedResponseHeaders
+}
+
+type AdjustmentExistsResponseHeaders struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+type AdjustmentExistsJSONResponse struct {
+	Body AdjustmentReply
+
+	Headers AdjustmentExistsResponseHeaders
+}
+
+type AdjustmentsShownResponseHeaders struct {
+	XRequestID string
+}
+type AdjustmentsShownJSONResponse struct {
+	Body AdjustmentList
+
+	Headers AdjustmentsShownResponseHeaders
 }
 
 type CampaignChangedResponseHeaders struct {
@@ -6180,6 +6728,109 @@ type SharePendingJSONResponse struct {
 	Body GrabReply
 
 	Headers SharePendingResponseHeaders
+}
+
+type GetAdjustmentRequestObject struct {
+	AdjustmentID AdjustmentInPath `json:"adjustment_id"`
+}
+
+type GetAdjustmentResponseObject interface {
+	VisitGetAdjustmentResponse(w http.ResponseWriter) error
+}
+
+type GetAdjustment200ResponseHeaders struct {
+	XRequestID string
+}
+
+type GetAdjustment200JSONResponse struct {
+	Body    Adjustment
+	Headers GetAdjustment200ResponseHeaders
+}
+
+func (response GetAdjustment200JSONResponse) VisitGetAdjustmentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveAdjustmentRequestObject struct {
+	AdjustmentID AdjustmentInPath `json:"adjustment_id"`
+	Body         *ApproveAdjustmentJSONRequestBody
+}
+
+type ApproveAdjustmentResponseObject interface {
+	VisitApproveAdjustmentResponse(w http.ResponseWriter) error
+}
+
+type ApproveAdjustment200JSONResponse struct{ AdjustmentDecidedJSONResponse }
+
+func (response ApproveAdjustment200JSONResponse) VisitApproveAdjustmentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectAdjustmentRequestObject struct {
+	AdjustmentID AdjustmentInPath `json:"adjustment_id"`
+	Body         *RejectAdjustmentJSONRequestBody
+}
+
+type RejectAdjustmentResponseObject interface {
+	VisitRejectAdjustmentResponse(w http.ResponseWriter) error
+}
+
+type RejectAdjustment200JSONResponse struct{ AdjustmentDecidedJSONResponse }
+
+func (response RejectAdjustment200JSONResponse) VisitRejectAdjustmentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListProposalsRequestObject struct {
+	Params ListProposalsParams
+}
+
+type ListProposalsResponseObject interface {
+	VisitListProposalsResponse(w http.ResponseWriter) error
+}
+
+type ListProposals200JSONResponse struct{ AdjustmentsShownJSONResponse }
+
+func (response ListProposals200JSONResponse) VisitListProposalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type GetAuditRequestObject struct {
@@ -8063,6 +8714,71 @@ func (response GetOwner200JSONResponse) VisitGetOwnerResponse(w http.ResponseWri
 	return err
 }
 
+type ListAdjustmentsRequestObject struct {
+	Owner  OwnerInPath `json:"owner"`
+	Params ListAdjustmentsParams
+}
+
+type ListAdjustmentsResponseObject interface {
+	VisitListAdjustmentsResponse(w http.ResponseWriter) error
+}
+
+type ListAdjustments200JSONResponse struct{ AdjustmentsShownJSONResponse }
+
+func (response ListAdjustments200JSONResponse) VisitListAdjustmentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AdjustMoneyRequestObject struct {
+	Owner OwnerInPath `json:"owner"`
+	Body  *AdjustMoneyJSONRequestBody
+}
+
+type AdjustMoneyResponseObject interface {
+	VisitAdjustMoneyResponse(w http.ResponseWriter) error
+}
+
+type AdjustMoney200JSONResponse struct{ AdjustmentExistsJSONResponse }
+
+func (response AdjustMoney200JSONResponse) VisitAdjustMoneyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AdjustMoney201JSONResponse struct{ AdjustmentCreatedJSONResponse }
+
+func (response AdjustMoney201JSONResponse) VisitAdjustMoneyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCouponsRequestObject struct {
 	Owner  OwnerInPath `json:"owner"`
 	Params ListCouponsParams
@@ -8545,6 +9261,36 @@ func (response PreviewHold200JSONResponse) VisitPreviewHoldResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Idempotency-Replayed", fmt.Sprint(response.Headers.IdempotencyReplayed))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListQuotasRequestObject struct {
+	Params ListQuotasParams
+}
+
+type ListQuotasResponseObject interface {
+	VisitListQuotasResponse(w http.ResponseWriter) error
+}
+
+type ListQuotas200ResponseHeaders struct {
+	XRequestID string
+}
+
+type ListQuotas200JSONResponse struct {
+	Body    QuotaList
+	Headers ListQuotas200ResponseHeaders
+}
+
+func (response ListQuotas200JSONResponse) VisitListQuotasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -9143,6 +9889,18 @@ func (response ReplayWebhook200JSONResponse) VisitReplayWebhookResponse(w http.R
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetAdjustment Read an adjustment
+	// (GET /v1/adjustments/{adjustment_id})
+	GetAdjustment(ctx context.Context, request GetAdjustmentRequestObject) (GetAdjustmentResponseObject, error)
+	// ApproveAdjustment Approve a proposed adjustment
+	// (POST /v1/adjustments/{adjustment_id}/approve)
+	ApproveAdjustment(ctx context.Context, request ApproveAdjustmentRequestObject) (ApproveAdjustmentResponseObject, error)
+	// RejectAdjustment Reject a proposed adjustment
+	// (POST /v1/adjustments/{adjustment_id}/reject)
+	RejectAdjustment(ctx context.Context, request RejectAdjustmentRequestObject) (RejectAdjustmentResponseObject, error)
+	// ListProposals List the adjustments that wait for a second API key
+	// (GET /v1/admin/adjustments)
+	ListProposals(ctx context.Context, request ListProposalsRequestObject) (ListProposalsResponseObject, error)
 	// GetAudit Show what the auditor has found
 	// (GET /v1/admin/audit)
 	GetAudit(ctx context.Context, request GetAuditRequestObject) (GetAuditResponseObject, error)
@@ -9323,6 +10081,12 @@ type StrictServerInterface interface {
 	// GetOwner Sum up an owner
 	// (GET /v1/owners/{owner})
 	GetOwner(ctx context.Context, request GetOwnerRequestObject) (GetOwnerResponseObject, error)
+	// ListAdjustments List the adjustments of an owner's money
+	// (GET /v1/owners/{owner}/adjustments)
+	ListAdjustments(ctx context.Context, request ListAdjustmentsRequestObject) (ListAdjustmentsResponseObject, error)
+	// AdjustMoney Adjust an owner's money by hand
+	// (POST /v1/owners/{owner}/adjustments)
+	AdjustMoney(ctx context.Context, request AdjustMoneyRequestObject) (AdjustMoneyResponseObject, error)
 	// ListCoupons List an owner's coupons
 	// (GET /v1/owners/{owner}/coupons)
 	ListCoupons(ctx context.Context, request ListCouponsRequestObject) (ListCouponsResponseObject, error)
@@ -9368,6 +10132,9 @@ type StrictServerInterface interface {
 	// PreviewHold See what a hold would take
 	// (POST /v1/preview)
 	PreviewHold(ctx context.Context, request PreviewHoldRequestObject) (PreviewHoldResponseObject, error)
+	// ListQuotas List quotas
+	// (GET /v1/quotas)
+	ListQuotas(ctx context.Context, request ListQuotasRequestObject) (ListQuotasResponseObject, error)
 	// GetQuota Read any quota
 	// (GET /v1/quotas/{quota_id})
 	GetQuota(ctx context.Context, request GetQuotaRequestObject) (GetQuotaResponseObject, error)
@@ -9442,6 +10209,74 @@ func NewStrictHandlerWithOptions(ssi StrictServerInterface, options StrictGinSer
 type strictHandler struct {
 	ssi     StrictServerInterface
 	options StrictGinServerOptions
+}
+
+// GetAdjustment reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) GetAdjustment(ctx *gin.Context, adjustmentID AdjustmentInPath) {
+	var request GetAdjustmentRequestObject
+	request.AdjustmentID = adjustmentID
+	response, err := sh.ssi.GetAdjustment(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitGetAdjustmentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ApproveAdjustment reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ApproveAdjustment(ctx *gin.Context, adjustmentID AdjustmentInPath) {
+	var request ApproveAdjustmentRequestObject
+	request.AdjustmentID = adjustmentID
+	var body ApproveAdjustmentJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.ApproveAdjustment(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitApproveAdjustmentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// RejectAdjustment reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) RejectAdjustment(ctx *gin.Context, adjustmentID AdjustmentInPath) {
+	var request RejectAdjustmentRequestObject
+	request.AdjustmentID = adjustmentID
+	var body RejectAdjustmentJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.RejectAdjustment(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitRejectAdjustmentResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListProposals reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListProposals(ctx *gin.Context, params ListProposalsParams) {
+	var request ListProposalsRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListProposals(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListProposalsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
 }
 
 // GetAudit reads the body, calls the handler and writes the reply.
@@ -10476,6 +11311,41 @@ func (sh *strictHandler) GetOwner(ctx *gin.Context, owner OwnerInPath) {
 	}
 }
 
+// ListAdjustments reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListAdjustments(ctx *gin.Context, owner OwnerInPath, params ListAdjustmentsParams) {
+	var request ListAdjustmentsRequestObject
+	request.Owner = owner
+	request.Params = params
+	response, err := sh.ssi.ListAdjustments(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListAdjustmentsResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// AdjustMoney reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) AdjustMoney(ctx *gin.Context, owner OwnerInPath) {
+	var request AdjustMoneyRequestObject
+	request.Owner = owner
+	var body AdjustMoneyJSONRequestBody
+	if err := strictjson.ReadRequest(ctx.Request, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+	response, err := sh.ssi.AdjustMoney(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitAdjustMoneyResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
 // ListCoupons reads the body, calls the handler and writes the reply.
 func (sh *strictHandler) ListCoupons(ctx *gin.Context, owner OwnerInPath, params ListCouponsParams) {
 	var request ListCouponsRequestObject
@@ -10722,6 +11592,20 @@ func (sh *strictHandler) PreviewHold(ctx *gin.Context) {
 		return
 	}
 	if err := response.VisitPreviewHoldResponse(ctx.Writer); err != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, err)
+	}
+}
+
+// ListQuotas reads the body, calls the handler and writes the reply.
+func (sh *strictHandler) ListQuotas(ctx *gin.Context, params ListQuotasParams) {
+	var request ListQuotasRequestObject
+	request.Params = params
+	response, err := sh.ssi.ListQuotas(ctx.Request.Context(), request)
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+		return
+	}
+	if err := response.VisitListQuotasResponse(ctx.Writer); err != nil {
 		sh.options.ResponseErrorHandlerFunc(ctx, err)
 	}
 }

@@ -17,6 +17,94 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Adjustment A change of an owner's money by hand.
+type Adjustment struct {
+	AdjustmentID AdjustmentID `json:"adjustment_id"`
+
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// ApproveBy When a proposal ends that nobody decides. Absent if it needed no approval.
+	ApproveBy time.Time `json:"approve_by,omitempty,omitzero"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency  Currency  `json:"currency"`
+	DecidedAt time.Time `json:"decided_at,omitempty,omitzero"`
+
+	// DecidedBy An API key, as it was called when it was used.
+	DecidedBy KeyName `json:"decided_by,omitempty,omitzero"`
+
+	// Decision The reason of who has approved or rejected it.
+	Decision string `json:"decision,omitempty,omitzero"`
+
+	// Delta Minor units given, or, below 0, taken.
+	Delta int64 `json:"delta"`
+
+	// ExpiresAt When the money ends that is given.
+	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
+
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner      OwnerName `json:"owner"`
+	ProposedAt time.Time `json:"proposed_at"`
+
+	// ProposedBy An API key, as it was called when it was used.
+	ProposedBy KeyName `json:"proposed_by"`
+	Reason     string  `json:"reason"`
+
+	// State Only what is DONE has moved money. EXPIRED was PROPOSED, and nobody has decided it in time.
+	State string `json:"state"`
+}
+
+// AdjustmentID defines model for AdjustmentId.
+type AdjustmentID = string
+
+// AdjustmentList defines model for AdjustmentList.
+type AdjustmentList struct {
+	Adjustments []Adjustment `json:"adjustments"`
+
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+}
+
+// AdjustmentReply defines model for AdjustmentReply.
+type AdjustmentReply struct {
+	// Adjustment A change of an owner's money by hand.
+	Adjustment Adjustment `json:"adjustment"`
+
+	// AlreadyExists Another key has made this adjustment before.
+	AlreadyExists bool      `json:"already_exists,omitempty,omitzero"`
+	Balances      []Balance `json:"balances"`
+
+	// Version The owner's version after the operation, one more with every write.
+	Version OwnerVersion `json:"version"`
+}
+
+// AdjustmentRequest defines model for AdjustmentRequest.
+type AdjustmentRequest struct {
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency"`
+
+	// Delta Minor units to give, or, below 0, to take. Not 0.
+	Delta int64 `json:"delta"`
+
+	// ExpiresAt When the money ends that is given; only with `delta` above 0, and needed there.
+	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
+	Reason    string    `json:"reason"`
+}
+
 // Amount Minor units, e.g. cents or fen.
 type Amount = int64
 
@@ -292,11 +380,32 @@ type Campaign struct {
 	// Frozen Its coupons make no new holds.
 	Frozen bool `json:"frozen,omitempty,omitzero"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -383,11 +492,32 @@ type CampaignRequest struct {
 	// EndsAt Claims are granted up to here, and not at it.
 	EndsAt time.Time `json:"ends_at"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
+	// MaxPerGroup 1 makes the group exclusive.
+	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
+
 	// OwnerDayLimit How many coupons one owner may claim on one day. Left out, any number.
 	OwnerDayLimit int64 `json:"owner_day_limit,omitempty,omitzero"`
 
 	// OwnerLimit How many coupons one owner may claim. Left out, any number.
 	OwnerLimit int64 `json:"owner_limit,omitempty,omitzero"`
+
+	// Priority Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
+	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
+	// StackGroup One hold takes at most `max_per_group` coupons of a group.
+	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
 	// StartsAt Claims are granted from here on.
 	StartsAt time.Time `json:"starts_at"`
@@ -517,9 +647,14 @@ type Coupon struct {
 	// IssueRef The caller's own name for something.
 	//
 	// Example: order-1001
-	IssueRef    Reference `json:"issue_ref"`
-	IssuedAt    time.Time `json:"issued_at"`
-	MaxPerGroup int       `json:"max_per_group,omitempty,omitzero"`
+	IssueRef Reference `json:"issue_ref"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+	MaxPerGroup int   `json:"max_per_group,omitempty,omitzero"`
 
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
@@ -528,7 +663,8 @@ type Coupon struct {
 	Priority int       `json:"priority,omitempty,omitzero"`
 
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
-	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	RefundPolicy  RefundPolicy `json:"refund_policy,omitempty,omitzero"`
+	ReturnGraceMs int64        `json:"return_grace_ms,omitempty,omitzero"`
 
 	// StackGroup The caller's own name for something.
 	//
@@ -595,6 +731,15 @@ type CreditRequest struct {
 //
 // Example: CNY
 type Currency = string
+
+// DecisionRequest defines model for DecisionRequest.
+type DecisionRequest struct {
+	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
+	//
+	// Example: user-1
+	Owner  OwnerName `json:"owner"`
+	Reason string    `json:"reason"`
+}
 
 // Delivery How far a webhook has come with the events of a shard.
 type Delivery struct {
@@ -748,8 +893,10 @@ type Drift struct {
 
 // Entry One decided operation.
 type Entry struct {
-	At      time.Time     `json:"at"`
-	Changes []EntryChange `json:"changes"`
+	// Adjustment The adjustment that an entry is about.
+	Adjustment EntryAdjustment `json:"adjustment,omitempty,omitzero"`
+	At         time.Time       `json:"at"`
+	Changes    []EntryChange   `json:"changes"`
 
 	// Hash SHA-256 over the previous hash and this entry.
 	Hash string `json:"hash"`
@@ -771,6 +918,28 @@ type Entry struct {
 
 	// Seq 1, 2, 3 … per owner, without gaps.
 	Seq int64 `json:"seq"`
+}
+
+// EntryAdjustment The adjustment that an entry is about.
+type EntryAdjustment struct {
+	AdjustmentID AdjustmentID `json:"adjustment_id"`
+
+	// AdjustmentRef The caller's own name for something.
+	//
+	// Example: order-1001
+	AdjustmentRef Reference `json:"adjustment_ref"`
+
+	// Currency A currency of ISO 4217.
+	//
+	// Example: CNY
+	Currency Currency `json:"currency"`
+
+	// DecidedBy An API key, as it was called when it was used.
+	DecidedBy KeyName `json:"decided_by,omitempty,omitzero"`
+	Delta     int64   `json:"delta"`
+
+	// ProposedBy An API key, as it was called when it was used.
+	ProposedBy KeyName `json:"proposed_by"`
 }
 
 // EntryChange What an entry did to one coupon or one lot, or where it has moved units of a quota: from and to FREE (at home), GRANTED (to a
@@ -953,6 +1122,14 @@ type Hold struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id,omitempty,omitzero"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
+	// OverCaptured What has become of an item, in minor units of money, or in pieces; a coupon counts as 1.
+	OverCaptured Part `json:"over_captured,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1117,6 +1294,11 @@ type HoldRequest struct {
 	// Example: order-1001
 	OrderID Reference `json:"order_id"`
 
+	// OverCaptureLimit An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	OverCaptureLimit Money `json:"over_capture_limit,omitempty,omitzero"`
+
 	// Owner Whose assets, e.g. a user, a guest or a merchant. Upper and lower case are different owners.
 	//
 	// Example: user-1
@@ -1182,6 +1364,11 @@ type IssueRequest struct {
 	// Example: order-1001
 	IssueRef Reference `json:"issue_ref"`
 
+	// MaxDiscount An amount in minor units of a currency.
+	//
+	// Example: {"amount":1999,"currency":"CNY"}
+	MaxDiscount Money `json:"max_discount,omitempty,omitzero"`
+
 	// MaxPerGroup 1 makes the group exclusive.
 	MaxPerGroup int `json:"max_per_group,omitempty,omitzero"`
 
@@ -1196,6 +1383,10 @@ type IssueRequest struct {
 	// RefundPolicy When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never.
 	RefundPolicy RefundPolicy `json:"refund_policy,omitempty,omitzero"`
 
+	// ReturnGraceMs A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+	// comes back as expired.
+	ReturnGraceMs int64 `json:"return_grace_ms,omitempty,omitzero"`
+
 	// StackGroup One hold takes at most `max_per_group` coupons of a group.
 	StackGroup string `json:"stack_group,omitempty,omitzero"`
 
@@ -1205,6 +1396,12 @@ type IssueRequest struct {
 
 // JSONSchema A JSON Schema, draft 2020-12 unless it says another. It cannot refer to what is outside of it.
 type JSONSchema = json.RawMessage
+
+// KeyName An API key, as it was called when it was used.
+type KeyName struct {
+	KeyID string `json:"key_id"`
+	Name  string `json:"name,omitempty,omitzero"`
+}
 
 // Kind defines model for Kind.
 type Kind struct {
@@ -1783,6 +1980,13 @@ type QuotaAdjustment struct {
 // Example: stock:mug-blue:berlin
 type QuotaID = string
 
+// QuotaList defines model for QuotaList.
+type QuotaList struct {
+	// NextCursor Names the next page; absent on the last one.
+	NextCursor NextCursor `json:"next_cursor,omitempty,omitzero"`
+	Quotas     []Quota    `json:"quotas"`
+}
+
 // QuotaReply defines model for QuotaReply.
 type QuotaReply struct {
 	// Currency A currency of ISO 4217.
@@ -2260,6 +2464,9 @@ type WebhookRequest struct {
 	URL string `json:"url"`
 }
 
+// AdjustmentInPath defines model for AdjustmentInPath.
+type AdjustmentInPath = AdjustmentID
+
 // CampaignIDInPath A campaign, by a name of the caller's own.
 //
 // Example: spring-2026
@@ -2339,6 +2546,18 @@ type StockLocationInPath = StockLocation
 // WebhookIDInPath defines model for WebhookIdInPath.
 type WebhookIDInPath = string
 
+// AdjustmentCreated defines model for AdjustmentCreated.
+type AdjustmentCreated = AdjustmentReply
+
+// AdjustmentDecided defines model for AdjustmentDecided.
+type AdjustmentDecided = AdjustmentReply
+
+// AdjustmentExists defines model for AdjustmentExists.
+type AdjustmentExists = AdjustmentReply
+
+// AdjustmentsShown defines model for AdjustmentsShown.
+type AdjustmentsShown = AdjustmentList
+
 // CampaignChanged defines model for CampaignChanged.
 type CampaignChanged = CampaignReply
 
@@ -2416,6 +2635,54 @@ type ShareGrabbed = GrabReply
 
 // SharePending defines model for SharePending.
 type SharePending = GrabReply
+
+// GetAdjustmentParams defines parameters for GetAdjustment.
+type GetAdjustmentParams struct {
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ApproveAdjustmentParams defines parameters for ApproveAdjustment.
+type ApproveAdjustmentParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// RejectAdjustmentParams defines parameters for RejectAdjustment.
+type RejectAdjustmentParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// ListProposalsParams defines parameters for ListProposals.
+type ListProposalsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
 
 // ListBlocksParams defines parameters for ListBlocks.
 type ListBlocksParams struct {
@@ -2885,6 +3152,33 @@ type GetOwnerParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// ListAdjustmentsParams defines parameters for ListAdjustments.
+type ListAdjustmentsParams struct {
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
+// AdjustMoneyParams defines parameters for AdjustMoney.
+type AdjustMoneyParams struct {
+	// DryRun `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+	// `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// IdempotencyKey The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // ListCouponsParams defines parameters for ListCoupons.
 type ListCouponsParams struct {
 	// State Only the coupons in this state.
@@ -3060,6 +3354,23 @@ type PreviewHoldParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// ListQuotasParams defines parameters for ListQuotas.
+type ListQuotasParams struct {
+	// Prefix Only the quotas whose ids begin with it: `stock:` are all stock, `stock:mug-` that of the SKUs that begin with `mug-`, `budget:`
+	// and `coupons:` what campaigns have.
+	Prefix *string `form:"prefix,omitempty" json:"prefix,omitempty"`
+
+	// Limit The most rows that the page may have.
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from.
+	Cursor *PageCursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+	// one that is being written ends with 504 `outcome-unknown`.
+	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
+}
+
 // GetQuotaParams defines parameters for GetQuota.
 type GetQuotaParams struct {
 	// DeadlineMs How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
@@ -3214,6 +3525,12 @@ type AdjustStockParams struct {
 	DeadlineMs *DeadlineMs `json:"Deadline-Ms,omitempty"`
 }
 
+// ApproveAdjustmentJSONRequestBody defines body for ApproveAdjustment for application/json ContentType.
+type ApproveAdjustmentJSONRequestBody = DecisionRequest
+
+// RejectAdjustmentJSONRequestBody defines body for RejectAdjustment for application/json ContentType.
+type RejectAdjustmentJSONRequestBody = DecisionRequest
+
 // PutBlockJSONRequestBody defines body for PutBlock for application/json ContentType.
 type PutBlockJSONRequestBody = BlockRequest
 
@@ -3312,6 +3629,9 @@ type MintIdsJSONRequestBody = MintRequest
 
 // RevokeLotJSONRequestBody defines body for RevokeLot for application/json ContentType.
 type RevokeLotJSONRequestBody = RevokeRequest
+
+// AdjustMoneyJSONRequestBody defines body for AdjustMoney for application/json ContentType.
+type AdjustMoneyJSONRequestBody = AdjustmentRequest
 
 // FreezeOwnerJSONRequestBody defines body for FreezeOwner for application/json ContentType.
 type FreezeOwnerJSONRequestBody = ReasonRequest
@@ -3431,6 +3751,58 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
+	// GetAdjustment Read an adjustment
+	//
+	// Returns the adjustment as it is at this instant.
+	//
+	// Corresponds with GET /v1/adjustments/{adjustment_id} (the `GetAdjustment` operationId).
+	GetAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *GetAdjustmentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveAdjustmentWithBody Approve a proposed adjustment
+	//
+	// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+	// refused, and stays proposed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+	ApproveAdjustmentWithBody(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveAdjustment Approve a proposed adjustment
+	//
+	// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+	// refused, and stays proposed.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+	ApproveAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, body ApproveAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectAdjustmentWithBody Reject a proposed adjustment
+	//
+	// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+	RejectAdjustmentWithBody(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectAdjustment Reject a proposed adjustment
+	//
+	// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+	RejectAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, body RejectAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListProposals List the adjustments that wait for a second API key
+	//
+	// The proposals of all owners that can still be approved. Each shard is asked at an instant of its own.
+	//
+	// Corresponds with GET /v1/admin/adjustments (the `ListProposals` operationId).
+	ListProposals(ctx context.Context, params *ListProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetAudit Show what the auditor has found
 	//
@@ -3826,6 +4198,10 @@ type ClientInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -3838,6 +4214,10 @@ type ClientInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3973,8 +4353,10 @@ type ClientInterface interface {
 	// IssueCouponWithBody Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3984,8 +4366,10 @@ type ClientInterface interface {
 	// IssueCoupon Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4135,6 +4519,8 @@ type ClientInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -4157,6 +4543,8 @@ type ClientInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -4240,8 +4628,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -4260,8 +4653,13 @@ type ClientInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -4448,6 +4846,41 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/owners/{owner} (the `GetOwner` operationId).
 	GetOwner(ctx context.Context, owner OwnerInPath, params *GetOwnerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAdjustments List the adjustments of an owner's money
+	//
+	// The adjustments of an owner, done or not, the oldest first.
+	//
+	// Corresponds with GET /v1/owners/{owner}/adjustments (the `ListAdjustments` operationId).
+	ListAdjustments(ctx context.Context, owner OwnerInPath, params *ListAdjustmentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustMoneyWithBody Adjust an owner's money by hand
+	//
+	// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+	// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+	// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+	//
+	// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+	// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+	AdjustMoneyWithBody(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdjustMoney Adjust an owner's money by hand
+	//
+	// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+	// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+	// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+	//
+	// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+	// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+	AdjustMoney(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, body AdjustMoneyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCoupons List an owner's coupons
 	//
@@ -4643,6 +5076,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
 	PreviewHold(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListQuotas List quotas
+	//
+	// Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+	// moved the sums are about right.
+	//
+	// Corresponds with GET /v1/quotas (the `ListQuotas` operationId).
+	ListQuotas(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetQuota Read any quota
 	//
@@ -4911,6 +5352,118 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/webhooks/{webhook_id}/replay (the `ReplayWebhook` operationId).
 	ReplayWebhook(ctx context.Context, webhookID WebhookIDInPath, body ReplayWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// GetAdjustment Read an adjustment
+//
+// Returns the adjustment as it is at this instant.
+//
+// Corresponds with GET /v1/adjustments/{adjustment_id} (the `GetAdjustment` operationId).
+func (c *Client) GetAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *GetAdjustmentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAdjustmentRequest(c.Server, adjustmentID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveAdjustmentWithBody Approve a proposed adjustment
+//
+// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+// refused, and stays proposed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+func (c *Client) ApproveAdjustmentWithBody(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveAdjustmentRequestWithBody(c.Server, adjustmentID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveAdjustment Approve a proposed adjustment
+//
+// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+// refused, and stays proposed.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+func (c *Client) ApproveAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, body ApproveAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveAdjustmentRequest(c.Server, adjustmentID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectAdjustmentWithBody Reject a proposed adjustment
+//
+// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+func (c *Client) RejectAdjustmentWithBody(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectAdjustmentRequestWithBody(c.Server, adjustmentID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectAdjustment Reject a proposed adjustment
+//
+// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+func (c *Client) RejectAdjustment(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, body RejectAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectAdjustmentRequest(c.Server, adjustmentID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListProposals List the adjustments that wait for a second API key
+//
+// The proposals of all owners that can still be approved. Each shard is asked at an instant of its own.
+//
+// Corresponds with GET /v1/admin/adjustments (the `ListProposals` operationId).
+func (c *Client) ListProposals(ctx context.Context, params *ListProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListProposalsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // GetAudit Show what the auditor has found
@@ -5677,6 +6230,10 @@ func (c *Client) ListCampaigns(ctx context.Context, params *ListCampaignsParams,
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -5699,6 +6256,10 @@ func (c *Client) CreateCampaignWithBody(ctx context.Context, params *CreateCampa
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5954,8 +6515,10 @@ func (c *Client) ImportCouponsWithBody(ctx context.Context, campaignID CampaignI
 // IssueCouponWithBody Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5975,8 +6538,10 @@ func (c *Client) IssueCouponWithBody(ctx context.Context, campaignID CampaignIDI
 // IssueCoupon Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6266,6 +6831,8 @@ func (c *Client) ListHolds(ctx context.Context, params *ListHoldsParams, reqEdit
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -6298,6 +6865,8 @@ func (c *Client) CreateHoldWithBody(ctx context.Context, params *CreateHoldParam
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -6461,8 +7030,13 @@ func (c *Client) CancelHold(ctx context.Context, holdID HoldIDInPath, params *Ca
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -6491,8 +7065,13 @@ func (c *Client) ConfirmHoldWithBody(ctx context.Context, holdID HoldIDInPath, p
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -6850,6 +7429,71 @@ func (c *Client) RevokeLot(ctx context.Context, lotID LotID, params *RevokeLotPa
 // Corresponds with GET /v1/owners/{owner} (the `GetOwner` operationId).
 func (c *Client) GetOwner(ctx context.Context, owner OwnerInPath, params *GetOwnerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOwnerRequest(c.Server, owner, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAdjustments List the adjustments of an owner's money
+//
+// The adjustments of an owner, done or not, the oldest first.
+//
+// Corresponds with GET /v1/owners/{owner}/adjustments (the `ListAdjustments` operationId).
+func (c *Client) ListAdjustments(ctx context.Context, owner OwnerInPath, params *ListAdjustmentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAdjustmentsRequest(c.Server, owner, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustMoneyWithBody Adjust an owner's money by hand
+//
+// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+//
+// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+func (c *Client) AdjustMoneyWithBody(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustMoneyRequestWithBody(c.Server, owner, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdjustMoney Adjust an owner's money by hand
+//
+// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+//
+// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+func (c *Client) AdjustMoney(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, body AdjustMoneyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdjustMoneyRequest(c.Server, owner, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7255,6 +7899,24 @@ func (c *Client) PreviewHoldWithBody(ctx context.Context, params *PreviewHoldPar
 // Corresponds with POST /v1/preview (the `PreviewHold` operationId).
 func (c *Client) PreviewHold(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPreviewHoldRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListQuotas List quotas
+//
+// Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+// moved the sums are about right.
+//
+// Corresponds with GET /v1/quotas (the `ListQuotas` operationId).
+func (c *Client) ListQuotas(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListQuotasRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7801,6 +8463,332 @@ func (c *Client) ReplayWebhook(ctx context.Context, webhookID WebhookIDInPath, b
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewGetAdjustmentRequest constructs an http.Request for the GetAdjustment method
+func NewGetAdjustmentRequest(server string, adjustmentID AdjustmentInPath, params *GetAdjustmentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "adjustment_id", adjustmentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/adjustments/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewApproveAdjustmentRequest calls the generic ApproveAdjustment builder with application/json body
+func NewApproveAdjustmentRequest(server string, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, body ApproveAdjustmentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveAdjustmentRequestWithBody(server, adjustmentID, params, "application/json", bodyReader)
+}
+
+// NewApproveAdjustmentRequestWithBody constructs an http.Request for the ApproveAdjustment method, with any body, and a specified content type
+func NewApproveAdjustmentRequestWithBody(server string, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "adjustment_id", adjustmentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/adjustments/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRejectAdjustmentRequest calls the generic RejectAdjustment builder with application/json body
+func NewRejectAdjustmentRequest(server string, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, body RejectAdjustmentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRejectAdjustmentRequestWithBody(server, adjustmentID, params, "application/json", bodyReader)
+}
+
+// NewRejectAdjustmentRequestWithBody constructs an http.Request for the RejectAdjustment method, with any body, and a specified content type
+func NewRejectAdjustmentRequestWithBody(server string, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "adjustment_id", adjustmentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/adjustments/%s/reject", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListProposalsRequest constructs an http.Request for the ListProposals method
+func NewListProposalsRequest(server string, params *ListProposalsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/adjustments")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
 }
 
 // NewGetAuditRequest constructs an http.Request for the GetAudit method
@@ -11712,6 +12700,192 @@ func NewGetOwnerRequest(server string, owner OwnerInPath, params *GetOwnerParams
 	return req, nil
 }
 
+// NewListAdjustmentsRequest constructs an http.Request for the ListAdjustments method
+func NewListAdjustmentsRequest(server string, owner OwnerInPath, params *ListAdjustmentsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "owner", owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/owners/%s/adjustments", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAdjustMoneyRequest calls the generic AdjustMoney builder with application/json body
+func NewAdjustMoneyRequest(server string, owner OwnerInPath, params *AdjustMoneyParams, body AdjustMoneyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdjustMoneyRequestWithBody(server, owner, params, "application/json", bodyReader)
+}
+
+// NewAdjustMoneyRequestWithBody constructs an http.Request for the AdjustMoney method, with any body, and a specified content type
+func NewAdjustMoneyRequestWithBody(server string, owner OwnerInPath, params *AdjustMoneyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "owner", owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/owners/%s/adjustments", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.DeadlineMs != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListCouponsRequest constructs an http.Request for the ListCoupons method
 func NewListCouponsRequest(server string, owner OwnerInPath, params *ListCouponsParams) (*http.Request, error) {
 	var err error
@@ -12856,6 +14030,99 @@ func NewPreviewHoldRequestWithBody(server string, params *PreviewHoldParams, con
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.DeadlineMs != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Deadline-Ms", *params.DeadlineMs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Deadline-Ms", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListQuotasRequest constructs an http.Request for the ListQuotas method
+func NewListQuotasRequest(server string, params *ListQuotasParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Prefix != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "prefix", *params.Prefix, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	if params != nil {
 
@@ -14096,6 +15363,62 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// GetAdjustmentWithResponse Read an adjustment
+	//
+	// Returns the adjustment as it is at this instant.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/adjustments/{adjustment_id} (the `GetAdjustment` operationId).
+	GetAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *GetAdjustmentParams, reqEditors ...RequestEditorFn) (*GetAdjustmentResponse, error)
+
+	// ApproveAdjustmentWithBodyWithResponse Approve a proposed adjustment
+	//
+	// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+	// refused, and stays proposed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+	ApproveAdjustmentWithBodyWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveAdjustmentResponse, error)
+
+	// ApproveAdjustmentWithResponse Approve a proposed adjustment
+	//
+	// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+	// refused, and stays proposed.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+	ApproveAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, body ApproveAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveAdjustmentResponse, error)
+
+	// RejectAdjustmentWithBodyWithResponse Reject a proposed adjustment
+	//
+	// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+	RejectAdjustmentWithBodyWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectAdjustmentResponse, error)
+
+	// RejectAdjustmentWithResponse Reject a proposed adjustment
+	//
+	// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+	RejectAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, body RejectAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectAdjustmentResponse, error)
+
+	// ListProposalsWithResponse List the adjustments that wait for a second API key
+	//
+	// The proposals of all owners that can still be approved. Each shard is asked at an instant of its own.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/adjustments (the `ListProposals` operationId).
+	ListProposalsWithResponse(ctx context.Context, params *ListProposalsParams, reqEditors ...RequestEditorFn) (*ListProposalsResponse, error)
+
 	// GetAuditWithResponse Show what the auditor has found
 	//
 	// Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
@@ -14520,6 +15843,10 @@ type ClientWithResponsesInterface interface {
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
 	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -14532,6 +15859,10 @@ type ClientWithResponsesInterface interface {
 	// from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 	// the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 	// `campaign:{campaign_id}`.
+	//
+	// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+	// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+	// the discount.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14671,8 +16002,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithBodyWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14682,8 +16015,10 @@ type ClientWithResponsesInterface interface {
 	// IssueCouponWithResponse Issue a coupon to an owner
 	//
 	// Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-	// under another key is answered with the existing coupon, `already_exists: true` and 200.
+	// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+	// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+	// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+	// coupon, `already_exists: true` and 200.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14843,6 +16178,8 @@ type ClientWithResponsesInterface interface {
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 	// says that a shard that may have some could not be asked, and is retryable.
@@ -14865,6 +16202,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 	// `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+	//
+	// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 	//
 	// Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 	// brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -14950,8 +16289,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -14970,8 +16314,13 @@ type ClientWithResponsesInterface interface {
 	// CONFIRMED, and `rest` says what became of the rest.
 	//
 	// With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-	// is not free any more, and nothing is taken.
+	// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+	// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+	// more, and nothing is taken.
+	//
+	// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+	// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+	// `over_captured` shows it, and refunds give it back.
 	//
 	// Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 	// coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -15164,6 +16513,43 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/owners/{owner} (the `GetOwner` operationId).
 	GetOwnerWithResponse(ctx context.Context, owner OwnerInPath, params *GetOwnerParams, reqEditors ...RequestEditorFn) (*GetOwnerResponse, error)
+
+	// ListAdjustmentsWithResponse List the adjustments of an owner's money
+	//
+	// The adjustments of an owner, done or not, the oldest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/owners/{owner}/adjustments (the `ListAdjustments` operationId).
+	ListAdjustmentsWithResponse(ctx context.Context, owner OwnerInPath, params *ListAdjustmentsParams, reqEditors ...RequestEditorFn) (*ListAdjustmentsResponse, error)
+
+	// AdjustMoneyWithBodyWithResponse Adjust an owner's money by hand
+	//
+	// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+	// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+	// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+	//
+	// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+	// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+	AdjustMoneyWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustMoneyResponse, error)
+
+	// AdjustMoneyWithResponse Adjust an owner's money by hand
+	//
+	// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+	// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+	// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+	//
+	// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+	// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+	AdjustMoneyWithResponse(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, body AdjustMoneyJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustMoneyResponse, error)
 
 	// ListCouponsWithResponse List an owner's coupons
 	//
@@ -15377,6 +16763,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/preview (the `PreviewHold` operationId).
 	PreviewHoldWithResponse(ctx context.Context, params *PreviewHoldParams, body PreviewHoldJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewHoldResponse, error)
+
+	// ListQuotasWithResponse List quotas
+	//
+	// Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+	// moved the sums are about right.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotas (the `ListQuotas` operationId).
+	ListQuotasWithResponse(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*ListQuotasResponse, error)
 
 	// GetQuotaWithResponse Read any quota
 	//
@@ -15663,6 +17059,328 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/webhooks/{webhook_id}/replay (the `ReplayWebhook` operationId).
 	ReplayWebhookWithResponse(ctx context.Context, webhookID WebhookIDInPath, body ReplayWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplayWebhookResponse, error)
+}
+
+// GetAdjustmentResponse200Headers the declared response headers of an HTTP 200 response for GetAdjustment
+type GetAdjustmentResponse200Headers struct {
+	XRequestID string
+}
+
+// GetAdjustmentResponse4XXHeaders the declared response headers of an HTTP 4XX response for GetAdjustment
+type GetAdjustmentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// GetAdjustmentResponse5XXHeaders the declared response headers of an HTTP 5XX response for GetAdjustment
+type GetAdjustmentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type GetAdjustmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Adjustment
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAdjustmentResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *GetAdjustmentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *GetAdjustmentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAdjustmentResponse) GetJSON200() *Adjustment {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r GetAdjustmentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r GetAdjustmentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAdjustmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAdjustmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAdjustmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAdjustmentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApproveAdjustmentResponse200Headers the declared response headers of an HTTP 200 response for ApproveAdjustment
+type ApproveAdjustmentResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// ApproveAdjustmentResponse4XXHeaders the declared response headers of an HTTP 4XX response for ApproveAdjustment
+type ApproveAdjustmentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ApproveAdjustmentResponse5XXHeaders the declared response headers of an HTTP 5XX response for ApproveAdjustment
+type ApproveAdjustmentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ApproveAdjustmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AdjustmentDecided
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ApproveAdjustmentResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ApproveAdjustmentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ApproveAdjustmentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveAdjustmentResponse) GetJSON200() *AdjustmentDecided {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ApproveAdjustmentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ApproveAdjustmentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveAdjustmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveAdjustmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveAdjustmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveAdjustmentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RejectAdjustmentResponse200Headers the declared response headers of an HTTP 200 response for RejectAdjustment
+type RejectAdjustmentResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// RejectAdjustmentResponse4XXHeaders the declared response headers of an HTTP 4XX response for RejectAdjustment
+type RejectAdjustmentResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// RejectAdjustmentResponse5XXHeaders the declared response headers of an HTTP 5XX response for RejectAdjustment
+type RejectAdjustmentResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type RejectAdjustmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AdjustmentDecided
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RejectAdjustmentResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *RejectAdjustmentResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *RejectAdjustmentResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RejectAdjustmentResponse) GetJSON200() *AdjustmentDecided {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r RejectAdjustmentResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r RejectAdjustmentResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r RejectAdjustmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RejectAdjustmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RejectAdjustmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RejectAdjustmentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListProposalsResponse200Headers the declared response headers of an HTTP 200 response for ListProposals
+type ListProposalsResponse200Headers struct {
+	XRequestID string
+}
+
+// ListProposalsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListProposals
+type ListProposalsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListProposalsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListProposals
+type ListProposalsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListProposalsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AdjustmentsShown
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListProposalsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListProposalsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListProposalsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListProposalsResponse) GetJSON200() *AdjustmentsShown {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListProposalsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListProposalsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListProposalsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListProposalsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListProposalsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListProposalsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // GetAuditResponse200Headers the declared response headers of an HTTP 200 response for GetAudit
@@ -20570,6 +22288,182 @@ func (r GetOwnerResponse) ContentType() string {
 	return ""
 }
 
+// ListAdjustmentsResponse200Headers the declared response headers of an HTTP 200 response for ListAdjustments
+type ListAdjustmentsResponse200Headers struct {
+	XRequestID string
+}
+
+// ListAdjustmentsResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListAdjustments
+type ListAdjustmentsResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListAdjustmentsResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListAdjustments
+type ListAdjustmentsResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListAdjustmentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AdjustmentsShown
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListAdjustmentsResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListAdjustmentsResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListAdjustmentsResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAdjustmentsResponse) GetJSON200() *AdjustmentsShown {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListAdjustmentsResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListAdjustmentsResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAdjustmentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAdjustmentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAdjustmentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAdjustmentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdjustMoneyResponse200Headers the declared response headers of an HTTP 200 response for AdjustMoney
+type AdjustMoneyResponse200Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// AdjustMoneyResponse201Headers the declared response headers of an HTTP 201 response for AdjustMoney
+type AdjustMoneyResponse201Headers struct {
+	IdempotencyReplayed string
+	XRequestID          string
+}
+
+// AdjustMoneyResponse4XXHeaders the declared response headers of an HTTP 4XX response for AdjustMoney
+type AdjustMoneyResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// AdjustMoneyResponse5XXHeaders the declared response headers of an HTTP 5XX response for AdjustMoney
+type AdjustMoneyResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type AdjustMoneyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AdjustmentExists
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *AdjustmentCreated
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdjustMoneyResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AdjustMoneyResponse201Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *AdjustMoneyResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *AdjustMoneyResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdjustMoneyResponse) GetJSON200() *AdjustmentExists {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AdjustMoneyResponse) GetJSON201() *AdjustmentCreated {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r AdjustMoneyResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r AdjustMoneyResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r AdjustMoneyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdjustMoneyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdjustMoneyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdjustMoneyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListCouponsResponse200Headers the declared response headers of an HTTP 200 response for ListCoupons
 type ListCouponsResponse200Headers struct {
 	XRequestID string
@@ -21815,6 +23709,86 @@ func (r PreviewHoldResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PreviewHoldResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListQuotasResponse200Headers the declared response headers of an HTTP 200 response for ListQuotas
+type ListQuotasResponse200Headers struct {
+	XRequestID string
+}
+
+// ListQuotasResponse4XXHeaders the declared response headers of an HTTP 4XX response for ListQuotas
+type ListQuotasResponse4XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+// ListQuotasResponse5XXHeaders the declared response headers of an HTTP 5XX response for ListQuotas
+type ListQuotasResponse5XXHeaders struct {
+	IdempotencyReplayed string
+	RetryAfter          int
+	XRequestID          string
+}
+
+type ListQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotaList
+	// ApplicationProblemJSON4XX the response for an HTTP 4XX `application/problem+json` response
+	ApplicationProblemJSON4XX *Refused
+	// ApplicationProblemJSON5XX the response for an HTTP 5XX `application/problem+json` response
+	ApplicationProblemJSON5XX *Failed
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListQuotasResponse200Headers
+	// Headers4XX the parsed response headers for an HTTP 4XX response
+	Headers4XX *ListQuotasResponse4XXHeaders
+	// Headers5XX the parsed response headers for an HTTP 5XX response
+	Headers5XX *ListQuotasResponse5XXHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListQuotasResponse) GetJSON200() *QuotaList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON4XX returns the response for an HTTP 4XX `application/problem+json` response
+func (r ListQuotasResponse) GetApplicationProblemJSON4XX() *Refused {
+	return r.ApplicationProblemJSON4XX
+}
+
+// GetApplicationProblemJSON5XX returns the response for an HTTP 5XX `application/problem+json` response
+func (r ListQuotasResponse) GetApplicationProblemJSON5XX() *Failed {
+	return r.ApplicationProblemJSON5XX
+}
+
+// GetBody returns the raw response body bytes
+func (r ListQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListQuotasResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -23332,6 +25306,98 @@ func (r ReplayWebhookResponse) ContentType() string {
 	return ""
 }
 
+// GetAdjustmentWithResponse Read an adjustment
+//
+// Returns the adjustment as it is at this instant.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/adjustments/{adjustment_id} (the `GetAdjustment` operationId).
+func (c *ClientWithResponses) GetAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *GetAdjustmentParams, reqEditors ...RequestEditorFn) (*GetAdjustmentResponse, error) {
+	rsp, err := c.GetAdjustment(ctx, adjustmentID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAdjustmentResponse(rsp)
+}
+
+// ApproveAdjustmentWithBodyWithResponse Approve a proposed adjustment
+//
+// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+// refused, and stays proposed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+func (c *ClientWithResponses) ApproveAdjustmentWithBodyWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveAdjustmentResponse, error) {
+	rsp, err := c.ApproveAdjustmentWithBody(ctx, adjustmentID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveAdjustmentResponse(rsp)
+}
+
+// ApproveAdjustmentWithResponse Approve a proposed adjustment
+//
+// Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+// refused, and stays proposed.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/approve (the `ApproveAdjustment` operationId).
+func (c *ClientWithResponses) ApproveAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *ApproveAdjustmentParams, body ApproveAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveAdjustmentResponse, error) {
+	rsp, err := c.ApproveAdjustment(ctx, adjustmentID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveAdjustmentResponse(rsp)
+}
+
+// RejectAdjustmentWithBodyWithResponse Reject a proposed adjustment
+//
+// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+func (c *ClientWithResponses) RejectAdjustmentWithBodyWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectAdjustmentResponse, error) {
+	rsp, err := c.RejectAdjustmentWithBody(ctx, adjustmentID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectAdjustmentResponse(rsp)
+}
+
+// RejectAdjustmentWithResponse Reject a proposed adjustment
+//
+// Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/adjustments/{adjustment_id}/reject (the `RejectAdjustment` operationId).
+func (c *ClientWithResponses) RejectAdjustmentWithResponse(ctx context.Context, adjustmentID AdjustmentInPath, params *RejectAdjustmentParams, body RejectAdjustmentJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectAdjustmentResponse, error) {
+	rsp, err := c.RejectAdjustment(ctx, adjustmentID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectAdjustmentResponse(rsp)
+}
+
+// ListProposalsWithResponse List the adjustments that wait for a second API key
+//
+// The proposals of all owners that can still be approved. Each shard is asked at an instant of its own.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/adjustments (the `ListProposals` operationId).
+func (c *ClientWithResponses) ListProposalsWithResponse(ctx context.Context, params *ListProposalsParams, reqEditors ...RequestEditorFn) (*ListProposalsResponse, error) {
+	rsp, err := c.ListProposals(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListProposalsResponse(rsp)
+}
+
 // GetAuditWithResponse Show what the auditor has found
 //
 // Returns for each shard the last whole pass of the auditor, which compares the tables of the ledger with each other, and the
@@ -23978,6 +26044,10 @@ func (c *ClientWithResponses) ListCampaignsWithResponse(ctx context.Context, par
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
 //
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/campaigns (the `CreateCampaign` operationId).
@@ -23996,6 +26066,10 @@ func (c *ClientWithResponses) CreateCampaignWithBodyWithResponse(ctx context.Con
 // from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
 // the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
 // `campaign:{campaign_id}`.
+//
+// `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+// however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+// the discount.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24207,8 +26281,10 @@ func (c *ClientWithResponses) ImportCouponsWithBodyWithResponse(ctx context.Cont
 // IssueCouponWithBodyWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24224,8 +26300,10 @@ func (c *ClientWithResponses) IssueCouponWithBodyWithResponse(ctx context.Contex
 // IssueCouponWithResponse Issue a coupon to an owner
 //
 // Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-// under another key is answered with the existing coupon, `already_exists: true` and 200.
+// total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+// has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+// campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+// coupon, `already_exists: true` and 200.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -24469,6 +26547,8 @@ func (c *ClientWithResponses) ListHoldsWithResponse(ctx context.Context, params 
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
 //
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+//
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
 // says that a shard that may have some could not be asked, and is retryable.
@@ -24497,6 +26577,8 @@ func (c *ClientWithResponses) CreateHoldWithBodyWithResponse(ctx context.Context
 //
 // Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
 // `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
+//
+// With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
 //
 // Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
 // brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
@@ -24630,8 +26712,13 @@ func (c *ClientWithResponses) CancelHoldWithResponse(ctx context.Context, holdID
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -24656,8 +26743,13 @@ func (c *ClientWithResponses) ConfirmHoldWithBodyWithResponse(ctx context.Contex
 // CONFIRMED, and `rest` says what became of the rest.
 //
 // With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-// is not free any more, and nothing is taken.
+// confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+// or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+// more, and nothing is taken.
+//
+// An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+// `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+// `over_captured` shows it, and refunds give it back.
 //
 // Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
 // coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -24957,6 +27049,61 @@ func (c *ClientWithResponses) GetOwnerWithResponse(ctx context.Context, owner Ow
 		return nil, err
 	}
 	return ParseGetOwnerResponse(rsp)
+}
+
+// ListAdjustmentsWithResponse List the adjustments of an owner's money
+//
+// The adjustments of an owner, done or not, the oldest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/owners/{owner}/adjustments (the `ListAdjustments` operationId).
+func (c *ClientWithResponses) ListAdjustmentsWithResponse(ctx context.Context, owner OwnerInPath, params *ListAdjustmentsParams, reqEditors ...RequestEditorFn) (*ListAdjustmentsResponse, error) {
+	rsp, err := c.ListAdjustments(ctx, owner, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAdjustmentsResponse(rsp)
+}
+
+// AdjustMoneyWithBodyWithResponse Adjust an owner's money by hand
+//
+// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+//
+// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+func (c *ClientWithResponses) AdjustMoneyWithBodyWithResponse(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdjustMoneyResponse, error) {
+	rsp, err := c.AdjustMoneyWithBody(ctx, owner, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustMoneyResponse(rsp)
+}
+
+// AdjustMoneyWithResponse Adjust an owner's money by hand
+//
+// Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+// of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+// second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+//
+// By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+// PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/owners/{owner}/adjustments (the `AdjustMoney` operationId).
+func (c *ClientWithResponses) AdjustMoneyWithResponse(ctx context.Context, owner OwnerInPath, params *AdjustMoneyParams, body AdjustMoneyJSONRequestBody, reqEditors ...RequestEditorFn) (*AdjustMoneyResponse, error) {
+	rsp, err := c.AdjustMoney(ctx, owner, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdjustMoneyResponse(rsp)
 }
 
 // ListCouponsWithResponse List an owner's coupons
@@ -25296,6 +27443,22 @@ func (c *ClientWithResponses) PreviewHoldWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParsePreviewHoldResponse(rsp)
+}
+
+// ListQuotasWithResponse List quotas
+//
+// Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+// moved the sums are about right.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotas (the `ListQuotas` operationId).
+func (c *ClientWithResponses) ListQuotasWithResponse(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*ListQuotasResponse, error) {
+	rsp, err := c.ListQuotas(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListQuotasResponse(rsp)
 }
 
 // GetQuotaWithResponse Read any quota
@@ -25744,6 +27907,424 @@ func (c *ClientWithResponses) ReplayWebhookWithResponse(ctx context.Context, web
 		return nil, err
 	}
 	return ParseReplayWebhookResponse(rsp)
+}
+
+// ParseGetAdjustmentResponse parses an HTTP response from a GetAdjustmentWithResponse call
+func ParseGetAdjustmentResponse(rsp *http.Response) (*GetAdjustmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAdjustmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Adjustment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAdjustmentResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers GetAdjustmentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers GetAdjustmentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseApproveAdjustmentResponse parses an HTTP response from a ApproveAdjustmentWithResponse call
+func ParseApproveAdjustmentResponse(rsp *http.Response) (*ApproveAdjustmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveAdjustmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AdjustmentDecided
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ApproveAdjustmentResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ApproveAdjustmentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ApproveAdjustmentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRejectAdjustmentResponse parses an HTTP response from a RejectAdjustmentWithResponse call
+func ParseRejectAdjustmentResponse(rsp *http.Response) (*RejectAdjustmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RejectAdjustmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AdjustmentDecided
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RejectAdjustmentResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers RejectAdjustmentResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers RejectAdjustmentResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListProposalsResponse parses an HTTP response from a ListProposalsWithResponse call
+func ParseListProposalsResponse(rsp *http.Response) (*ListProposalsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListProposalsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AdjustmentsShown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListProposalsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListProposalsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListProposalsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
 }
 
 // ParseGetAuditResponse parses an HTTP response from a GetAuditWithResponse call
@@ -32103,6 +34684,239 @@ func ParseGetOwnerResponse(rsp *http.Response) (*GetOwnerResponse, error) {
 	return response, nil
 }
 
+// ParseListAdjustmentsResponse parses an HTTP response from a ListAdjustmentsWithResponse call
+func ParseListAdjustmentsResponse(rsp *http.Response) (*ListAdjustmentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAdjustmentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AdjustmentsShown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListAdjustmentsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListAdjustmentsResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListAdjustmentsResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdjustMoneyResponse parses an HTTP response from a AdjustMoneyWithResponse call
+func ParseAdjustMoneyResponse(rsp *http.Response) (*AdjustMoneyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdjustMoneyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AdjustmentExists
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest AdjustmentCreated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdjustMoneyResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers AdjustMoneyResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers AdjustMoneyResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers AdjustMoneyResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListCouponsResponse parses an HTTP response from a ListCouponsWithResponse call
 func ParseListCouponsResponse(rsp *http.Response) (*ListCouponsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -33705,6 +36519,107 @@ func ParsePreviewHoldResponse(rsp *http.Response) (*PreviewHoldResponse, error) 
 		response.Headers4XX = &headers
 	case rsp.StatusCode/100 == 5:
 		var headers PreviewHoldResponse5XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers5XX = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListQuotasResponse parses an HTTP response from a ListQuotasWithResponse call
+func ParseListQuotasResponse(rsp *http.Response) (*ListQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotaList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 4:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON4XX = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode/100 == 5:
+		var dest Failed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON5XX = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListQuotasResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode/100 == 4:
+		var headers ListQuotasResponse4XXHeaders
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers4XX = &headers
+	case rsp.StatusCode/100 == 5:
+		var headers ListQuotasResponse5XXHeaders
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/statesvc/statesvc/cache"
 	"github.com/statesvc/statesvc/internal/instance"
+	"github.com/statesvc/statesvc/ledger"
 )
 
 // config is the configuration of one instance. Flags go before STATESVC_… variables, these before the file, the file
@@ -36,6 +37,8 @@ type config struct {
 	Lanes      int    `koanf:"lanes"`       // per shard; 0: the default of the engine
 	Queue      int    `koanf:"queue"`       // operations waiting per lane
 	Batch      int    `koanf:"batch"`       // most operations in one transaction
+
+	AdjustApproval string `koanf:"adjust_approval"` // none, all, or CUR=amount,…; see ledger.ParseApproval
 
 	SweepEvery   time.Duration `koanf:"sweep_every"`   // pause between sweeps of expired holds; 0: no sweeper
 	AuditRate    int           `koanf:"audit_rate"`    // rows per second that the auditor reads; 0: no auditor
@@ -70,10 +73,12 @@ func defaults() config {
 		Listen:     "127.0.0.1:8080",
 		Register:   filepath.Join("data", "register"),
 		SweepEvery: 5 * time.Second,
-		AuditRate:  2000,
-		DrainDelay: 5 * time.Second,
-		LogLevel:   "info",
-		TraceRatio: 0.01,
+
+		AdjustApproval: ledger.Approval{}.String(),
+		AuditRate:      2000,
+		DrainDelay:     5 * time.Second,
+		LogLevel:       "info",
+		TraceRatio:     0.01,
 	}
 }
 
@@ -91,6 +96,8 @@ func configFlags(f *pflag.FlagSet) {
 	f.Int("lanes", 0, "lanes per shard (default: 2 on MariaDB, 1 on SQLite)")
 	f.Int("queue", 0, "operations that may wait per lane (default 4096)")
 	f.Int("batch", 0, "most operations in one transaction (default 256)")
+	f.String("adjust_approval", d.AdjustApproval, "which changes of owners' money by hand need a second API key: none, all, "+
+		"or those of more than so many minor units, such as EUR=5000,JPY=600000, and all in other currencies")
 	f.Duration("sweep_every", d.SweepEvery, "pause between sweeps of expired holds; 0: none, expiry stays exact")
 	f.Int("audit_rate", d.AuditRate, "rows per second that the auditor of the ledger reads; 0: no auditor")
 	f.Duration("drain_delay", d.DrainDelay, "time between not ready and the end of listening at shutdown")
@@ -242,6 +249,9 @@ func (c *config) validate() error {
 	if c.Redis != "" && c.Redis == c.RedisCache {
 		errs = append(errs, fmt.Errorf("redis and redis_cache are both %s; they need servers of their own, "+
 			"because one evicts what it has no room for and the other must not", c.Redis))
+	}
+	if _, err := ledger.ParseApproval(c.AdjustApproval); err != nil {
+		errs = append(errs, fmt.Errorf("adjust_approval: %w", err))
 	}
 	if c.AuditRate < 0 {
 		errs = append(errs, fmt.Errorf("audit_rate: %d is less than 0", c.AuditRate))

@@ -91,6 +91,7 @@ func TestWrongShards(t *testing.T) {
 	for text, wants := range map[string][]string{
 		"lanes: 2\n":                                                   {"no shards are configured", "{name: s1, dsn:", "statesvc dev"},
 		"shards:\n  - {dsn: x}\n":                                      {"shard 1 needs a name"},
+		"adjust_approval: EUR\n" + oneShard:                            {"adjust_approval", "EUR", "all"},
 		"shards:\n  - {name: s1}\n":                                    {`"s1"`, "a dsn or a file"},
 		"shards:\n  - {name: s1, dsn: x, file: y}\n":                   {`"s1"`, "not both"},
 		"shards:\n  - {name: a, file: x}\n  - {name: a, file: y}\n":    {`two shards are called "a"`},

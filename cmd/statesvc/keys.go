@@ -31,7 +31,7 @@ func (p *program) keys() *cobra.Command {
 			"  read    look at owners, coupons, lots, holds and histories\n" +
 			"  hold    hold, confirm and cancel; mint ids; seal keys\n" +
 			"  issue   give coupons and money\n" +
-			"  admin   blocks, undecided outcomes, API keys, the map, webhooks, the auditor\n" +
+			"  admin   blocks, undecided outcomes, API keys, the map, webhooks, the auditor, money by hand\n" +
 			"  events  follow what is decided, of all owners\n" +
 			"  state   nothing yet",
 		Example: "  statesvc keys create --config statesvc.yaml --name checkout --scopes read,hold\n" +

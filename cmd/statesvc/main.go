@@ -49,8 +49,8 @@ func run(ctx context.Context, args, env []string, out io.Writer) error {
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	p := &program{env: env, out: out}
-	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.check(), p.imports(), p.export(), p.bench())
-	root.AddCommand(p.etcd(), p.relay(), p.agent(), p.controller(), p.bootstrap(), p.cluster())
+	root.AddCommand(p.dev(), p.serve(), p.migrate(), p.keys(), p.ids(), p.shards(), p.feed(), p.check(), p.bench())
+	root.AddCommand(p.imports(), p.export(), p.codes(), p.etcd(), p.relay(), p.agent(), p.controller(), p.bootstrap(), p.cluster())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil //nolint:nilerr // stopped by a signal, after a clean end

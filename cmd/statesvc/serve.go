@@ -23,6 +23,7 @@ import (
 	"github.com/statesvc/statesvc/internal/instance"
 	"github.com/statesvc/statesvc/internal/operators"
 	"github.com/statesvc/statesvc/internal/telemetry"
+	"github.com/statesvc/statesvc/ledger"
 	"github.com/statesvc/statesvc/register"
 	"github.com/statesvc/statesvc/shard"
 )
@@ -147,11 +148,16 @@ func (s *server) openInstance(ctx context.Context, reg *openedRegister) (*instan
 	if err != nil {
 		return nil, err
 	}
+	approval, err := ledger.ParseApproval(s.cfg.AdjustApproval)
+	if err != nil {
+		return nil, fmt.Errorf("adjust_approval: %w", err)
+	}
 	cfg := instance.Config{
 		Name: s.cfg.Instance, Register: reg.Register, Shards: s.cfg.shards(), Address: s.cfg.Listen,
 		Lanes: s.cfg.Lanes, Queue: s.cfg.Queue, Batch: s.cfg.Batch, SweepEvery: s.cfg.SweepEvery, AuditRate: s.cfg.AuditRate,
 		Now: time.Now, Log: s.log, Metrics: metrics, FeedMetrics: feeds, Tracer: s.telemetry.Traces.Tracer("statesvc/shard"),
 		Meter:        s.telemetry.Metrics.Meter("statesvc/instance"),
+		Approval:     approval,
 		Redis:        s.cfg.RedisCache,
 		CopyMemory:   int64(s.cfg.CopyMemory) << 20,
 		DisplayStock: true,

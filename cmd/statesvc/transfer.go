@@ -173,30 +173,37 @@ func (p *program) export() *cobra.Command {
 
 // exportTo writes an export to standard output, or to a file that gets its name at the end.
 func (p *program) exportTo(cmd *cobra.Command, c *client.Client, x client.Export, path string) error {
-	to := p.out
-	if path != "" {
-		file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
-		if err != nil {
-			return err
+	var n int64
+	err := p.intoFile(path, func(to io.Writer) (err error) {
+		meter := &meter{to: to, progress: cmd.ErrOrStderr(), quiet: path == ""}
+		if n, err = c.ExportEntries(cmd.Context(), meter, x); err != nil {
+			err = fmt.Errorf("export: %w%s", err, advice(err, "events"))
 		}
-		defer func() { _ = os.Remove(file.Name()) }() // it has another name by then, if all is well
-		defer file.Close()
-		to = file
-	}
-	meter := &meter{to: to, progress: cmd.ErrOrStderr(), quiet: path == ""}
-	n, err := c.ExportEntries(cmd.Context(), meter, x)
-	if err != nil {
-		return fmt.Errorf("export: %w%s", err, advice(err, "events"))
-	}
-	if path == "" {
-		return nil
-	}
-	file := to.(*os.File)
-	if err := errors.Join(file.Sync(), os.Rename(file.Name(), path)); err != nil {
+		return err
+	})
+	if err != nil || path == "" {
 		return err
 	}
 	p.printf("exported bytes=%d file=%s\n", n, path)
 	return nil
+}
+
+// intoFile has something written to standard output, or to a file that gets its name only when it is whole and on disk. Nobody else may
+// read the file.
+func (p *program) intoFile(path string, write func(to io.Writer) error) error {
+	if path == "" {
+		return write(p.out)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file.Name()) }() // it has another name by then, if all is well
+	defer file.Close()
+	if err := write(file); err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), os.Rename(file.Name(), path))
 }
 
 // meter says now and then how much has gone through it.

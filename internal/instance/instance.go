@@ -62,7 +62,8 @@ type Config struct {
 	CachePoints cache.Points
 	// LeadSweep reports whether this instance sweeps a shard now; nil: always. See pending.SweeperConfig.
 	LeadSweep func(ctx context.Context, shard int) bool
-	AuditRate int // rows per second that the auditor reads; zero: no auditor
+	Approval  ledger.Approval // which adjustments of money need a second API key
+	AuditRate int             // rows per second that the auditor reads; zero: no auditor
 	// LeadAudit is LeadSweep for the auditor.
 	LeadAudit func(ctx context.Context, shard int) bool
 	// LeadEvents is LeadSweep for the numbering of events.
@@ -148,7 +149,7 @@ func (in *Instance) start(ctx context.Context) (err error) {
 	in.openStore()
 	in.Ledger = ledger.New(ledger.Config{
 		Store: in.Store, Codec: in.Codec, Minter: minter, Now: in.cfg.Now,
-		Blocks: in.blocks, Undecided: in.undecided,
+		Blocks: in.blocks, Undecided: in.undecided, Approval: in.cfg.Approval,
 	})
 	if err := in.openState(ctx); err != nil {
 		return err

@@ -177,10 +177,6 @@ var mutants = []mutant{
 			"updated.row(), take).Int(take.amount).Int(h.createdAt)"),
 	},
 	{
-		name: "late-uses-free-units-only", pkg: "./ledger", tests: "TestQuotas/sqlite/Late",
-		edits: in("ledger/quota_hold.go", "\t\tif have < take.amount {", "\t\tif false {"),
-	},
-	{
 		name: "planning-in-a-place-moves-no-units", pkg: "./ledger", tests: "TestC31WalkOfUnits",
 		edits: in("ledger/apply_extend.go", "\ts.freeQuotas(t.quotas, -1)\n", ""),
 	},
@@ -556,6 +552,34 @@ var mutants = []mutant{
 		edits: in("ledger/apply_decide.go", "\t\tedge = EventRelease\n", ""),
 	},
 	{
+		name: "nobody-approves-his-own-proposal", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "if op.by.KeyID == a.notes.ProposedBy.KeyID {", "if false {"),
+	},
+	{
+		name: "a-proposal-is-decided-once", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "if state := a.stateAt(s.now); state != adjustmentProposed {", "if state := a.stateAt(s.now); false {"),
+	},
+	{
+		name: "a-proposal-ends", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_rows.go", "if a.state == adjustmentProposed && a.endsAt <= now {", "if false {"),
+	},
+	{
+		name: "a-proposal-moves-nothing", pkg: "./ledger", tests: "TestScripts/adjustments",
+		edits: in("ledger/adjustment_apply.go", "\tif op.proposed {\n", "\tif op.proposed && false {\n"),
+	},
+	{
+		name: "an-unnamed-currency-needs-approval", pkg: "./ledger", tests: "TestApprovalIsNeeded",
+		edits: in("ledger/adjustment.go", "max(delta, -delta) > p.Above[currency]", "p.Above[currency] > 0 && max(delta, -delta) > p.Above[currency]"),
+	},
+	{
+		name: "what-is-taken-needs-approval", pkg: "./ledger", tests: "TestApprovalIsNeeded",
+		edits: in("ledger/adjustment.go", "max(delta, -delta) > p", "delta > p"),
+	},
+	{
+		name: "schema-of-two-keys", pkg: "./ledger", tests: "TestGrownHolds/sqlite/TwoKeysInTheSchema",
+		edits: in("migrations/sqlite/0013_operators.sql", " AND decided_by <> proposed_by)", ")"),
+	},
+	{
 		name: "frozen-owner", pkg: "./ledger", tests: "TestScripts",
 		edits: in("ledger/apply_hold.go", "\tif o.frozen {", "\tif o.frozen && false {"),
 	},
@@ -574,6 +598,71 @@ var mutants = []mutant{
 	{
 		name: "stacking", pkg: "./ledger", tests: "TestScripts",
 		edits: in("ledger/stacking.go", "> c.terms.MaxPerGroup {", "> c.terms.MaxPerGroup+1 {"),
+	},
+	{
+		name: "over-capture-has-a-limit", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "over > room {", "over > room+MaxAmount {"),
+	},
+	{
+		name: "over-capture-needs-money", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "\tif left > 0 {", "\tif left < 0 {"),
+	},
+	{
+		name: "over-capture-of-a-frozen-owner", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "if o.frozen {", "if false {"),
+	},
+	{
+		name: "over-capture-keeps-to-tags", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", `&& (it.Tag == "" || it.Tag == l.tag)`, ""),
+	},
+	{
+		name: "over-captured-money-is-counted-on", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_over.go", "\t\tover = c.parts[c.items]\n", "\t\tover = Part{}\n"),
+	},
+	{
+		name: "over-captured-money-is-of-no-line", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_refund.go", "range c.body.Items[:c.items] { //", "range c.body.Items { //"),
+	},
+	{
+		name: "refunds-load-over-captured-lots", pkg: "./ledger", tests: "TestGrownHolds/sqlite/OverCapture",
+		edits: in("ledger/load_grown.go", "h.progress != nil && h.progress.OverCaptured != nil {", "false {"),
+	},
+	{
+		name: "late-confirms-find-their-units", pkg: "./ledger", tests: "TestQuotas/sqlite/LateBorrows",
+		edits: in("ledger/apply_confirm.go", "\tif len(lacks) > 0 {", "\tif false {"),
+	},
+	{
+		name: "late-confirms-do-not-borrow-in-vain", pkg: "./ledger", tests: "TestQuotas/sqlite/LateInVain",
+		edits: in("ledger/apply_confirm.go", "gone...); len(gone) > 0 {", "gone...); len(gone) > 0 && len(lacks) == 0 {"),
+	},
+	{
+		name: "late-confirms-say-what-is-sold", pkg: "./ledger", tests: "TestQuotas/sqlite/LateBorrows",
+		edits: in("ledger/quota_hold.go", "|| !short.due && slices.Contains(q.dry, need.quota):\n\t\t\tgone", "|| false:\n\t\t\tgone"),
+	},
+	{
+		name: "coupons-limit-all-discounts", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/stacking.go", "if most == 0 || c.terms.MaxDiscount.Amount < most {", "if most == 0 {"),
+	},
+	{
+		name: "one-grace-for-each-coupon", pkg: "./ledger", tests: "TestScripts",
+		edits: in("ledger/apply_decide.go", "c.expiresAt, c.terms.ReturnGraceMs, c.extended = at+grace*1000, 0, true",
+			"c.expiresAt, c.extended = at+grace*1000, true"),
+	},
+	{
+		name: "grace-from-the-end-of-the-hold", pkg: "./ledger", tests: "TestGrownHolds/sqlite/ReturnGrace",
+		edits: in("ledger/apply_decide.go", "\t\tat = c.heldUntil\n", ""),
+	},
+	{
+		name: "claims-have-the-terms-of-their-campaign", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/campaign_apply.go", ", terms: op.rules.Terms,", ","),
+	},
+	{
+		name: "issues-inherit-terms", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/apply_issue.go", "return op.Terms.or(op.rules.Terms).plain()", "return op.Terms.plain()"),
+	},
+	{
+		name: "inherited-limits-are-in-the-currency", pkg: "./ledger", tests: "TestCampaigns/sqlite/TermsOfCoupons",
+		edits: in("ledger/apply_issue.go", "most != (Money{}) && most.Currency != op.Discount.Currency {", "false {"),
 	},
 	{
 		name: "spending-order", pkg: "./ledger", tests: "TestScripts|TestC31Walk",

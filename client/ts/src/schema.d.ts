@@ -54,6 +54,8 @@ export interface paths {
          *     Coupons are computed by their `priority`, equal ones in the order of `items`. More coupons of a `stack_group` than its
          *     `max_per_group` are refused with 409 `not-stackable`. All coupons together give `max_discount` at most.
          *
+         *     With an `over_capture_limit`, a confirm by `amount` may ask for so much more than the money that is held. It is not held.
+         *
          *     Stock and budgets are taken from what the owner's shard has of them. If it has too little, the hold waits while more is
          *     brought from other shards. 409 `sold-out` says that there was too little everywhere, and is final; 503 `quota-unavailable`
          *     says that a shard that may have some could not be asked, and is retryable.
@@ -149,8 +151,13 @@ export interface paths {
          *     CONFIRMED, and `rest` says what became of the rest.
          *
          *     With `allow_late`, a hold that has expired is confirmed if all of it is still free: a new hold takes its place and is
-         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Otherwise 409 `late-unfulfillable` lists in `gone` what
-         *     is not free any more, and nothing is taken.
+         *     confirmed at once, and the old one stays EXPIRED with `superseded_by`. Units of quotas that are on another shard by then are borrowed,
+         *     or 503 `quota-unavailable` says that it could not be asked. Otherwise 409 `late-unfulfillable` lists in `gone` what is not free any
+         *     more, and nothing is taken.
+         *
+         *     An `amount` beyond the money that is left takes the rest from what the owner has free, if the hold has an `over_capture_limit`: 409
+         *     `limit-reached` if that is too small, `insufficient` if the owner has too little, `frozen` if he is frozen. Nothing is confirmed then.
+         *     `over_captured` shows it, and refunds give it back.
          *
          *     Confirming in full: before `expires_at` this cannot fail for a business reason: not because a
          *     coupon or a lot has ended meanwhile, and not because the owner was frozen. From that instant on it is refused with
@@ -728,6 +735,128 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/owners/{owner}/adjustments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * List the adjustments of an owner's money
+         * @description The adjustments of an owner, done or not, the oldest first.
+         */
+        get: operations["listAdjustments"];
+        put?: never;
+        /**
+         * Adjust an owner's money by hand
+         * @description Gives the owner money as a lot of its own, with `delta` above 0 and `expires_at`; or takes `-delta` away of what he has available,
+         *     of the lots that end first. All or nothing, with the reason in his history. (`owner`, `adjustment_ref`) is unique for ever: a
+         *     second adjustment under another key is answered with the existing one, `already_exists: true` and 200.
+         *
+         *     By policy of the service (`adjust_approval`), the approval of a second API key may be needed. Then the adjustment is only
+         *     PROPOSED: nothing moves before another key approves it. Look at `state`. A proposal that nobody decides ends after seven days.
+         */
+        post: operations["adjustMoney"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/adjustments/{adjustment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Read an adjustment
+         * @description Returns the adjustment as it is at this instant.
+         */
+        get: operations["getAdjustment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/adjustments/{adjustment_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a proposed adjustment
+         * @description Does what was proposed, once. The API key must be another one than that of the proposal (`forbidden`). What cannot be done now is
+         *     refused, and stays proposed.
+         */
+        post: operations["approveAdjustment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/adjustments/{adjustment_id}/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reject a proposed adjustment
+         * @description Ends a proposal without doing it. Any API key with the scope may, also the one that has proposed it.
+         */
+        post: operations["rejectAdjustment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/adjustments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the adjustments that wait for a second API key
+         * @description The proposals of all owners that can still be approved. Each shard is asked at an instant of its own.
+         */
+        get: operations["listProposals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/campaigns": {
         parameters: {
             query?: never;
@@ -748,6 +877,10 @@ export interface paths {
          *     from the budget the most that its coupon can give. A second creation of the same campaign under another key is answered with
          *     the existing one, `already_exists: true` and 200. The keys and the history of a campaign are those of the owner
          *     `campaign:{campaign_id}`.
+         *
+         *     `refund_policy`, `stack_group` with `max_per_group`, `priority`, `max_discount` and `return_grace_ms` are the terms of its coupons,
+         *     however they are given. All coupons of a hold give no more together than the `max_discount` of any of them, in the currency of
+         *     the discount.
          */
         post: operations["createCampaign"];
         delete?: never;
@@ -994,8 +1127,10 @@ export interface paths {
         /**
          * Issue a coupon to an owner
          * @description Gives the owner a coupon under the name of a campaign. If the campaign was created, the coupon counts as claims do: against the
-         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue
-         *     under another key is answered with the existing coupon, `already_exists: true` and 200.
+         *     total, the limits of the owner, and the budget with the most that it can give; only the campaign's window is not looked at. It then
+         *     has the terms of the campaign, but for those that the request names: each of them, and a group with how many of it, wins over the
+         *     campaign's. (`campaign_id`, `owner`, `issue_ref`) is unique for ever: a second issue under another key is answered with the existing
+         *     coupon, `already_exists: true` and 200.
          */
         post: operations["issueCoupon"];
         delete?: never;
@@ -1295,6 +1430,27 @@ export interface paths {
          * @description Changes the total by `delta`. Units that are held or used cannot be taken away: 409 `insufficient`, and nothing has changed.
          */
         post: operations["adjustStock"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List quotas
+         * @description Quotas by their ids, each as reading it alone shows it. Every shard is asked at instants of its own, so while units are taken and
+         *     moved the sums are about right.
+         */
+        get: operations["listQuotas"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2018,6 +2174,7 @@ export interface components {
         /** @example refund_01hf7yat00g40b3c0020a007ws */
         RefundId: string;
         LotId: string;
+        AdjustmentId: string;
         /**
          * @description A currency of ISO 4217.
          * @example CNY
@@ -2148,6 +2305,7 @@ export interface components {
             lines?: components["schemas"]["LineRequest"][];
             items: components["schemas"]["HoldItemRequest"][];
             max_discount?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
         };
         LineRequest: {
             line_id: components["schemas"]["Reference"];
@@ -2225,6 +2383,25 @@ export interface components {
             include_held?: boolean;
             reason: string;
         };
+        AdjustmentRequest: {
+            adjustment_ref: components["schemas"]["Reference"];
+            /**
+             * Format: int64
+             * @description Minor units to give, or, below 0, to take. Not 0.
+             */
+            delta: number;
+            currency: components["schemas"]["Currency"];
+            /**
+             * Format: date-time
+             * @description When the money ends that is given; only with `delta` above 0, and needed there.
+             */
+            expires_at?: string;
+            reason: string;
+        };
+        DecisionRequest: {
+            owner: components["schemas"]["OwnerName"];
+            reason: string;
+        };
         OrderRequest: {
             owner: components["schemas"]["OwnerName"];
             order_id: components["schemas"]["Reference"];
@@ -2266,6 +2443,13 @@ export interface components {
             max_per_group?: number;
             /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /**
          * @description FIXED needs `amount`; PERCENT needs `basis_points` and may have a `cap`. All amounts are in one currency; `currency` is
@@ -2327,6 +2511,9 @@ export interface components {
             stack_group?: components["schemas"]["Reference"];
             max_per_group?: number;
             priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /** Format: int64 */
+            return_grace_ms?: number;
         };
         /** @description When a refund gives the coupon back: when the whole order is refunded (if nothing is said), with the first refund, or never. */
         RefundPolicy: string;
@@ -2402,11 +2589,13 @@ export interface components {
             rest?: string;
             /** @description What was confirmed and refunded of each item, in the order of `items`; absent while there is nothing to tell. */
             parts?: components["schemas"]["Part"][];
+            over_captured?: components["schemas"]["Part"];
             refunded_lines?: components["schemas"]["Reference"][];
             items: components["schemas"]["HoldItem"][];
             lines?: components["schemas"]["Line"][];
             discount?: components["schemas"]["Money"];
             payable?: components["schemas"]["Money"];
+            over_capture_limit?: components["schemas"]["Money"];
             /** @description A cancel came before its hold, which will never be made. */
             tombstone?: boolean;
         };
@@ -2509,6 +2698,65 @@ export interface components {
             /** @description Another key has credited this lot before. */
             already_exists?: boolean;
         };
+        AdjustmentReply: {
+            adjustment: components["schemas"]["Adjustment"];
+            balances: components["schemas"]["Balance"][];
+            version: components["schemas"]["OwnerVersion"];
+            /** @description Another key has made this adjustment before. */
+            already_exists?: boolean;
+        };
+        AdjustmentList: {
+            adjustments: components["schemas"]["Adjustment"][];
+            next_cursor?: components["schemas"]["NextCursor"];
+        };
+        /** @description A change of an owner's money by hand. */
+        Adjustment: {
+            adjustment_id: components["schemas"]["AdjustmentId"];
+            owner: components["schemas"]["OwnerName"];
+            adjustment_ref: components["schemas"]["Reference"];
+            /** @description Only what is DONE has moved money. EXPIRED was PROPOSED, and nobody has decided it in time. */
+            state: string;
+            /**
+             * Format: int64
+             * @description Minor units given, or, below 0, taken.
+             */
+            delta: number;
+            currency: components["schemas"]["Currency"];
+            /**
+             * Format: date-time
+             * @description When the money ends that is given.
+             */
+            expires_at?: string;
+            reason: string;
+            proposed_by: components["schemas"]["KeyName"];
+            /** Format: date-time */
+            proposed_at: string;
+            /**
+             * Format: date-time
+             * @description When a proposal ends that nobody decides. Absent if it needed no approval.
+             */
+            approve_by?: string;
+            decided_by?: components["schemas"]["KeyName"];
+            /** Format: date-time */
+            decided_at?: string;
+            /** @description The reason of who has approved or rejected it. */
+            decision?: string;
+        };
+        /** @description An API key, as it was called when it was used. */
+        KeyName: {
+            key_id: string;
+            name?: string;
+        };
+        /** @description The adjustment that an entry is about. */
+        EntryAdjustment: {
+            adjustment_id: components["schemas"]["AdjustmentId"];
+            adjustment_ref: components["schemas"]["Reference"];
+            /** Format: int64 */
+            delta: number;
+            currency: components["schemas"]["Currency"];
+            proposed_by: components["schemas"]["KeyName"];
+            decided_by?: components["schemas"]["KeyName"];
+        };
         RefundReply: {
             refund: components["schemas"]["Refund"];
             balances: components["schemas"]["Balance"][];
@@ -2584,6 +2832,7 @@ export interface components {
             refund_id?: components["schemas"]["RefundId"];
             /** @description Why somebody has done it. */
             reason?: string;
+            adjustment?: components["schemas"]["EntryAdjustment"];
             changes: components["schemas"]["EntryChange"][];
             /** @description SHA-256 over the previous hash and this entry. */
             hash: string;
@@ -2640,6 +2889,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
         };
         /** @description One of `count`, `codes` and `shared_code`. */
         CodesRequest: {
@@ -2740,6 +3003,20 @@ export interface components {
             budget?: components["schemas"]["Money"];
             /** @description Coupons are given for codes only, and claims without one are refused. */
             code_required?: boolean;
+            refund_policy?: components["schemas"]["RefundPolicy"];
+            /** @description One hold takes at most `max_per_group` coupons of a group. */
+            stack_group?: string;
+            /** @description 1 makes the group exclusive. */
+            max_per_group?: number;
+            /** @description Coupons with a higher priority are computed first; equal ones in the order of the request. 0 if left out. */
+            priority?: number;
+            max_discount?: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description A coupon that comes back from a hold or a refund after its `expires_at` lives for so long from then on, once. Without it, it
+             *     comes back as expired.
+             */
+            return_grace_ms?: number;
             state?: string;
             /** @description Its coupons make no new holds. */
             frozen?: boolean;
@@ -2898,6 +3175,10 @@ export interface components {
             slices: components["schemas"]["QuotaSlice"][];
             /** Format: int64 */
             version: number;
+        };
+        QuotaList: {
+            quotas: components["schemas"]["Quota"][];
+            next_cursor?: components["schemas"]["NextCursor"];
         };
         /** @description The part of a quota that one shard may give away by itself. `granted` is the sum of the others. */
         QuotaSlice: {
@@ -3697,6 +3978,49 @@ export interface components {
                 "application/json": components["schemas"]["LotReply"];
             };
         };
+        /** @description The adjustment, done or proposed. A replay of the same key is answered with 201 too. */
+        AdjustmentCreated: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AdjustmentReply"];
+            };
+        };
+        /** @description The adjustment was made before, under another key; `already_exists` is true. */
+        AdjustmentExists: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AdjustmentReply"];
+            };
+        };
+        /** @description The adjustment as it is decided. */
+        AdjustmentDecided: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AdjustmentReply"];
+            };
+        };
+        /** @description A page of adjustments. */
+        AdjustmentsShown: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AdjustmentList"];
+            };
+        };
         /** @description The coupon. A replay of the same key is answered with 201 too. */
         CouponCreated: {
             headers: {
@@ -3944,6 +4268,8 @@ export interface components {
         PageCursor: string;
         /** @description Whose assets. */
         OwnerInPath: components["schemas"]["OwnerName"];
+        /** @description Id of the adjustment. */
+        AdjustmentInPath: components["schemas"]["AdjustmentId"];
         /** @description The idempotency key. */
         KeyInPath: components["schemas"]["OperationKey"];
         /** @description Id of the hold. */
@@ -5300,6 +5626,227 @@ export interface operations {
             "5XX": components["responses"]["Failed"];
         };
     };
+    listAdjustments: {
+        parameters: {
+            query?: {
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["AdjustmentsShown"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    adjustMoney: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Whose assets. */
+                owner: components["parameters"]["OwnerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "adjustment_ref": "case-4711",
+                 *       "delta": 5000,
+                 *       "currency": "CNY",
+                 *       "expires_at": "2027-01-01T00:00:00Z",
+                 *       "reason": "a parcel that never came"
+                 *     }
+                 */
+                "application/json": components["schemas"]["AdjustmentRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["AdjustmentExists"];
+            201: components["responses"]["AdjustmentCreated"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    getAdjustment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The adjustment. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Adjustment"];
+                };
+            };
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    approveAdjustment: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "reason": "the carrier has confirmed it"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DecisionRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["AdjustmentDecided"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    rejectAdjustment: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `true`: only say what the reply would be at this instant. The same code decides, and nothing is written, not even under the
+                 *     `Idempotency-Key`; whether the key was used before is not looked at. Ids in the reply name nothing.
+                 */
+                dry_run?: components["parameters"]["DryRun"];
+            };
+            header: {
+                /**
+                 * @description The caller's own name for this write, 1 to 64 of `A–Z a–z 0–9 . _ : -`, bare or in double quotes. A UUIDv7 is advised.
+                 * @example 018bcfe5-6800-7000-8000-000000000001
+                 */
+                "Idempotency-Key": components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path: {
+                /** @description Id of the adjustment. */
+                adjustment_id: components["parameters"]["AdjustmentInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "owner": "user-1",
+                 *       "reason": "the parcel came"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DecisionRequest"];
+            };
+        };
+        responses: {
+            200: components["responses"]["AdjustmentDecided"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listProposals: {
+        parameters: {
+            query?: {
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["AdjustmentsShown"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
     listCampaigns: {
         parameters: {
             query?: {
@@ -5381,7 +5928,15 @@ export interface operations {
                  *       "budget": {
                  *         "amount": 5000000,
                  *         "currency": "CNY"
-                 *       }
+                 *       },
+                 *       "refund_policy": "ANY_REFUND",
+                 *       "stack_group": "spring",
+                 *       "max_per_group": 1,
+                 *       "max_discount": {
+                 *         "amount": 3000,
+                 *         "currency": "CNY"
+                 *       },
+                 *       "return_grace_ms": 86400000
                  *     }
                  */
                 "application/json": components["schemas"]["CampaignRequest"];
@@ -6446,6 +7001,45 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["QuotaChanged"];
+            "4XX": components["responses"]["Refused"];
+            "5XX": components["responses"]["Failed"];
+        };
+    };
+    listQuotas: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only the quotas whose ids begin with it: `stock:` are all stock, `stock:mug-` that of the SKUs that begin with `mug-`, `budget:`
+                 *     and `coupons:` what campaigns have.
+                 */
+                prefix?: string;
+                /** @description The most rows that the page may have. */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before, unchanged. It belongs to the list and the filters that it came from. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: {
+                /**
+                 * @description How long the caller waits, in milliseconds. A write that no batch has taken by then is dropped, with `outcome: none`;
+                 *     one that is being written ends with 504 `outcome-unknown`.
+                 */
+                "Deadline-Ms"?: components["parameters"]["DeadlineMs"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of quotas. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotaList"];
+                };
+            };
             "4XX": components["responses"]["Refused"];
             "5XX": components["responses"]["Failed"];
         };
