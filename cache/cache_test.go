@@ -3,6 +3,7 @@ package cache_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,7 +141,7 @@ func TestBatchOfHits(t *testing.T) {
 		}
 	}
 	before := n.Counts()
-	if _, err := n.ReadMany(t.Context(), append(keys, keys[0]), eventual); err != nil {
+	if _, err := n.ReadMany(t.Context(), slices.Concat(keys, keys[:1]), eventual); err != nil {
 		t.Fatal(err)
 	}
 	after := n.Counts()

@@ -19,7 +19,7 @@ func TestPeekIsTheScript(t *testing.T) {
 	t.Parallel()
 	server := testdb.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer client.Close() //nolint:errcheck // the test is over
+	defer client.Close()
 	k := state.Key{Kind: "product", ID: "a"}
 	codes := map[string]int{}
 	for n := range 6000 {
