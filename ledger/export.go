@@ -73,11 +73,11 @@ func (l *Ledger) MoneyAt(ctx context.Context, owner string, asOf time.Time) (Mon
 		if err := q.db.Where("issued_at <= ?", asOf.UnixMicro()).Order("currency, lot_id").Find(&lots).Error; err != nil {
 			return err
 		}
-		counters, err := l.countersAt(q, asOf)
+		past, err := l.moneyPastAt(q, asOf)
 		if err != nil {
 			return err
 		}
-		held, err := l.heldAt(q, asOf)
+		held, err := l.heldAt(q, asOf, past.parted)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (l *Ledger) MoneyAt(ctx context.Context, owner string, asOf time.Time) (Mon
 		for i := range lots {
 			r := &lots[i]
 			text := l.cfg.Codec.Text(id.Lot, r.key())
-			after, known := counters[text]
+			after, known := past.counters[text]
 			if !known {
 				continue
 			}
@@ -106,44 +106,61 @@ func (l *Ledger) MoneyAt(ctx context.Context, owner string, asOf time.Time) (Mon
 	return body, nil
 }
 
-// countersAt follows the history of an owner to an instant: the counters of each lot after its last entry.
-func (l *Ledger) countersAt(q query, asOf time.Time) (map[string]LotCounters, error) {
-	counters := map[string]LotCounters{}
+// moneyPast is what an owner's history says of his money.
+type moneyPast struct {
+	counters map[string]LotCounters // of each lot, after its last entry
+	parted   map[heldPart]int64         // what has left live holds, by confirms of a part
+}
+
+// heldPart is what a hold has of a lot.
+type heldPart struct{ holdID, lotID string }
+
+func (p *moneyPast) add(e *Entry) {
+	for _, c := range e.Changes {
+		if c.LotID == "" || c.After == nil {
+			continue
+		}
+		p.counters[c.LotID] = *c.After
+		if e.Kind == entryPartConfirmed {
+			p.parted[heldPart{e.HoldID, c.LotID}] += c.Before.Held - c.After.Held
+		}
+	}
+}
+
+// moneyPastAt follows the history of an owner to an instant.
+func (l *Ledger) moneyPastAt(q query, asOf time.Time) (moneyPast, error) {
+	past := moneyPast{map[string]LotCounters{}, map[heldPart]int64{}}
 	for seq := int64(0); ; {
 		var records []entryRecord
 		err := q.db.Where("seq > ? AND at <= ?", seq, asOf.UnixMicro()).Order("seq").Limit(verifyPage).Find(&records).Error
 		if err != nil {
-			return nil, err
+			return past, err
 		}
 		for i := range records {
 			var e Entry
 			if err := records[i].body(l.cfg.Codec, &e); err != nil {
-				return nil, err
+				return past, err
 			}
 			seq = e.Seq
-			for _, c := range e.Changes {
-				if c.LotID != "" && c.After != nil {
-					counters[c.LotID] = *c.After
-				}
-			}
+			past.add(&e)
 		}
 		if len(records) < verifyPage {
-			return counters, nil
+			return past, nil
 		}
 	}
 }
 
 // holdsAt are the holds that an instant lies in. A hold that has expired ended at its expiry, whenever that was written down.
-const holdsAt = "(SELECT o.bucket, o.owner, o.doc, COALESCE(h.created_at, d.created_at) AS created_at, " +
+const holdsAt = "(SELECT o.bucket, o.owner, o.hold_id, o.doc, COALESCE(h.created_at, d.created_at) AS created_at, " +
 	"COALESCE(h.expires_at, d.expires_at) AS expires_at, d.decided_at FROM orders o " +
 	"LEFT JOIN holds h ON h.bucket=o.bucket AND h.hold_id=o.hold_id " +
 	"LEFT JOIN decided_holds d ON d.bucket=o.bucket AND d.hold_id=o.hold_id) AS held"
 
-// heldAt sums up what the holds of an instant had of each lot.
-func (l *Ledger) heldAt(q query, asOf time.Time) (map[string]int64, error) {
-	var records []struct{ Doc []byte }
+// heldAt sums up what the holds of an instant had of each lot, less what had left them before they ended.
+func (l *Ledger) heldAt(q query, asOf time.Time, parted map[heldPart]int64) (map[string]int64, error) {
+	var records []struct{ HoldID, Doc []byte }
 	at := asOf.UnixMicro()
-	err := q.from(holdsAt).db.Select("doc").
+	err := q.from(holdsAt).db.Select("hold_id", "doc").
 		Where("created_at <= ? AND expires_at > ? AND (decided_at IS NULL OR decided_at > ?)", at, at, at).Find(&records).Error
 	if err != nil {
 		return nil, err
@@ -154,9 +171,13 @@ func (l *Ledger) heldAt(q query, asOf time.Time) (map[string]int64, error) {
 		if err := decodeDoc(records[i].Doc, &h); err != nil {
 			return nil, err
 		}
+		holdID := l.cfg.Codec.Text(id.Hold, id.ID(records[i].HoldID))
 		for _, item := range h.Items {
 			for _, share := range item.Lots {
 				held[share.LotID] += share.Amount
+				gone := heldPart{holdID, share.LotID}
+				held[share.LotID] -= parted[gone]
+				delete(parted, gone) // several items may have the same lot
 			}
 		}
 	}

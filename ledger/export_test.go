@@ -88,6 +88,15 @@ func TestMoneyAt(t *testing.T) {
 				t.Fatal(err)
 			}
 			look()
+			request := a.request(money(30))
+			request.OverCapture = 7
+			h = a.hold(t, request)
+			for _, part := range []int64{10, 24} { // more than is held, too
+				if err := a.part(t.Context(), a.ref(h), part); err != nil {
+					t.Fatal(err)
+				}
+				look()
+			}
 			a.hold(t, a.request(money(30))) // expires after a minute, and nobody settles it
 			look()
 			w.advance(t, 2*time.Minute)

@@ -624,6 +624,10 @@ var mutants = []mutant{
 		edits: in("ledger/apply_refund.go", "range c.body.Items[:c.items] { //", "range c.body.Items { //"),
 	},
 	{
+		name: "money-of-the-past-knows-parts", pkg: "./ledger", tests: "TestMoneyAt/sqlite",
+		edits: in("ledger/export.go", "\t\t\t\theld[share.LotID] -= parted[gone]\n", ""),
+	},
+	{
 		name: "refunds-load-over-captured-lots", pkg: "./ledger", tests: "TestGrownHolds/sqlite/OverCapture",
 		edits: in("ledger/load_grown.go", "h.progress != nil && h.progress.OverCaptured != nil {", "false {"),
 	},
