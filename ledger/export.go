@@ -109,7 +109,7 @@ func (l *Ledger) MoneyAt(ctx context.Context, owner string, asOf time.Time) (Mon
 // moneyPast is what an owner's history says of his money.
 type moneyPast struct {
 	counters map[string]LotCounters // of each lot, after its last entry
-	parted   map[heldPart]int64         // what has left live holds, by confirms of a part
+	parted   map[heldPart]int64     // what has left live holds, by confirms of a part
 }
 
 // heldPart is what a hold has of a lot.
