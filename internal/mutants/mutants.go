@@ -1446,14 +1446,14 @@ var mutants = []mutant{
 	},
 	{
 		name: "peek-race-3-stamps-grow-old", pkg: "./cache", tests: "TestRace03",
-		edits: in("cache/peek.go", "return ok && left >= 0, float64(s.cost)*by.luck >= float64(left.Milliseconds())", "return ok, false"),
+		edits: in("cache/peek.go", "return ok && left >= 0, float64(s.cost)*by.luck >= float64(left.Milliseconds())", "return ok, left > trusted"),
 	},
 	{
 		name: "peek-renews-early", pkg: "./cache", tests: "TestPeekIsTheScript",
 		edits: in("cache/peek.go", "float64(s.cost)*by.luck >= float64(left.Milliseconds())", "false"),
 	},
 	{
-		name: "peek-race-11-stamps-are-of-one-server", pkg: "./cache", tests: "TestRace11",
+		name: "peek-race-11-stamps-are-of-one-server", pkg: "./cache", tests: "TestPeekIsTheScript",
 		edits: in("cache/peek.go", "t.believed && s.run == t.run && age >= 0", "t.believed && age >= 0"),
 	},
 	{
